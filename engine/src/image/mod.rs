@@ -1,0 +1,1 @@
+//! Pictures as files: decoding and encoding with everything that belongs to them (depth, alpha, profile, EXIF).

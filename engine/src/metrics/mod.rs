@@ -1,0 +1,1 @@
+//! How good a result is: PSNR, SSIM and consistency with the low-resolution input.

@@ -1,0 +1,1 @@
+//! Numeric kernels on channels-last `f32` buffers. `unsafe` lives here and nowhere else in the project.
