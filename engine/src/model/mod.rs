@@ -2,6 +2,10 @@
 
 mod config;
 mod denoiser;
+mod graph;
+mod presets;
 
 pub use config::{ConfigError, Layout, UNetConfig};
 pub use denoiser::{Denoiser, DenoiserError};
+pub use graph::{Graph, NORM_EPS, Node, NodeId, Op, Param, ParamId, Shape};
+pub use presets::{Preset, presets};
