@@ -1,1 +1,13 @@
 //! Numeric kernels on channels-last `f32` buffers. `unsafe` lives here and nowhere else in the project.
+
+pub(crate) mod arena;
+pub(crate) mod attention;
+pub(crate) mod conv;
+pub(crate) mod group_norm;
+pub(crate) mod matmul;
+pub(crate) mod pointwise;
+pub(crate) mod scratch;
+pub(crate) mod simd;
+pub(crate) mod source;
+
+pub use simd::Isa;

@@ -1,0 +1,128 @@
+//! The backward pass of a plan: for each forward step, last first, the step that carries gradients back.
+
+use super::step::{Buffer, ConvStep, Extent, GradientTo, SourceGradient, SourceRef, Step};
+use crate::ops::{attention, group_norm};
+
+/// Appends the backward pass; yields the gradients of the buffers asked for (the first is where it starts from).
+pub(super) fn append(
+    steps: &mut Vec<Step>,
+    lengths: &mut Vec<usize>,
+    [prediction, input, noise_level]: [Buffer; 3],
+) -> [Buffer; 3] {
+    let forward = steps.clone();
+    let gradients = vec![None; lengths.len()];
+    let mut backward = Backward { lengths, gradients, steps };
+    let cotangent = backward.to(prediction).buffer;
+    for step in forward.iter().rev() {
+        backward.step(step);
+    }
+    [cotangent, backward.to(input).buffer, backward.to(noise_level).buffer]
+}
+
+struct Backward<'a> {
+    lengths: &'a mut Vec<usize>,
+    /// The gradient buffer of each forward buffer that has got one.
+    gradients: Vec<Option<Buffer>>,
+    steps: &'a mut Vec<Step>,
+}
+
+impl Backward<'_> {
+    fn step(&mut self, step: &Step) {
+        let backward =
+            match *step {
+                // Statistics are functions of the image that the norm's backward goes back to directly.
+                Step::Moments { .. } | Step::Prologue { .. } => return,
+                Step::Encoding { level, out, length } => self
+                    .of(out)
+                    .map(|gradient| Step::EncodingBackward { level, gradient, length, to: self.to(level) }),
+                Step::Linear { x, weight, bias, out } => self.of(out).map(|gradient| Step::LinearBackward {
+                    x,
+                    weight,
+                    bias,
+                    gradient,
+                    to: self.to(x),
+                }),
+                Step::Silu { x, out } => {
+                    self.of(out).map(|gradient| Step::SiluBackward { x, gradient, to: self.to(x) })
+                }
+                Step::Conv(conv) => self.of(conv.out).map(|gradient| self.conv(conv, gradient)),
+                Step::Gather { source, out } => self.of(out).map(|gradient| Step::GatherBackward {
+                    source,
+                    gradient,
+                    to: self.source(&source),
+                }),
+                Step::Modulate { image, vector, affine, out } => self.of(out).map(|gradient| {
+                    let (to, to_vector) = (self.to(image.buffer), self.to(vector));
+                    Step::ModulateBackward { image, vector, affine, gradient, to, to_vector }
+                }),
+                Step::Add { a, b, scale, out } => self.of(out).map(|gradient| Step::AddBackward {
+                    gradient,
+                    scale,
+                    to: [self.to(a), self.to(b)],
+                }),
+                Step::Attention { qkv, channels, pixels, out, .. } => {
+                    self.of(out).map(|gradient| self.attention(qkv, channels, pixels, gradient))
+                }
+                Step::AvgPool { image, extent, out } => self.of(out).map(|gradient| Step::AvgPoolBackward {
+                    image,
+                    extent,
+                    gradient,
+                    to: self.to(image.buffer),
+                }),
+                Step::Upsample { image, extent, out } => self.of(out).map(|gradient| {
+                    Step::UpsampleBackward { image, extent, gradient, to: self.to(image.buffer) }
+                }),
+                _ => unreachable!("the forward pass holds forward steps"),
+            };
+        self.steps.extend(backward);
+    }
+
+    fn conv(&mut self, conv: ConvStep, gradient: Buffer) -> Step {
+        // The sum's other image first: it takes the gradient as it came.
+        let add = conv.add.map(|image| self.to(image));
+        let shift = conv.shift.map(|vector| self.to(vector));
+        let shape = conv.shape;
+        let fine = shape.height * shape.width * shape.in_channels;
+        let wide_len = if shape.upsample { 4 * fine } else { fine };
+        let packed = self.allocate(shape.packed_len());
+        let wide = self.allocate(wide_len);
+        let folded = shape.upsample.then(|| self.allocate(fine));
+        let weights = self.allocate(shape.kernel * shape.kernel * shape.in_channels * shape.out_channels);
+        let source = self.source(&conv.source);
+        Step::ConvBackward { conv, gradient, source, shift, add, packed, wide, folded, weights }
+    }
+
+    fn attention(&mut self, qkv: Buffer, channels: usize, pixels: usize, gradient: Buffer) -> Step {
+        let transposed = [(); 4].map(|()| self.allocate(attention::transposed_len(pixels, channels)));
+        let rows = self.allocate(3 * pixels);
+        let item = self.allocate(3 * channels * pixels);
+        Step::AttentionBackward { qkv, channels, pixels, gradient, transposed, rows, item, to: self.to(qkv) }
+    }
+
+    fn source(&mut self, source: &SourceRef) -> SourceGradient {
+        let Extent { height, width } = source.extent;
+        let partials =
+            source.norm.map(|_| self.allocate(group_norm::partials_len(height, width, source.channels())));
+        SourceGradient { segments: source.segments.map(|s| s.map(|s| self.to(s.buffer))), partials }
+    }
+
+    /// The gradient of a forward buffer, if anything reads that buffer.
+    fn of(&self, buffer: Buffer) -> Option<Buffer> {
+        self.gradients[buffer]
+    }
+
+    /// Where the gradient of a forward buffer goes: a new buffer at first, added to later.
+    fn to(&mut self, buffer: Buffer) -> GradientTo {
+        if let Some(gradient) = self.gradients[buffer] {
+            return GradientTo { buffer: gradient, add: true };
+        }
+        let gradient = self.allocate(self.lengths[buffer]);
+        self.gradients[buffer] = Some(gradient);
+        GradientTo { buffer: gradient, add: false }
+    }
+
+    fn allocate(&mut self, length: usize) -> Buffer {
+        self.lengths.push(length);
+        self.lengths.len() - 1
+    }
+}

@@ -1,0 +1,77 @@
+//! A plan's steps and buffers for one batch size and image size, laid out in memory.
+
+use std::ops::Range;
+
+use super::gradient;
+use super::liveness::{Lifetime, place};
+use super::lower::{self, Lowered};
+use super::step::{Buffer, Step};
+use crate::model::graph::Graph;
+
+/// What a program was made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ProgramKey {
+    pub(super) batch: usize,
+    pub(super) height: usize,
+    pub(super) width: usize,
+    /// Whether the backward pass follows.
+    pub(super) training: bool,
+}
+
+/// Steps in order, and where their buffers lie.
+pub(super) struct Program {
+    pub(super) key: ProgramKey,
+    pub(super) steps: Vec<Step>,
+    /// How many of the steps are the forward pass.
+    pub(super) forward_steps: usize,
+    pub(super) input: Buffer,
+    pub(super) noise_level: Buffer,
+    pub(super) prediction: Buffer,
+    /// Gradients of prediction, input and noise level, where training.
+    pub(super) gradients: Option<[Buffer; 3]>,
+    ranges: Vec<Range<usize>>,
+    pub(super) arena_len: usize,
+}
+
+impl Program {
+    pub(super) fn new(graph: &Graph, key: ProgramKey) -> Self {
+        let Lowered { mut steps, mut lengths, input, noise_level, prediction } = lower::lower(graph, key);
+        let forward_steps = steps.len();
+        let gradients = key
+            .training
+            .then(|| gradient::append(&mut steps, &mut lengths, [prediction, input, noise_level]));
+
+        let never = Lifetime { length: 0, first: usize::MAX, last: 0 };
+        let mut lifetimes: Vec<_> = lengths.iter().map(|&length| Lifetime { length, ..never }).collect();
+        for (at, step) in steps.iter().enumerate() {
+            for buffer in step.buffers() {
+                let life = &mut lifetimes[buffer];
+                (life.first, life.last) = (life.first.min(at), life.last.max(at));
+            }
+        }
+        // The caller fills these before the first step, or reads them after the last.
+        for buffer in [input, noise_level] {
+            lifetimes[buffer].first = 0;
+        }
+        for buffer in [prediction].into_iter().chain(gradients.iter().flatten().copied()) {
+            lifetimes[buffer].last = steps.len();
+        }
+        // The cotangent is written between the passes.
+        if let Some([cotangent, ..]) = gradients {
+            lifetimes[cotangent].first = lifetimes[cotangent].first.min(forward_steps);
+        }
+        let (offsets, arena_len) = place(&lifetimes);
+        let ranges = offsets.iter().zip(&lengths).map(|(&offset, &length)| offset..offset + length).collect();
+        Self { key, steps, forward_steps, input, noise_level, prediction, gradients, ranges, arena_len }
+    }
+
+    /// Where a buffer lies.
+    pub(super) fn range(&self, buffer: Buffer) -> Range<usize> {
+        self.ranges[buffer].clone()
+    }
+
+    /// Where an optional buffer lies: nowhere if there is none.
+    pub(super) fn range_of(&self, buffer: Option<Buffer>) -> Range<usize> {
+        buffer.map_or(0..0, |b| self.range(b))
+    }
+}

@@ -1,0 +1,323 @@
+//! Convolutions, 1×1 and 3×3, on channels-last images: forward, and backward for the input and the weights.
+//!
+//! The input is packed band by band (padded, normalised, joined from two images) into a thread's own memory and
+//! multiplied from there by packed weights, so no padded or normalised image is ever stored. Each output is one chain
+//! over the window's rows, columns and channels; the bands and threads only decide who computes it.
+
+use rayon::prelude::*;
+
+use super::matmul::{Left, Right, Size, matmul};
+use super::scratch::with_scratch;
+use super::simd::{Isa, LANES};
+use super::source::{Source, Window, pack};
+
+/// Floats of a packed band: half of a common L2 cache.
+const BAND_FLOATS: usize = 128 * 1024;
+
+/// A convolution over a source of a given size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ConvShape {
+    pub(crate) in_channels: usize,
+    pub(crate) out_channels: usize,
+    /// 1 or 3.
+    pub(crate) kernel: usize,
+    pub(crate) stride: usize,
+    /// Whether the source is doubled first.
+    pub(crate) upsample: bool,
+    /// Of the source.
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+}
+
+impl ConvShape {
+    const fn repeat(&self) -> usize {
+        if self.upsample { 2 } else { 1 }
+    }
+
+    pub(crate) const fn out_height(&self) -> usize {
+        self.height * self.repeat() / self.stride
+    }
+
+    pub(crate) const fn out_width(&self) -> usize {
+        self.width * self.repeat() / self.stride
+    }
+
+    const fn window(&self) -> Window {
+        let repeat = self.repeat();
+        Window {
+            height: self.height,
+            width: self.width,
+            repeat,
+            dilate: 1,
+            wide_height: self.height * repeat,
+            wide_width: self.width * repeat,
+            pad: self.kernel / 2,
+        }
+    }
+
+    /// The window through which the gradient of the output is seen: a stride becomes zeros between its pixels.
+    const fn gradient_window(&self) -> Window {
+        Window {
+            height: self.out_height(),
+            width: self.out_width(),
+            repeat: 1,
+            dilate: self.stride,
+            wide_height: self.height * self.repeat(),
+            wide_width: self.width * self.repeat(),
+            pad: self.kernel / 2,
+        }
+    }
+
+    /// Floats of one item's whole packed input.
+    pub(crate) const fn packed_len(&self) -> usize {
+        let window = self.window();
+        (window.wide_height + 2 * window.pad) * window.padded_width() * self.in_channels
+    }
+}
+
+/// What happens to an output after its chain: (sum + bias + shift + add) · scale.
+#[derive(Clone, Copy)]
+pub(crate) struct Epilogue<'a> {
+    /// (C), or empty.
+    pub(crate) bias: &'a [f32],
+    /// (C) of this item, or empty.
+    pub(crate) shift: &'a [f32],
+    /// (H, W, C) of this item, or empty.
+    pub(crate) add: &'a [f32],
+    pub(crate) scale: f32,
+}
+
+/// OIHW weights as blocks of [`LANES`] output channels: (O / LANES, K, K, I, LANES), the last block filled with zeros.
+pub(crate) fn pack_weights(oihw: &[f32], [o, i, k, _]: [usize; 4], out: &mut Vec<f32>) {
+    out.clear();
+    out.resize(o.div_ceil(LANES) * k * k * i * LANES, 0.0);
+    for oc in 0..o {
+        for ic in 0..i {
+            for tap in 0..k * k {
+                out[((oc / LANES * k * k + tap) * i + ic) * LANES + oc % LANES] =
+                    oihw[(oc * i + ic) * k * k + tap];
+            }
+        }
+    }
+}
+
+/// Weights of the convolution that carries a gradient back: input and output exchanged, the window turned around.
+pub(crate) fn pack_weights_transposed(oihw: &[f32], [o, i, k, _]: [usize; 4], out: &mut Vec<f32>) {
+    out.clear();
+    out.resize(i.div_ceil(LANES) * k * k * o * LANES, 0.0);
+    for oc in 0..o {
+        for ic in 0..i {
+            for tap in 0..k * k {
+                let turned = k * k - 1 - tap;
+                out[((ic / LANES * k * k + turned) * o + oc) * LANES + ic % LANES] =
+                    oihw[(oc * i + ic) * k * k + tap];
+            }
+        }
+    }
+}
+
+/// A convolution of every item: `out` is (N, H', W', O).
+pub(crate) fn forward<'a>(
+    isa: Isa,
+    shape: &ConvShape,
+    source: impl Fn(usize) -> Source<'a> + Sync,
+    weights: &[f32],
+    epilogue: impl Fn(usize) -> Epilogue<'a> + Sync,
+    out: &mut [f32],
+) {
+    let task = Correlate {
+        window: shape.window(),
+        kernel: shape.kernel,
+        stride: shape.stride,
+        out_width: shape.out_width(),
+        in_channels: shape.in_channels,
+        out_channels: shape.out_channels,
+        weights,
+    };
+    let item_len = shape.out_height() * shape.out_width() * shape.out_channels;
+    out.par_chunks_mut(item_len).enumerate().for_each(|(n, item)| {
+        task.run(isa, &source(n), &epilogue(n), item);
+    });
+}
+
+/// The gradient of one item's (padded-away, normalised) input: `out` is (H·r, W·r, I), r 2 where the source is doubled.
+pub(crate) fn backward_input(
+    isa: Isa,
+    shape: &ConvShape,
+    gradient: &[f32],
+    transposed: &[f32],
+    out: &mut [f32],
+) {
+    let task = Correlate {
+        window: shape.gradient_window(),
+        kernel: shape.kernel,
+        stride: 1,
+        out_width: shape.width * shape.repeat(),
+        in_channels: shape.out_channels,
+        out_channels: shape.in_channels,
+        weights: transposed,
+    };
+    let epilogue = Epilogue { bias: &[], shift: &[], add: &[], scale: 1.0 };
+    task.run(isa, &Source::plain(gradient, shape.out_channels), &epilogue, out);
+}
+
+/// A convolution of stride 1 or 2 over a padded window.
+struct Correlate<'a> {
+    window: Window,
+    kernel: usize,
+    stride: usize,
+    out_width: usize,
+    in_channels: usize,
+    out_channels: usize,
+    weights: &'a [f32],
+}
+
+impl Correlate<'_> {
+    fn run(&self, isa: Isa, source: &Source<'_>, epilogue: &Epilogue<'_>, item: &mut [f32]) {
+        let row_len = self.out_width * self.out_channels;
+        let rows = item.len() / row_len;
+        let packed_row = self.window.padded_width() * self.in_channels;
+        let most = (BAND_FLOATS / packed_row).saturating_sub(self.kernel - self.stride) / self.stride;
+        // Four bands at least, so that two threads end together.
+        let band = most.clamp(1, rows.div_ceil(4).max(1));
+        item.par_chunks_mut(band * row_len).enumerate().for_each(|(b, out)| {
+            let first = b * band;
+            let count = out.len() / row_len;
+            self.band(isa, source, first, count, out);
+            apply_epilogue(epilogue, first * row_len, self.out_channels, out);
+        });
+    }
+
+    fn band(&self, isa: Isa, source: &Source<'_>, first: usize, count: usize, out: &mut [f32]) {
+        let direct = self.kernel == 1
+            && self.stride == 1
+            && self.window.repeat * self.window.dilate == 1
+            && source.prologue.is_none()
+            && source.segments[1].channels == 0;
+        if direct {
+            let from = first * self.out_width * self.in_channels;
+            let input = &source.segments[0].data[from..from + count * self.out_width * self.in_channels];
+            self.multiply(isa, input, count, out);
+            return;
+        }
+        let rows = (count - 1) * self.stride + self.kernel;
+        let length = rows * self.window.padded_width() * self.in_channels;
+        with_scratch(length, |packed| {
+            pack(isa, source, &self.window, first * self.stride, rows, packed);
+            self.multiply(isa, packed, count, out);
+        });
+    }
+
+    fn multiply(&self, isa: Isa, packed: &[f32], count: usize, out: &mut [f32]) {
+        let (c, k) = (self.in_channels, self.kernel);
+        let row = self.window.padded_width() * c;
+        let block = k * k * c * LANES;
+        // Four blocks of weights at a time stay in the cache for all rows of the band.
+        for (group, first) in (0..self.out_channels).step_by(4 * LANES).enumerate() {
+            let n = (self.out_channels - first).min(4 * LANES);
+            let right = Right { data: &self.weights[group * 4 * block..], block, step: LANES, padded: true };
+            for y in 0..count {
+                let data = &packed[y * self.stride * row..];
+                let left = Left { data, row: self.stride * c, outer_step: row, inner_step: 1 };
+                let size = Size { m: self.out_width, n, outer: k, inner: k * c };
+                let at = y * self.out_width * self.out_channels + first;
+                matmul(isa, size, left, right, &mut out[at..], self.out_channels, false);
+            }
+        }
+    }
+}
+
+fn apply_epilogue(epilogue: &Epilogue<'_>, at: usize, channels: usize, out: &mut [f32]) {
+    let Epilogue { bias, shift, add, scale } = *epilogue;
+    if !bias.is_empty() {
+        for pixel in out.chunks_exact_mut(channels) {
+            pixel.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+        }
+    }
+    if !shift.is_empty() {
+        for pixel in out.chunks_exact_mut(channels) {
+            pixel.iter_mut().zip(shift).for_each(|(x, s)| *x += s);
+        }
+    }
+    if !add.is_empty() {
+        let add = &add[at..at + out.len()];
+        if scale == 1.0 {
+            out.iter_mut().zip(add).for_each(|(x, a)| *x += a);
+        } else {
+            out.iter_mut().zip(add).for_each(|(x, a)| *x = (*x + a) * scale);
+        }
+    }
+}
+
+/// Packs one item's whole input for [`backward_weights`]: `out` has [`ConvShape::packed_len`] floats.
+pub(crate) fn pack_whole(isa: Isa, shape: &ConvShape, source: &Source<'_>, out: &mut [f32]) {
+    let window = shape.window();
+    let row = window.padded_width() * shape.in_channels;
+    let band = (BAND_FLOATS / row).max(1);
+    out.par_chunks_mut(band * row).enumerate().for_each(|(b, out)| {
+        pack(isa, source, &window, b * band, out.len() / row, out);
+    });
+}
+
+/// Adds one item's gradient of the weights to `out`, (K, K·I, O): one chain over the item's pixels for each weight.
+pub(crate) fn backward_weights(
+    isa: Isa,
+    shape: &ConvShape,
+    packed: &[f32],
+    gradient: &[f32],
+    out: &mut [f32],
+) {
+    let (c, k, o) = (shape.in_channels, shape.kernel, shape.out_channels);
+    let row = shape.window().padded_width() * c;
+    // Row blocks of the result are independent chains: they are shared out, never the pixels.
+    const ROWS: usize = 12;
+    out.par_chunks_mut(k * c * o).enumerate().for_each(|(ky, out)| {
+        out.par_chunks_mut(ROWS * o).enumerate().for_each(|(block, out)| {
+            let m = out.len() / o;
+            let data = &packed[ky * row + block * ROWS..];
+            let left = Left { data, row: 1, outer_step: shape.stride * row, inner_step: shape.stride * c };
+            let right = Right { data: gradient, block: LANES, step: o, padded: false };
+            let size = Size { m, n: o, outer: shape.out_height(), inner: shape.out_width() };
+            matmul(isa, size, left, right, out, o, true);
+        });
+    });
+}
+
+/// Adds a (K, K·I, O) gradient to an OIHW one.
+pub(crate) fn add_weight_gradient(from: &[f32], [o, i, k, _]: [usize; 4], to: &mut [f32]) {
+    for oc in 0..o {
+        for ic in 0..i {
+            for tap in 0..k * k {
+                to[(oc * i + ic) * k * k + tap] += from[(tap * i + ic) * o + oc];
+            }
+        }
+    }
+}
+
+/// Adds 2×2 blocks: the backward of doubling. `fine` is (2H, 2W, C), `out` (H, W, C).
+pub(crate) fn fold_doubled(fine: &[f32], width: usize, channels: usize, out: &mut [f32]) {
+    let (row, fine_row) = (width * channels, 2 * width * channels);
+    out.par_chunks_mut(row).enumerate().for_each(|(y, out)| {
+        let upper = &fine[2 * y * fine_row..(2 * y + 1) * fine_row];
+        let lower = &fine[(2 * y + 1) * fine_row..(2 * y + 2) * fine_row];
+        for (x, pixel) in out.chunks_exact_mut(channels).enumerate() {
+            let at = 2 * x * channels;
+            for (c, value) in pixel.iter_mut().enumerate() {
+                let (a, b) = (at + c, at + channels + c);
+                *value = (upper[a] + upper[b]) + (lower[a] + lower[b]);
+            }
+        }
+    });
+}
+
+/// Adds the sum over all pixels of one item to `out` (C), in f32 chains per row joined in f64.
+pub(crate) fn sum_pixels(image: &[f32], width: usize, channels: usize, sums: &mut [f64]) {
+    let mut row_sum = vec![0.0f32; channels];
+    for row in image.chunks_exact(width * channels) {
+        row_sum.fill(0.0);
+        for pixel in row.chunks_exact(channels) {
+            row_sum.iter_mut().zip(pixel).for_each(|(s, x)| *s += x);
+        }
+        sums.iter_mut().zip(&row_sum).for_each(|(s, x)| *s += f64::from(*x));
+    }
+}

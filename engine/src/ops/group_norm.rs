@@ -1,0 +1,326 @@
+//! Group norm with SiLU: statistics forward, gradient backward. The normalising itself happens where a convolution reads.
+//!
+//! Statistics are taken per channel, in chunks of rows whose size depends on the image alone; chunks are joined in f64
+//! in order. So no thread count and no instruction set changes them.
+
+use rayon::prelude::*;
+
+use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use super::source::{Prologue, Segment};
+
+/// Pixels that a chunk of rows has at least.
+const CHUNK_PIXELS: usize = 256;
+
+/// Rows of a chunk.
+fn chunk_rows(width: usize) -> usize {
+    CHUNK_PIXELS.div_ceil(width)
+}
+
+/// Floats that [`moments`] and [`backward`] need for partial sums of one item.
+pub(crate) fn partials_len(height: usize, width: usize, channels: usize) -> usize {
+    height.div_ceil(chunk_rows(width)) * 2 * channels
+}
+
+/// Mean and mean squared deviation per channel of one item (H, W, C): `out` is (C, 2).
+pub(crate) fn moments(
+    isa: Isa,
+    image: &[f32],
+    width: usize,
+    channels: usize,
+    partials: &mut [f32],
+    out: &mut [f32],
+) {
+    let chunk = chunk_rows(width) * width * channels;
+    image.par_chunks(chunk).zip(partials.par_chunks_mut(2 * channels)).for_each(|(chunk, partial)| {
+        let (mean, deviation) = partial.split_at_mut(channels);
+        dispatch(isa, ChunkMoments { pixels: chunk, channels, mean, deviation });
+    });
+    let total = (image.len() / channels) as f64;
+    for c in 0..channels {
+        // Chan's rule: chunks of known mean and squared deviation, joined in order.
+        let (mut count, mut mean, mut deviation) = (0.0, 0.0, 0.0);
+        for (chunk, partial) in image.chunks(chunk).zip(partials.chunks(2 * channels)) {
+            let n = (chunk.len() / channels) as f64;
+            let delta = f64::from(partial[c]) - mean;
+            count += n;
+            mean += delta * n / count;
+            deviation += f64::from(partial[channels + c]) + delta * delta * n * (count - n) / count;
+        }
+        out[2 * c] = mean as f32;
+        out[2 * c + 1] = (deviation / total) as f32;
+    }
+}
+
+struct ChunkMoments<'a> {
+    pixels: &'a [f32],
+    channels: usize,
+    mean: &'a mut [f32],
+    deviation: &'a mut [f32],
+}
+
+impl Kernel for ChunkMoments<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { pixels, channels, mean, deviation } = self;
+        let count = pixels.len() / channels;
+        let mut c = 0;
+        while c < channels {
+            let n = channels - c;
+            // SAFETY: every pixel has `channels` values, `mean` and `deviation` too; n lanes from c lie within.
+            unsafe {
+                let mut sum = S::splat(0.0);
+                for i in 0..count {
+                    sum = S::add(sum, S::load_n(pixels.as_ptr().add(i * channels + c), n));
+                }
+                let middle = S::div(sum, S::splat(count as f32));
+                let mut squares = S::splat(0.0);
+                for i in 0..count {
+                    let d = S::sub(S::load_n(pixels.as_ptr().add(i * channels + c), n), middle);
+                    squares = S::fma(d, d, squares);
+                }
+                S::store_n(mean.as_mut_ptr().add(c), middle, n);
+                S::store_n(deviation.as_mut_ptr().add(c), squares, n);
+            }
+            c += LANES;
+        }
+    }
+}
+
+/// A norm's parameters.
+#[derive(Clone, Copy)]
+pub(crate) struct NormWeights<'a> {
+    pub(crate) weight: &'a [f32],
+    pub(crate) bias: &'a [f32],
+    pub(crate) groups: usize,
+    pub(crate) eps: f32,
+}
+
+/// Mean and 1 / sqrt(variance + eps) of the group that each channel is in, from moments of one or two images.
+fn group_statistics<'a>(
+    moments: [&'a [f32]; 2],
+    channels: usize,
+    norm: &NormWeights<'_>,
+) -> impl Iterator<Item = (f64, f64)> + use<'a> {
+    let size = channels / norm.groups;
+    let eps = f64::from(norm.eps);
+    let at = move |c: usize| {
+        let first = moments[0].len() / 2;
+        let (of, c) = if c < first { (moments[0], c) } else { (moments[1], c - first) };
+        (f64::from(of[2 * c]), f64::from(of[2 * c + 1]))
+    };
+    (0..norm.groups).flat_map(move |group| {
+        let members = group * size..(group + 1) * size;
+        let mean = members.clone().map(|c| at(c).0).sum::<f64>() / size as f64;
+        let variance = members
+            .map(|c| {
+                let (m, v) = at(c);
+                v + (m - mean) * (m - mean)
+            })
+            .sum::<f64>()
+            / size as f64;
+        std::iter::repeat_n((mean, 1.0 / (variance + eps).sqrt()), size)
+    })
+}
+
+/// The norm of one item as scale and shift per channel: `out` is (2, C).
+pub(crate) fn prologue(moments: [&[f32]; 2], norm: &NormWeights<'_>, out: &mut [f32]) {
+    let (scale, shift) = out.split_at_mut(norm.weight.len());
+    for (c, (mean, rstd)) in group_statistics(moments, norm.weight.len(), norm).enumerate() {
+        let s = f64::from(norm.weight[c]) * rstd;
+        scale[c] = s as f32;
+        shift[c] = (f64::from(norm.bias[c]) - mean * s) as f32;
+    }
+}
+
+/// Gradient of the norm's input for one item, from the gradient of its (activated) output.
+pub(crate) struct Backward<'a> {
+    /// The norm's raw input.
+    pub(crate) segments: [Segment<'a>; 2],
+    pub(crate) moments: [&'a [f32]; 2],
+    pub(crate) norm: NormWeights<'a>,
+    pub(crate) prologue: Prologue<'a>,
+    pub(crate) width: usize,
+}
+
+impl Backward<'_> {
+    /// `gradient` (H, W, C) is used up. The input's gradient is added to (or, where not `add`, written to) `out`;
+    /// the parameters' is added to `weight_gradient` and `bias_gradient`.
+    pub(crate) fn run(
+        &self,
+        isa: Isa,
+        gradient: &mut [f32],
+        partials: &mut [f32],
+        out: [(&mut [f32], bool); 2],
+        weight_gradient: &mut [f32],
+        bias_gradient: &mut [f32],
+    ) {
+        let channels = self.norm.weight.len();
+        let sums = self.through_silu(isa, gradient, partials, channels);
+        let statistics: Vec<_> = group_statistics(self.moments, channels, &self.norm).collect();
+        // Per channel: sum of dz, and of dz times the normalised input.
+        let mut coefficients = vec![0.0f32; 3 * channels];
+        let size = channels / self.norm.groups;
+        let count = (gradient.len() / channels * size) as f64;
+        for group in 0..self.norm.groups {
+            let members = group * size..(group + 1) * size;
+            let (mut mean_gradient, mut mean_product) = (0.0, 0.0);
+            for c in members.clone() {
+                let (mean, rstd) = statistics[c];
+                let normalised = (sums[2 * c + 1] - mean * sums[2 * c]) * rstd;
+                weight_gradient[c] += normalised as f32;
+                bias_gradient[c] += sums[2 * c] as f32;
+                mean_gradient += f64::from(self.norm.weight[c]) * sums[2 * c];
+                mean_product += f64::from(self.norm.weight[c]) * normalised;
+            }
+            mean_gradient /= count;
+            mean_product /= count;
+            for c in members {
+                let (mean, rstd) = statistics[c];
+                coefficients[c] = (rstd * f64::from(self.norm.weight[c])) as f32;
+                coefficients[channels + c] = (-rstd * rstd * mean_product) as f32;
+                coefficients[2 * channels + c] = (rstd * (rstd * mean_product * mean - mean_gradient)) as f32;
+            }
+        }
+        let mut offset = 0;
+        for (segment, (out, add)) in self.segments.iter().zip(out) {
+            if segment.channels == 0 {
+                continue;
+            }
+            let row = self.width * segment.channels;
+            let gradient_row = self.width * channels;
+            out.par_chunks_mut(row).enumerate().for_each(|(y, out)| {
+                let dz = &gradient[y * gradient_row..(y + 1) * gradient_row];
+                let x = &segment.data[y * row..(y + 1) * row];
+                let coefficients = &coefficients;
+                let width = segment.channels;
+                dispatch(isa, InputGradient { dz, x, coefficients, channels, offset, width, add, out });
+            });
+            offset += segment.channels;
+        }
+    }
+
+    /// Turns the output's gradient into that of z = scale · x + shift, in place; yields per channel Σ dz and Σ dz · x.
+    fn through_silu(
+        &self,
+        isa: Isa,
+        gradient: &mut [f32],
+        partials: &mut [f32],
+        channels: usize,
+    ) -> Vec<f64> {
+        let chunk_rows = chunk_rows(self.width);
+        let chunk = chunk_rows * self.width * channels;
+        gradient.par_chunks_mut(chunk).zip(partials.par_chunks_mut(2 * channels)).enumerate().for_each(
+            |(i, (gradient, partial))| {
+                partial.fill(0.0);
+                let pixels = gradient.len() / channels;
+                let mut offset = 0;
+                for segment in self.segments.iter().filter(|s| s.channels > 0) {
+                    let from = i * chunk_rows * self.width * segment.channels;
+                    let x = &segment.data[from..from + pixels * segment.channels];
+                    let (prologue, width) = (self.prologue, segment.channels);
+                    let gradient = &mut *gradient;
+                    let partial = &mut *partial;
+                    dispatch(isa, ThroughSilu { x, prologue, channels, offset, width, gradient, partial });
+                    offset += segment.channels;
+                }
+            },
+        );
+        let mut sums = vec![0.0; 2 * channels];
+        for partial in partials.chunks(2 * channels).take(gradient.len().div_ceil(chunk)) {
+            for c in 0..channels {
+                sums[2 * c] += f64::from(partial[c]);
+                sums[2 * c + 1] += f64::from(partial[channels + c]);
+            }
+        }
+        sums
+    }
+}
+
+struct ThroughSilu<'a> {
+    x: &'a [f32],
+    prologue: Prologue<'a>,
+    channels: usize,
+    offset: usize,
+    width: usize,
+    gradient: &'a mut [f32],
+    partial: &'a mut [f32],
+}
+
+impl Kernel for ThroughSilu<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { x, prologue, channels, offset, width, gradient, partial } = self;
+        let pixels = x.len() / width;
+        let mut c = 0;
+        while c < width {
+            let (n, at) = (width - c, offset + c);
+            // SAFETY: x has `width` values a pixel, gradient, scale, shift and both halves of partial `channels`;
+            // n ≤ width - c lanes from c (in x) and from at = offset + c (elsewhere) lie within.
+            unsafe {
+                let scale = S::load_n(prologue.scale.as_ptr().add(at), n);
+                let shift = S::load_n(prologue.shift.as_ptr().add(at), n);
+                let (mut sum, mut product) = (S::splat(0.0), S::splat(0.0));
+                for i in 0..pixels {
+                    let x = S::load_n(x.as_ptr().add(i * width + c), n);
+                    let p = gradient.as_mut_ptr().add(i * channels + at);
+                    let mut dz = S::load_n(p, n);
+                    if prologue.silu {
+                        let z = S::fma(x, scale, shift);
+                        let s = S::sigmoid(z);
+                        let rest = S::mul(S::mul(z, s), S::sub(S::splat(1.0), s));
+                        dz = S::mul(dz, S::add(s, rest));
+                        S::store_n(p, dz, n);
+                    }
+                    sum = S::add(sum, dz);
+                    product = S::fma(dz, x, product);
+                }
+                S::store_n(partial.as_mut_ptr().add(at), sum, n);
+                S::store_n(partial.as_mut_ptr().add(channels + at), product, n);
+            }
+            c += LANES;
+        }
+    }
+}
+
+struct InputGradient<'a> {
+    dz: &'a [f32],
+    x: &'a [f32],
+    /// (3, C): of dz, of x, constant.
+    coefficients: &'a [f32],
+    channels: usize,
+    offset: usize,
+    width: usize,
+    add: bool,
+    out: &'a mut [f32],
+}
+
+impl Kernel for InputGradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { dz, x, coefficients, channels, offset, width, add, out } = self;
+        let mut c = 0;
+        while c < width {
+            let (n, at) = (width - c, offset + c);
+            // SAFETY: x and out have `width` values a pixel, dz and each third of the coefficients `channels`.
+            unsafe {
+                let of_dz = S::load_n(coefficients.as_ptr().add(at), n);
+                let of_x = S::load_n(coefficients.as_ptr().add(channels + at), n);
+                let constant = S::load_n(coefficients.as_ptr().add(2 * channels + at), n);
+                for i in 0..x.len() / width {
+                    let p = out.as_mut_ptr().add(i * width + c);
+                    let value = S::fma(of_x, S::load_n(x.as_ptr().add(i * width + c), n), constant);
+                    let value = S::fma(of_dz, S::load_n(dz.as_ptr().add(i * channels + at), n), value);
+                    let value = if add { S::add(S::load_n(p, n), value) } else { value };
+                    S::store_n(p, value, n);
+                }
+            }
+            c += LANES;
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What a convolution reads: images side by side, normalised on the way into its working memory.
+
+use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
+
+/// One item's image: (H, W, C).
+#[derive(Clone, Copy)]
+pub(crate) struct Segment<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) channels: usize,
+}
+
+/// scale · x + shift per channel, then SiLU where asked: a group norm with the statistics of one item.
+#[derive(Clone, Copy)]
+pub(crate) struct Prologue<'a> {
+    /// (C)
+    pub(crate) scale: &'a [f32],
+    /// (C)
+    pub(crate) shift: &'a [f32],
+    pub(crate) silu: bool,
+}
+
+/// One item's input: the channels of the first image, then those of the second.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) segments: [Segment<'a>; 2],
+    pub(crate) prologue: Option<Prologue<'a>>,
+}
+
+impl<'a> Source<'a> {
+    /// One image as it is.
+    pub(crate) const fn plain(data: &'a [f32], channels: usize) -> Self {
+        Self { segments: [Segment { data, channels }, Segment { data: &[], channels: 0 }], prologue: None }
+    }
+
+    pub(crate) const fn channels(&self) -> usize {
+        self.segments[0].channels + self.segments[1].channels
+    }
+}
+
+/// How source pixels become the rows of a padded band.
+#[derive(Clone, Copy)]
+pub(crate) struct Window {
+    /// Size of the source.
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    /// Every pixel this many times in both directions (nearest upsampling).
+    pub(crate) repeat: usize,
+    /// Zeros between the pixels (the backward of a stride): 1 is none.
+    pub(crate) dilate: usize,
+    /// Size after repeating or dilating.
+    pub(crate) wide_height: usize,
+    pub(crate) wide_width: usize,
+    /// Zeros on every side.
+    pub(crate) pad: usize,
+}
+
+impl Window {
+    pub(crate) const fn padded_width(&self) -> usize {
+        self.wide_width + 2 * self.pad
+    }
+}
+
+/// Writes rows `first .. first + count` (0 is the first padded row) of the padded image into `out`:
+/// (count, padded width, C).
+pub(crate) fn pack(
+    isa: Isa,
+    source: &Source<'_>,
+    window: &Window,
+    first: usize,
+    count: usize,
+    out: &mut [f32],
+) {
+    let channels = source.channels();
+    let row_length = window.padded_width() * channels;
+    assert_eq!(out.len(), count * row_length, "a band has its rows");
+    let mut packed: Option<(usize, usize)> = None;
+    for i in 0..count {
+        let row = i * row_length;
+        let wide = (first + i).checked_sub(window.pad).filter(|&y| y < window.wide_height);
+        let source_row = wide.filter(|y| y % window.dilate == 0).map(|y| y / (window.repeat * window.dilate));
+        match (source_row.filter(|&y| y < window.height), packed) {
+            (None, _) => out[row..row + row_length].fill(0.0),
+            (Some(y), Some((of, at))) if of == y => out.copy_within(at..at + row_length, row),
+            (Some(y), _) => {
+                dispatch(isa, PackRow { source, window, y, out: &mut out[row..row + row_length] });
+                packed = Some((y, row));
+            }
+        }
+    }
+}
+
+struct PackRow<'a> {
+    source: &'a Source<'a>,
+    window: &'a Window,
+    y: usize,
+    out: &'a mut [f32],
+}
+
+impl Kernel for PackRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { source, window, y, out } = self;
+        let channels = source.channels();
+        let (left, right) = (window.pad * channels, (window.pad + window.wide_width) * channels);
+        out[..left].fill(0.0);
+        out[right..].fill(0.0);
+        if window.dilate > 1 {
+            out[left..right].fill(0.0);
+        }
+        let step = window.repeat * window.dilate * channels;
+        let mut offset = 0;
+        for segment in &source.segments {
+            let width = segment.channels;
+            if width == 0 {
+                continue;
+            }
+            let row = &segment.data[y * window.width * width..(y + 1) * window.width * width];
+            let vectors = Channels { prologue: source.prologue, offset, width };
+            for (x, pixel) in row.chunks_exact(width).enumerate() {
+                let at = left + x * step + offset;
+                if at + width > right {
+                    break;
+                }
+                // SAFETY: `pixel` has `width` lanes, `out` has them at `at`, scale and shift are sliced there.
+                unsafe { vectors.transform::<S>(pixel, &mut out[at..at + width]) };
+            }
+            offset += width;
+        }
+        if window.repeat > 1 {
+            for x in 0..window.width {
+                let at = left + x * step;
+                for again in 1..window.repeat {
+                    out.copy_within(at..at + channels, at + again * channels);
+                }
+            }
+        }
+    }
+}
+
+struct Channels<'a> {
+    prologue: Option<Prologue<'a>>,
+    offset: usize,
+    width: usize,
+}
+
+impl Channels<'_> {
+    /// # Safety
+    /// Instructions as [`Simd`] asks.
+    #[inline(always)]
+    unsafe fn transform<S: Simd>(&self, pixel: &[f32], out: &mut [f32]) {
+        let Some(prologue) = self.prologue else {
+            out.copy_from_slice(pixel);
+            return;
+        };
+        let scale = &prologue.scale[self.offset..self.offset + self.width];
+        let shift = &prologue.shift[self.offset..self.offset + self.width];
+        let mut c = 0;
+        while c < self.width {
+            let n = self.width - c;
+            // SAFETY: all four slices have `width` ≥ c + min(n, LANES) values.
+            unsafe {
+                let x = S::load_n(pixel.as_ptr().add(c), n);
+                let z = S::fma(x, S::load_n(scale.as_ptr().add(c), n), S::load_n(shift.as_ptr().add(c), n));
+                let z = if prologue.silu { S::silu(z) } else { z };
+                S::store_n(out.as_mut_ptr().add(c), z, n);
+            }
+            c += LANES;
+        }
+    }
+}

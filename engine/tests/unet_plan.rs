@@ -1,0 +1,122 @@
+//! The CPU plan against golden numbers made with PyTorch in f64, on every instruction set of the machine.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::num::NonZero;
+
+use common::{Golden, max_difference, max_magnitude};
+use sr3_engine::model::{CpuOptions, CpuUNet, Denoiser, Graph, UNetConfig, Weights};
+use sr3_engine::ops::Isa;
+
+/// The fixture's network: its configuration in our words, and its weights.
+fn network(golden: &Golden) -> (UNetConfig, Weights) {
+    let mut config: BTreeMap<String, serde_json::Value> =
+        serde_json::from_str(&golden.metadata["config"]).unwrap();
+    config.remove("with_noise_level_emb");
+    config.insert("layout".into(), "janspiry".into());
+    let config = serde_json::from_value(serde_json::to_value(config).unwrap()).unwrap();
+    let weights = golden
+        .names()
+        .filter_map(|name| {
+            let plain = name.strip_prefix("model.")?;
+            Some((plain.to_string(), (golden.shape(name).to_vec(), golden.values(name).to_vec())))
+        })
+        .collect();
+    (config, weights)
+}
+
+fn options(threads: usize, isa: Isa) -> CpuOptions {
+    CpuOptions { threads: NonZero::new(threads).unwrap(), isa }
+}
+
+fn agrees_with_pytorch(name: &str) {
+    let golden = Golden::load(name);
+    let (config, weights) = network(&golden);
+    let graph = Graph::build(&config).unwrap();
+    let &[n, _, height, width] = golden.shape("x") else { panic!() };
+    let (x, levels) = (golden.channels_last("x"), golden.values("noise_level"));
+    let (expected, probe) = (golden.channels_last("output"), golden.channels_last("probe"));
+    let mut first = None;
+    for isa in Isa::available() {
+        // Without a fused multiply-add in hardware a network takes seconds: the smallest one stands for all.
+        if isa == Isa::Portable && !name.contains("tiny") {
+            continue;
+        }
+        for threads in [1, 2] {
+            let mut unet = CpuUNet::new(&config, &weights, options(threads, isa)).unwrap();
+            let mut prediction = vec![0.0; expected.len()];
+            unet.predict([n, height, width], &x, levels, &mut prediction).unwrap();
+            let error = max_difference(&prediction, &expected);
+            assert!(error < 3e-5, "{name} on {isa}: output off by {error}");
+
+            let gradients =
+                unet.gradients([n, height, width], &x, levels, |_, out| out.copy_from_slice(&probe)).unwrap();
+            assert_eq!(gradients.prediction, prediction, "training and evaluation differ");
+            let mut worst = ("none".to_string(), 0.0);
+            let mut compare = |what: &str, found: &[f32], expected: &[f32]| {
+                let error = max_difference(found, expected) / max_magnitude(expected);
+                if error > worst.1 {
+                    worst = (what.to_string(), error);
+                }
+            };
+            compare("x", &gradients.input, &golden.channels_last("grad_x"));
+            compare("noise_level", &gradients.noise_level, golden.values("grad_noise_level"));
+            let mut compared = 0;
+            for (param, gradient) in graph.params.iter().zip(&gradients.params) {
+                let key = format!("grad.{}", param.name);
+                if golden.names().any(|name| name == key) {
+                    compare(&param.name, gradient, golden.values(&key));
+                    compared += 1;
+                }
+            }
+            assert!(compared >= 4);
+            println!(
+                "{name} {isa} {threads} threads: output {error:.1e}, gradient of {} {:.1e}",
+                worst.0, worst.1
+            );
+            assert!(
+                worst.1 < 5e-5,
+                "{name} on {isa}: gradient of {} is off by {} of its largest",
+                worst.0,
+                worst.1
+            );
+
+            let all = (prediction, gradients.params, gradients.input, gradients.noise_level);
+            assert!(
+                *first.get_or_insert_with(|| all.clone()) == all,
+                "{isa} with {threads} threads differs in a bit"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_small_network_agrees_with_pytorch() {
+    agrees_with_pytorch("unet_ddpm_tiny.safetensors");
+}
+
+#[test]
+fn scale_and_shift_conditioning_and_unequal_sides_agree_with_pytorch() {
+    agrees_with_pytorch("unet_ddpm_affine_64.safetensors");
+}
+
+#[test]
+fn attention_in_the_middle_only_agrees_with_pytorch() {
+    agrees_with_pytorch("unet_ddpm_mid_attn_32.safetensors");
+}
+
+#[test]
+fn an_item_does_not_depend_on_its_batch() {
+    let golden = Golden::load("unet_ddpm_tiny.safetensors");
+    let (config, weights) = network(&golden);
+    let mut unet = CpuUNet::new(&config, &weights, CpuOptions::default()).unwrap();
+    let (x, levels) = (golden.channels_last("x"), golden.values("noise_level"));
+    let mut both = vec![0.0; 2 * 16 * 16 * 3];
+    unet.predict([2, 16, 16], &x, levels, &mut both).unwrap();
+    for n in 0..2 {
+        let mut alone = vec![0.0; both.len() / 2];
+        unet.predict([1, 16, 16], &x[n * x.len() / 2..][..x.len() / 2], &levels[n..=n], &mut alone).unwrap();
+        assert_eq!(alone, both[n * alone.len()..][..alone.len()]);
+    }
+}
