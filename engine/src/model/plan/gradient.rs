@@ -51,9 +51,9 @@ impl Backward<'_> {
                     gradient,
                     to: self.source(&source),
                 }),
-                Step::Modulate { image, vector, affine, out } => self.of(out).map(|gradient| {
+                Step::Modulate { image, vector, out } => self.of(out).map(|gradient| {
                     let (to, to_vector) = (self.to(image.buffer), self.to(vector));
-                    Step::ModulateBackward { image, vector, affine, gradient, to, to_vector }
+                    Step::ModulateBackward { image, vector, gradient, to, to_vector }
                 }),
                 Step::Add { a, b, scale, out } => self.of(out).map(|gradient| Step::AddBackward {
                     gradient,

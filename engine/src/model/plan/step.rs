@@ -122,11 +122,10 @@ pub(super) enum Step {
         source: SourceRef,
         out: Buffer,
     },
-    /// (1 + scale) · image + shift where `affine`, image + shift else.
+    /// (1 + scale) · image + shift, or image + shift where the vector is no longer than the channels.
     Modulate {
         image: SegmentRef,
         vector: Buffer,
-        affine: bool,
         out: Buffer,
     },
     Add {
@@ -195,7 +194,6 @@ pub(super) enum Step {
     ModulateBackward {
         image: SegmentRef,
         vector: Buffer,
-        affine: bool,
         gradient: Buffer,
         to: GradientTo,
         to_vector: GradientTo,

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Everything that must pass before a change is kept: format, lints, tests (unit, end to end, documentation), docs.
+# Needs cargo and a C compiler, nothing else. One build profile throughout, so that nothing is compiled twice.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cargo fmt --all --check
+cargo clippy --release --workspace --all-targets -- -D warnings
+cargo test --release --workspace
+RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
