@@ -3,10 +3,9 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::num::NonZero;
 
 use common::{Golden, max_difference, max_magnitude};
-use sr3_engine::model::{CpuOptions, CpuUNet, Denoiser, Graph, UNetConfig, Weights};
+use sr3_engine::model::{CpuUNet, Denoiser, Graph, UNetConfig, Weights};
 use sr3_engine::ops::Isa;
 
 /// The fixture's network: its configuration in our words, and its weights.
@@ -26,8 +25,8 @@ fn network(golden: &Golden) -> (UNetConfig, Weights) {
     (config, weights)
 }
 
-fn options(threads: usize, isa: Isa) -> CpuOptions {
-    CpuOptions { threads: NonZero::new(threads).unwrap(), isa }
+fn threads(count: usize) -> rayon::ThreadPool {
+    rayon::ThreadPoolBuilder::new().num_threads(count).build().unwrap()
 }
 
 fn agrees_with_pytorch(name: &str) {
@@ -43,15 +42,19 @@ fn agrees_with_pytorch(name: &str) {
         if isa == Isa::Portable && !name.contains("tiny") {
             continue;
         }
-        for threads in [1, 2] {
-            let mut unet = CpuUNet::new(&config, &weights, options(threads, isa)).unwrap();
+        for threads in [1, 2].map(threads) {
+            let mut unet = CpuUNet::new(&config, &weights, isa).unwrap();
             let mut prediction = vec![0.0; expected.len()];
-            unet.predict([n, height, width], &x, levels, &mut prediction).unwrap();
+            threads.install(|| unet.predict([n, height, width], &x, levels, &mut prediction)).unwrap();
             let error = max_difference(&prediction, &expected);
             assert!(error < 3e-5, "{name} on {isa}: output off by {error}");
 
-            let gradients =
-                unet.gradients([n, height, width], &x, levels, |_, out| out.copy_from_slice(&probe)).unwrap();
+            let gradients = threads
+                .install(|| {
+                    unet.gradients([n, height, width], &x, levels, |_, out| out.copy_from_slice(&probe))
+                })
+                .unwrap();
+            let threads = threads.current_num_threads();
             assert_eq!(gradients.prediction, prediction, "training and evaluation differ");
             let mut worst = ("none".to_string(), 0.0);
             let mut compare = |what: &str, found: &[f32], expected: &[f32]| {
@@ -110,7 +113,7 @@ fn attention_in_the_middle_only_agrees_with_pytorch() {
 fn an_item_does_not_depend_on_its_batch() {
     let golden = Golden::load("unet_ddpm_tiny.safetensors");
     let (config, weights) = network(&golden);
-    let mut unet = CpuUNet::new(&config, &weights, CpuOptions::default()).unwrap();
+    let mut unet = CpuUNet::new(&config, &weights, Isa::detect()).unwrap();
     let (x, levels) = (golden.channels_last("x"), golden.values("noise_level"));
     let mut both = vec![0.0; 2 * 16 * 16 * 3];
     unet.predict([2, 16, 16], &x, levels, &mut both).unwrap();

@@ -10,6 +10,6 @@ mod weights;
 pub use config::{ConfigError, Layout, UNetConfig};
 pub use denoiser::{Denoiser, DenoiserError};
 pub use graph::{Graph, NORM_EPS, Node, NodeId, Op, Param, ParamId, Shape};
-pub use plan::{CpuOptions, CpuUNet, Gradients};
+pub use plan::{CpuUNet, Gradients};
 pub use presets::{Preset, presets};
 pub use weights::{ModelError, Weights, order_weights, random_weights};

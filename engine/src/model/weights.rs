@@ -61,14 +61,6 @@ pub enum ModelError {
         /// The precision asked for.
         found: &'static str,
     },
-    /// The system gave no threads.
-    #[error("could not start {threads} threads: ask for fewer")]
-    Threads {
-        /// How many were asked for.
-        threads: usize,
-        /// What the system said.
-        source: rayon::ThreadPoolBuildError,
-    },
     /// The tensor library refused.
     #[error("the tensor library could not take the weights")]
     Candle(#[from] candle_core::Error),

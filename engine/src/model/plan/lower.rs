@@ -83,6 +83,7 @@ impl Lowering<'_> {
             Op::Shift | Op::Affine => {
                 let (image, vector) = (self.segment(input(0)), self.buffer(input(1)));
                 let out = self.define(id);
+                self.steps.push(Step::Modulate { image, vector, out });
             }
             Op::Add { scale } => {
                 let (a, b) = (self.buffer(input(0)), self.buffer(input(1)));

@@ -13,8 +13,6 @@ mod program;
 mod step;
 mod weights;
 
-use std::num::NonZero;
-
 use super::UNetConfig;
 use super::denoiser::{Denoiser, DenoiserError};
 use super::graph::Graph;
@@ -28,29 +26,11 @@ use weights::PlanWeights;
 /// Programs kept at once. Bulk work sees two or three sizes of tile; more are made anew, in a millisecond.
 const PROGRAMS_MAX: usize = 8;
 
-/// What a CPU network runs on.
-#[derive(Clone, Copy, Debug)]
-pub struct CpuOptions {
-    /// Threads; the result does not depend on them.
-    pub threads: NonZero<usize>,
-    /// Instruction set; the result does not depend on it either.
-    pub isa: Isa,
-}
-
-impl Default for CpuOptions {
-    /// Every core, and the best instructions there are.
-    fn default() -> Self {
-        let threads = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
-        Self { threads, isa: Isa::detect() }
-    }
-}
-
-/// A network on the CPU.
+/// A network on the CPU. It works with the threads of the rayon pool in which it is called.
 pub struct CpuUNet {
     graph: Graph,
     size_multiple: usize,
     isa: Isa,
-    pool: rayon::ThreadPool,
     weights: PlanWeights,
     arena: Arena,
     programs: Vec<Program>,
@@ -70,23 +50,17 @@ pub struct Gradients {
 }
 
 impl CpuUNet {
-    /// Builds the network and takes its weights.
+    /// Builds the network and takes its weights. `isa` is the instruction set to use: [`Isa::detect`] finds the best.
     ///
     /// # Errors
     /// [`ModelError`] where the configuration describes no network or the weights are not its own.
-    pub fn new(config: &UNetConfig, weights: &Weights, options: CpuOptions) -> Result<Self, ModelError> {
+    pub fn new(config: &UNetConfig, weights: &Weights, isa: Isa) -> Result<Self, ModelError> {
         let graph = Graph::build(config)?;
         let weights = PlanWeights::new(&graph, order_weights(&graph, weights)?);
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(options.threads.get())
-            .thread_name(|i| format!("cpu-{i}"))
-            .build()
-            .map_err(|source| ModelError::Threads { threads: options.threads.get(), source })?;
         Ok(Self {
             graph,
             size_multiple: config.size_multiple(),
-            isa: options.isa,
-            pool,
+            isa,
             weights,
             arena: Arena::default(),
             programs: Vec::new(),
@@ -116,11 +90,11 @@ impl CpuUNet {
         self.check(shape, input, noise_levels)?;
         self.weights.prepare_backward();
         let index = self.program(shape, true);
-        let Self { programs, weights, arena, pool, isa, .. } = self;
+        let Self { programs, weights, arena, isa, .. } = self;
         let program = &programs[index];
         arena.reserve(program.arena_len);
         fill(arena, program, input, noise_levels);
-        pool.install(|| {
+        rayon::scope(|_| {
             let mut run = Run { isa: *isa, program, weights, arena };
             run.forward();
             let Some([of_prediction, of_input, of_level]) = program.gradients else {
@@ -191,11 +165,11 @@ impl Denoiser for CpuUNet {
         self.check(shape, input, noise_levels)?;
         expect("prediction", prediction.len(), shape.iter().product::<usize>() * self.out_channels())?;
         let index = self.program(shape, false);
-        let Self { programs, weights, arena, pool, isa, .. } = self;
+        let Self { programs, weights, arena, isa, .. } = self;
         let program = &programs[index];
         arena.reserve(program.arena_len);
         fill(arena, program, input, noise_levels);
-        pool.install(|| Run { isa: *isa, program, weights, arena: &mut *arena }.forward());
+        rayon::scope(|_| Run { isa: *isa, program, weights, arena: &mut *arena }.forward());
         let ([out], []) = arena.view([program.range(program.prediction)], []);
         prediction.copy_from_slice(out);
         Ok(())
