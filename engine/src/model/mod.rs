@@ -4,8 +4,10 @@ mod config;
 mod denoiser;
 mod graph;
 mod presets;
+mod weights;
 
 pub use config::{ConfigError, Layout, UNetConfig};
 pub use denoiser::{Denoiser, DenoiserError};
 pub use graph::{Graph, NORM_EPS, Node, NodeId, Op, Param, ParamId, Shape};
 pub use presets::{Preset, presets};
+pub use weights::{ModelError, Weights, order_weights, random_weights};
