@@ -82,7 +82,7 @@ impl UNetConfig {
         // The bounds are far beyond any published network; they keep a hostile file from asking for terabytes.
         range("in_channel", self.in_channel, "1 to 64", (1..=64).contains(&self.in_channel))?;
         range("out_channel", self.out_channel, "1 to 64", (1..=64).contains(&self.out_channel))?;
-        let inner_ok = (2..=1024).contains(&self.inner_channel) && self.inner_channel % 2 == 0;
+        let inner_ok = (2..=1024).contains(&self.inner_channel) && self.inner_channel.is_multiple_of(2);
         range("inner_channel", self.inner_channel, "even, 2 to 1024", inner_ok)?;
         let levels = self.channel_mults.len();
         range("channel_mults", levels, "1 to 10 levels", (1..=10).contains(&levels))?;

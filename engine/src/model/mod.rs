@@ -1,5 +1,6 @@
 //! Networks: their configuration, the graph it builds, the executors that run it, and their files.
 
+mod candle;
 mod config;
 mod denoiser;
 mod graph;
@@ -7,6 +8,7 @@ mod plan;
 mod presets;
 mod weights;
 
+pub use candle::CandleUNet;
 pub use config::{ConfigError, Layout, UNetConfig};
 pub use denoiser::{Denoiser, DenoiserError};
 pub use graph::{Graph, NORM_EPS, Node, NodeId, Op, Param, ParamId, Shape};

@@ -17,7 +17,7 @@ pub type Weights = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// The configuration describes no network.
-    #[error("the configuration describes no network: {0}")]
+    #[error("the configuration describes no network")]
     Config(#[from] ConfigError),
     /// A weight is not there.
     #[error("weight {name} is missing: take the configuration that belongs to these weights")]
