@@ -11,27 +11,10 @@ mod common;
 use std::path::PathBuf;
 
 use candle_core::{D, DType, Device, Tensor, Var};
-use common::{Golden, max_difference, max_magnitude, to_channels_last};
+use common::{Golden, golden_network, max_difference, max_magnitude, to_channels_last};
 use sr3_engine::model::{
     CandleUNet, Denoiser, DenoiserError, Graph, Layout, ModelError, Op, UNetConfig, Weights, random_weights,
 };
-
-/// The configuration of a U-Net fixture, whose metadata has the public implementation's keys.
-fn golden_config(golden: &Golden) -> UNetConfig {
-    let mut config: serde_json::Value = serde_json::from_str(&golden.metadata["config"]).unwrap();
-    let fields = config.as_object_mut().unwrap();
-    fields.remove("with_noise_level_emb");
-    fields.insert("layout".into(), "janspiry".into());
-    serde_json::from_value(config).unwrap()
-}
-
-fn golden_weights(golden: &Golden) -> Weights {
-    let weight = |full: &str| {
-        let name = full.strip_prefix("model.")?;
-        Some((name.to_string(), (golden.shape(full).to_vec(), golden.values(full).to_vec())))
-    };
-    golden.names().filter_map(weight).collect()
-}
 
 fn tensor(golden: &Golden, name: &str) -> Tensor {
     Tensor::from_slice(golden.values(name), golden.shape(name), &Device::Cpu).unwrap()
@@ -42,7 +25,8 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 }
 
 fn network(golden: &Golden) -> CandleUNet {
-    CandleUNet::new(&golden_config(golden), &golden_weights(golden), &Device::Cpu).unwrap()
+    let (config, weights) = golden_network(golden);
+    CandleUNet::new(&config, &weights, &Device::Cpu).unwrap()
 }
 
 fn output_and_gradients_are_golden(file: &str, gradients: usize) {

@@ -1,29 +1,12 @@
 //! The CPU plan against golden numbers made with PyTorch in f64, on every instruction set of the machine.
 
+#![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
+
 mod common;
 
-use std::collections::BTreeMap;
-
-use common::{Golden, max_difference, max_magnitude};
-use sr3_engine::model::{CpuUNet, Denoiser, Graph, UNetConfig, Weights};
+use common::{Golden, golden_network, max_difference, max_magnitude};
+use sr3_engine::model::{CpuUNet, Denoiser, Graph};
 use sr3_engine::ops::Isa;
-
-/// The fixture's network: its configuration in our words, and its weights.
-fn network(golden: &Golden) -> (UNetConfig, Weights) {
-    let mut config: BTreeMap<String, serde_json::Value> =
-        serde_json::from_str(&golden.metadata["config"]).unwrap();
-    config.remove("with_noise_level_emb");
-    config.insert("layout".into(), "janspiry".into());
-    let config = serde_json::from_value(serde_json::to_value(config).unwrap()).unwrap();
-    let weights = golden
-        .names()
-        .filter_map(|name| {
-            let plain = name.strip_prefix("model.")?;
-            Some((plain.to_string(), (golden.shape(name).to_vec(), golden.values(name).to_vec())))
-        })
-        .collect();
-    (config, weights)
-}
 
 fn threads(count: usize) -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new().num_threads(count).build().unwrap()
@@ -31,7 +14,7 @@ fn threads(count: usize) -> rayon::ThreadPool {
 
 fn agrees_with_pytorch(name: &str) {
     let golden = Golden::load(name);
-    let (config, weights) = network(&golden);
+    let (config, weights) = golden_network(&golden);
     let graph = Graph::build(&config).unwrap();
     let &[n, _, height, width] = golden.shape("x") else { panic!() };
     let (x, levels) = (golden.channels_last("x"), golden.values("noise_level"));
@@ -112,7 +95,7 @@ fn attention_in_the_middle_only_agrees_with_pytorch() {
 #[test]
 fn an_item_does_not_depend_on_its_batch() {
     let golden = Golden::load("unet_ddpm_tiny.safetensors");
-    let (config, weights) = network(&golden);
+    let (config, weights) = golden_network(&golden);
     let mut unet = CpuUNet::new(&config, &weights, Isa::detect()).unwrap();
     let (x, levels) = (golden.channels_last("x"), golden.values("noise_level"));
     let mut both = vec![0.0; 2 * 16 * 16 * 3];

@@ -1,8 +1,15 @@
 //! What the fixture tests share: loading golden numbers and comparing with them.
-#![allow(dead_code, reason = "each test binary uses a part of this")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test binary uses a part of this, and a panic is a failure"
+)]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+use sr3_engine::model::{UNetConfig, Weights};
 
 /// A file under `tests/fixtures`.
 pub fn fixture(name: &str) -> PathBuf {
@@ -86,4 +93,17 @@ pub fn max_difference(a: &[f32], b: &[f32]) -> f32 {
 /// Largest magnitude.
 pub fn max_magnitude(a: &[f32]) -> f32 {
     a.iter().fold(0.0, |m, v| m.max(v.abs()))
+}
+
+/// A U-Net fixture's network: its configuration (the metadata has the public implementation's keys) and weights.
+pub fn golden_network(golden: &Golden) -> (UNetConfig, Weights) {
+    let mut config: serde_json::Value = serde_json::from_str(&golden.metadata["config"]).unwrap();
+    let fields = config.as_object_mut().unwrap();
+    fields.remove("with_noise_level_emb");
+    fields.insert("layout".into(), "janspiry".into());
+    let weight = |full: &str| {
+        let name = full.strip_prefix("model.")?;
+        Some((name.to_string(), (golden.shape(full).to_vec(), golden.values(full).to_vec())))
+    };
+    (serde_json::from_value(config).unwrap(), golden.names().filter_map(weight).collect())
 }
