@@ -1,7 +1,7 @@
 //! What each kind of node computes, composed of candle operations.
 //!
 //! Every operation used has a correct gradient: candle 0.11.1 refuses some (softmax over the last axis as one
-//! kernel) and gets one wrong (nearest upsampling forgets what other consumers of its input sent back), so these are
+//! kernel) and gets one wrong (nearest upsampling may forget what other readers of its input sent back), so these are
 //! composed of simpler ones. Images are (N, C, H, W), vectors (N, length). Nothing here looks at a device.
 
 use candle_core::{D, Result, Tensor};
@@ -92,8 +92,9 @@ fn softmax(scores: &Tensor) -> Result<Tensor> {
     exponentials.broadcast_div(&exponentials.sum_keepdim(D::Minus1)?)
 }
 
-/// Every pixel four times, as a broadcast: candle's own `upsample_nearest2d` overwrites the gradient that its input
-/// already has from other consumers, which the paper's blocks have.
+/// Every pixel four times, as a broadcast. Candle's own `upsample_nearest2d` overwrites the gradient that its input
+/// already has from other readers, which the paper's blocks have: right only where it is walked back first. It is no
+/// faster.
 pub(super) fn upsample(x: &Tensor) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
     x.reshape((n, c, h, 1, w, 1))?.broadcast_as((n, c, h, 2, w, 2))?.reshape((n, c, 2 * h, 2 * w))
