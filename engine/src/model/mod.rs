@@ -4,8 +4,10 @@ mod candle;
 mod config;
 mod denoiser;
 mod graph;
+pub mod import;
 mod plan;
 mod presets;
+pub mod tensors;
 mod weights;
 
 pub use candle::CandleUNet;
