@@ -1,6 +1,7 @@
 //! Networks: their configuration, the graph it builds, the executors that run it, and their files.
 
 mod candle;
+pub mod checkpoint;
 mod config;
 mod denoiser;
 mod graph;
