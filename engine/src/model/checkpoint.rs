@@ -248,18 +248,18 @@ impl Checkpoint {
             let file = shown(path);
             move |source| CheckpointError::Write { file, source }
         };
-        std::fs::create_dir_all(folder).map_err(failed(folder))?;
+        check_network(&self.config.model, &self.weights, WEIGHTS_FILE)?;
         let weights = encode_weights(&self.weights);
         let digest = sha256_hex(&weights);
         let mut config = self.config.clone();
         config.sha256.clone_from(&digest);
         config.validate(CONFIG_FILE)?;
-        check_network(&config.model, &self.weights, WEIGHTS_FILE)?;
         let mut json = serde_json::to_vec_pretty(&config).map_err(|error| CheckpointError::Json {
             file: CONFIG_FILE.to_string(),
             reason: one_line(&error.to_string()),
         })?;
         json.push(b'\n');
+        std::fs::create_dir_all(folder).map_err(failed(folder))?;
         for (name, bytes) in [(WEIGHTS_FILE, &weights), (CONFIG_FILE, &json)] {
             let path = folder.join(name);
             replace_file(&path, bytes).map_err(failed(&path))?;

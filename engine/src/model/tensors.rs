@@ -496,7 +496,9 @@ pub(crate) fn safetensors_header(
     }
     let mut begin = 0;
     for (name, dtype, shape) in tensors {
-        let end = begin + shape.iter().product::<usize>() * dtype.size();
+        // A zero axis makes the tensor empty, whatever the others are.
+        let count = if shape.contains(&0) { 0 } else { shape.iter().product() };
+        let end = begin + count * dtype.size();
         let axes: Vec<_> = shape.iter().map(usize::to_string).collect();
         let (name, dtype, axes) = (quote(name), dtype.name(), axes.join(","));
         parts.push(format!(
