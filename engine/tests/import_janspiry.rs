@@ -1,4 +1,5 @@
 //! Checkpoints of the public SR3 implementation: the network is found from names and shapes, and becomes a checkpoint.
+#![allow(clippy::unwrap_used, reason = "a helper that cannot read its fixture fails the test")]
 
 mod common;
 

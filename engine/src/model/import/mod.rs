@@ -6,6 +6,7 @@
 mod callable;
 mod convert;
 mod janspiry;
+mod machine;
 mod pickle;
 mod pth;
 mod view;

@@ -43,10 +43,9 @@ pub(super) fn materialise(
     let overflow = || TensorFault::Overflow { shape: format!("{:?}", view.shape) };
     let total = byte_length(&view.shape, storage.dtype).ok_or_else(|| fail(overflow()))?;
     if total > 0 {
-        let steps = view.shape.iter().zip(&view.strides);
-        let last = steps.fold(Some(view.offset), |sum, (&axis, &stride)| {
-            sum?.checked_add((axis - 1).checked_mul(stride)?)
-        });
+        let mut steps = view.shape.iter().zip(&view.strides);
+        let last = steps
+            .try_fold(view.offset, |sum, (&axis, &stride)| sum.checked_add((axis - 1).checked_mul(stride)?));
         let last = last.ok_or_else(|| fail(overflow()))?;
         if last >= storage.elements {
             return Err(fail(TensorFault::PastEnd { last, held: storage.elements }));
