@@ -20,14 +20,11 @@ pub use config::{
 };
 
 use super::tensors::{Dtype, ReadLimits, TensorFileError, one_line, read_safetensors, safetensors_header};
-use super::{ConfigError, Graph, UNetConfig};
+use super::{ConfigError, Graph, UNetConfig, Weights};
 
 const CONFIG_FILE: &str = "config.json";
 const WEIGHTS_FILE: &str = "model.safetensors";
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
-
-/// Weights by name: shape and values, OIHW for convolutions, (out, in) for linear layers.
-pub type Weights = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 /// A model: its weights and everything needed to use them.
 #[derive(Clone, Debug, PartialEq)]

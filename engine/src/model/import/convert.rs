@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::janspiry::{InferOptions, infer};
 use super::{ImportError, read_pth};
+use crate::model::Weights;
 use crate::model::checkpoint::{
     Checkpoint, CheckpointConfig, Degradation, FORMAT, NoiseSchedule, Objective, Provenance, ResizeFilter,
-    Rounding, SamplerPreset, Target, Tile, Upsample, Weights, WeightsError, sha256_hex,
+    Rounding, SamplerPreset, Target, Tile, Upsample, WeightsError, sha256_hex,
 };
 use crate::model::tensors::{ReadLimits, one_line};
 
