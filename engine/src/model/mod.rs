@@ -1,11 +1,14 @@
 //! Networks: their configuration, the graph it builds, the executors that run it, and their files.
 
 mod candle;
+pub mod checkpoint;
 mod config;
 mod denoiser;
 mod graph;
+pub mod import;
 mod plan;
 mod presets;
+pub mod tensors;
 mod weights;
 
 pub use candle::CandleUNet;

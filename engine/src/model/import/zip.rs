@@ -1,0 +1,219 @@
+//! The zip archives that PyTorch writes: a directory at the end, entries stored as they are.
+//!
+//! Entries are slices of the archive, nothing is copied and nothing is inflated: `torch.save` never compresses, so a
+//! compressed entry is refused rather than trusted with an allocation. Sizes come from the directory and are checked
+//! against the bytes that are there.
+
+use std::collections::HashMap;
+
+use crate::model::tensors::{TensorFileError, one_line};
+
+const END: [u8; 4] = *b"PK\x05\x06";
+const END_64_LOCATOR: [u8; 4] = *b"PK\x06\x07";
+const END_64: [u8; 4] = *b"PK\x06\x06";
+const DIRECTORY_ENTRY: [u8; 4] = *b"PK\x01\x02";
+const LOCAL_HEADER: [u8; 4] = *b"PK\x03\x04";
+const END_BYTES: usize = 22;
+const COMMENT_BYTES_MAX: usize = 0xffff;
+/// Marks a 32-bit field whose value is in the zip64 extra field.
+const SEE_ZIP64: u64 = 0xffff_ffff;
+const ENTRIES_MAX: u64 = 1 << 18;
+
+/// A stored entry.
+#[derive(Clone, Copy)]
+struct Entry<'a> {
+    data: &'a [u8],
+    crc: u32,
+}
+
+/// An archive's entries by name.
+pub(super) struct Archive<'a> {
+    entries: HashMap<&'a str, Entry<'a>>,
+}
+
+impl<'a> Archive<'a> {
+    /// Reads the directory.
+    pub(super) fn open(file: &'a [u8]) -> Result<Self, TensorFileError> {
+        let directory = find_directory(file)?;
+        let mut fields = Fields { bytes: &file[..directory.end], at: directory.begin };
+        let mut entries = HashMap::new();
+        let mut total = 0_usize;
+        for _ in 0..directory.entries {
+            let (name, entry) = read_entry(&mut fields, &file[..directory.begin])?;
+            // Entries that share bytes would make checking checksums arbitrarily slow.
+            total = total.saturating_add(entry.data.len());
+            if total > directory.begin {
+                return Err(entry_error(name, "its data overlaps that of other entries"));
+            }
+            if entries.insert(name, entry).is_some() {
+                return Err(entry_error(name, "the name appears twice"));
+            }
+        }
+        Ok(Self { entries })
+    }
+
+    /// The names in no particular order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.entries.keys().copied()
+    }
+
+    /// An entry's bytes, checked against its checksum; none if there is no such entry.
+    pub(super) fn get(&self, name: &str) -> Result<Option<&'a [u8]>, TensorFileError> {
+        let Some(entry) = self.entries.get(name) else { return Ok(None) };
+        // PyTorch can be told not to compute checksums; it then writes zero.
+        if entry.crc != 0 && crc32fast::hash(entry.data) != entry.crc {
+            return Err(entry_error(name, "its checksum is wrong, the file is damaged: fetch it again"));
+        }
+        Ok(Some(entry.data))
+    }
+}
+
+struct Directory {
+    begin: usize,
+    end: usize,
+    entries: u64,
+}
+
+fn find_directory(file: &[u8]) -> Result<Directory, TensorFileError> {
+    let cut = TensorFileError::Truncated { part: "the archive, before its directory" };
+    let last = file.len().checked_sub(END_BYTES);
+    let first = file.len().saturating_sub(END_BYTES + COMMENT_BYTES_MAX);
+    let ends_here = |&at: &usize| {
+        let comment = usize::from(u16::from_le_bytes([file[at + 20], file[at + 21]]));
+        file[at..].starts_with(&END) && at + END_BYTES + comment == file.len()
+    };
+    let end = last.and_then(|last| (first..=last).rev().find(ends_here)).ok_or(cut)?;
+
+    let mut fields = Fields { bytes: file, at: end + 10 };
+    let mut entries = u64::from(fields.u16()?);
+    let mut length = u64::from(fields.u32()?);
+    let mut begin = u64::from(fields.u32()?);
+    let mut limit = end;
+    if entries == 0xffff || length == SEE_ZIP64 || begin == SEE_ZIP64 {
+        let locator = end.checked_sub(20).filter(|&at| file[at..].starts_with(&END_64_LOCATOR));
+        let locator = locator.ok_or_else(|| malformed(end, "a zip64 archive without its locator"))?;
+        let at = Fields { bytes: file, at: locator + 8 }.u64()?;
+        limit = usize::try_from(at).unwrap_or(usize::MAX);
+        fields.at = limit;
+        if fields.take(4)? != END_64 {
+            return Err(malformed(limit, "a zip64 archive without its end record"));
+        }
+        fields.take(28)?;
+        (entries, length, begin) = (fields.u64()?, fields.u64()?, fields.u64()?);
+    }
+    if begin.checked_add(length).is_none_or(|stop| stop > limit as u64) {
+        return Err(malformed(end, "the directory reaches past its end"));
+    }
+    if entries > ENTRIES_MAX {
+        let (part, unit) = ("the archive", "entries");
+        return Err(TensorFileError::HeaderTooLarge { part, size: entries, unit, limit: ENTRIES_MAX });
+    }
+    Ok(Directory { begin: begin as usize, end: (begin + length) as usize, entries })
+}
+
+/// One entry of the directory and the data that it points to, which has to lie in `before`.
+fn read_entry<'a>(
+    fields: &mut Fields<'a>,
+    before: &'a [u8],
+) -> Result<(&'a str, Entry<'a>), TensorFileError> {
+    let at = fields.at;
+    if fields.take(4)? != DIRECTORY_ENTRY {
+        return Err(malformed(at, "an entry of the directory does not begin as one"));
+    }
+    fields.take(4)?;
+    let (flags, method) = (fields.u16()?, fields.u16()?);
+    fields.take(4)?;
+    let crc = fields.u32()?;
+    let (mut packed, mut size) = (u64::from(fields.u32()?), u64::from(fields.u32()?));
+    let (name, extra, comment) = (fields.u16()?, fields.u16()?, fields.u16()?);
+    fields.take(8)?;
+    let mut local = u64::from(fields.u32()?);
+    let name = std::str::from_utf8(fields.take(name.into())?)
+        .map_err(|_| malformed(at, "the name of an entry is not UTF-8"))?;
+    let extra = fields.take(extra.into())?;
+    fields.take(comment.into())?;
+
+    // In this order, and only those that did not fit.
+    let mut wide = zip64_values(extra)?;
+    for value in [&mut size, &mut packed, &mut local] {
+        if *value == SEE_ZIP64 {
+            *value = wide.u64()?;
+        }
+    }
+    if flags & 1 != 0 {
+        return Err(entry_error(name, "it is encrypted"));
+    }
+    if method != 0 || packed != size {
+        return Err(entry_error(name, "it is compressed, which torch.save never does"));
+    }
+    let data = local_data(before, local, size).map_err(|reason| entry_error(name, reason))?;
+    Ok((name, Entry { data, crc }))
+}
+
+/// The bytes behind a local header.
+fn local_data(before: &[u8], local: u64, size: u64) -> Result<&[u8], &'static str> {
+    const OUTSIDE: &str = "its data lies outside the file";
+    let header = usize::try_from(local).ok().and_then(|at| before.get(at..)).ok_or(OUTSIDE)?;
+    let (fixed, rest) = header.split_first_chunk::<30>().ok_or(OUTSIDE)?;
+    if !fixed.starts_with(&LOCAL_HEADER) {
+        return Err("its local header is not one");
+    }
+    let names = usize::from(u16::from_le_bytes([fixed[26], fixed[27]]))
+        + usize::from(u16::from_le_bytes([fixed[28], fixed[29]]));
+    let size = usize::try_from(size).map_err(|_| OUTSIDE)?;
+    rest.get(names..).and_then(|data| data.get(..size)).ok_or(OUTSIDE)
+}
+
+/// The values of the zip64 extra field, or nothing.
+fn zip64_values(extra: &[u8]) -> Result<Fields<'_>, TensorFileError> {
+    let mut fields = Fields { bytes: extra, at: 0 };
+    while fields.at + 4 <= extra.len() {
+        let (id, length) = (fields.u16()?, fields.u16()?);
+        let value = fields.take(length.into())?;
+        if id == 1 {
+            return Ok(Fields { bytes: value, at: 0 });
+        }
+    }
+    Ok(Fields { bytes: &[], at: 0 })
+}
+
+/// Little-endian fields in a row.
+struct Fields<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], TensorFileError> {
+        let stop = self.at.checked_add(count);
+        let taken = stop.and_then(|stop| self.bytes.get(self.at..stop));
+        let taken = taken.ok_or(TensorFileError::Truncated { part: "the archive's directory" })?;
+        self.at += count;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], TensorFileError> {
+        let taken = self.take(N)?;
+        taken.try_into().map_err(|_| TensorFileError::Truncated { part: "the archive's directory" })
+    }
+
+    fn u16(&mut self) -> Result<u16, TensorFileError> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, TensorFileError> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, TensorFileError> {
+        self.array().map(u64::from_le_bytes)
+    }
+}
+
+fn malformed(offset: usize, reason: &'static str) -> TensorFileError {
+    TensorFileError::Malformed { part: "the archive", offset: offset as u64, reason }
+}
+
+fn entry_error(name: &str, reason: &'static str) -> TensorFileError {
+    TensorFileError::Entry { name: one_line(name), reason }
+}
