@@ -3,6 +3,7 @@
 //! Words: a *noise level* a is sqrt(alphas_cumprod); x_t = a x_0 + sqrt(1 - a²) eps. x_0 is the [`Target`]: the image,
 //! or its scaled difference from the enlarged input. What the network says about x_t is its [`Objective`].
 
+mod consistency;
 mod levels;
 mod loss;
 mod noise;
@@ -10,6 +11,7 @@ mod noise_schedule;
 mod objective;
 mod sampler;
 
+pub use consistency::{Consistency, ConsistencyError};
 pub use levels::{LevelSpacing, LevelsError};
 pub use loss::{Loss, draw_noise_level, q_sample};
 pub use noise::{NoiseSource, Philox, Region, START};
