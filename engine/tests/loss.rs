@@ -1,4 +1,5 @@
 //! q_sample, the loss and the draw of noise levels against the fixtures.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! PSNR, SSIM and consistency against scikit-image, MATLAB's formulas and PIL.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod common;
 

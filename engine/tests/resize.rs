@@ -1,4 +1,5 @@
 //! Resampling against PIL, OpenCV and MATLAB's algorithm, and its own promises.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod common;
 

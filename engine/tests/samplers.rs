@@ -1,4 +1,5 @@
 //! Every step of the golden sampling traces, the golden eps standing in for the network.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod common;
 

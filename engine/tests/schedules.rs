@@ -1,4 +1,5 @@
 //! Schedules against the reference's buffers and f64 values, and lists of noise levels.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod common;
 

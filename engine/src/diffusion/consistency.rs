@@ -219,7 +219,7 @@ mod tests {
             for high in (low..4 * low).chain([8 * low, 9 * low + 1, 100 * low]) {
                 let factor = BandedCholesky::of_gram(&Axis::new(Filter::Bicubic, high, low));
                 let smallest = (0..low).map(|i| factor.at(i, i).powi(2)).fold(f64::INFINITY, f64::min);
-                assert!(smallest * high as f64 / low as f64 > 0.7, "{low} of {high}: {smallest}");
+                assert!(smallest * high as f64 / low as f64 > 0.5, "{low} of {high}: {smallest}");
             }
         }
     }

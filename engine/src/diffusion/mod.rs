@@ -10,6 +10,7 @@ mod noise;
 mod noise_schedule;
 mod objective;
 mod sampler;
+mod tiling;
 
 pub use consistency::{Consistency, ConsistencyError};
 pub use levels::{LevelSpacing, LevelsError};
@@ -18,3 +19,4 @@ pub use noise::{NoiseSource, Philox, Region, START};
 pub use noise_schedule::{Betas, LevelDraw, NoiseSchedule, NoiseScheduleConfig, ScheduleError};
 pub use objective::{Objective, Target, noise_from_x0};
 pub use sampler::{Sampler, SamplerError, Step};
+pub use tiling::{Tile, TileAxis, TileError, Tiling};

@@ -104,6 +104,11 @@ impl Sampler {
         Ok((0..noise_levels.len()).map(step).collect())
     }
 
+    /// Whether steps read the x_0 of the step before.
+    pub fn uses_previous(self) -> bool {
+        self == Self::Dpmpp2m
+    }
+
     /// Whether steps add fresh noise.
     pub fn is_stochastic(self) -> bool {
         match self {
