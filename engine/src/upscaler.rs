@@ -9,7 +9,7 @@
 //! enlarged input, the prediction, and for DPM-Solver++ the previous x_0): 805 MB for one image of 4096×4096. What
 //! comes on top is one batch of tiles and what the network needs for it. Pass large images one by one.
 //!
-//! **Never.** Files, alpha, colour profiles, clocks, or more randomness than [`NoiseSource`].
+//! **Never.** Files, alpha, colour profiles, clocks, or more randomness than [`NoiseSource`](crate::diffusion::NoiseSource).
 
 mod canvas;
 

@@ -1,5 +1,4 @@
 //! The generator against its published vectors, and the promises of noise as a function.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use sr3_engine::diffusion::{NoiseSource, Philox, Region, START};
 

@@ -101,19 +101,30 @@ pub enum LevelDraw {
 
 /// A schedule with T timesteps; every buffer has T entries, counted from 0. Names are those of the reference.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs, reason = "the reference's names; formulas in the module of each")]
 pub struct NoiseSchedule {
+    /// beta_t, the variance that timestep t adds.
     pub betas: Vec<f64>,
+    /// gamma_t, the product of 1 - beta up to and with t: the share of the image's variance that is left.
     pub alphas_cumprod: Vec<f64>,
+    /// gamma_{t-1}; 1 for t = 0.
     pub alphas_cumprod_prev: Vec<f64>,
+    /// sqrt(gamma_t): the noise level of x_t.
     pub sqrt_alphas_cumprod: Vec<f64>,
+    /// sqrt(1 - gamma_t): the standard deviation of the noise in x_t.
     pub sqrt_one_minus_alphas_cumprod: Vec<f64>,
+    /// ln(1 - gamma_t).
     pub log_one_minus_alphas_cumprod: Vec<f64>,
+    /// sqrt(1/gamma_t).
     pub sqrt_recip_alphas_cumprod: Vec<f64>,
+    /// sqrt(1/gamma_t - 1).
     pub sqrt_recipm1_alphas_cumprod: Vec<f64>,
+    /// Variance of q(x_{t-1} given x_t, x_0): beta_t (1 - gamma_{t-1})/(1 - gamma_t).
     pub posterior_variance: Vec<f64>,
+    /// Its logarithm, the variance taken as at least 1e-20.
     pub posterior_log_variance_clipped: Vec<f64>,
+    /// What x_0 counts in that distribution's mean: beta_t sqrt(gamma_{t-1})/(1 - gamma_t).
     pub posterior_mean_coef1: Vec<f64>,
+    /// What x_t counts in it: (1 - gamma_{t-1}) sqrt(1 - beta_t)/(1 - gamma_t).
     pub posterior_mean_coef2: Vec<f64>,
 }
 
