@@ -9,3 +9,4 @@ pub mod image;
 pub mod metrics;
 pub mod model;
 pub mod ops;
+pub mod upscaler;

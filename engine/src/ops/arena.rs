@@ -69,7 +69,8 @@ mod tests {
     fn a_buffer_cannot_be_read_and_written_at_once() {
         let mut arena = Arena::default();
         arena.reserve(64);
-        let _ = arena.view([0..20], [16..32]);
+        let (read, write) = (0..20, 16..32);
+        let _ = arena.view([read], [write]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub(crate) mod conv;
 pub(crate) mod group_norm;
 pub(crate) mod matmul;
 pub(crate) mod pointwise;
+pub mod resize;
 pub(crate) mod scratch;
 pub(crate) mod simd;
 pub(crate) mod source;

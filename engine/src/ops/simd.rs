@@ -8,7 +8,7 @@
 use std::fmt;
 
 /// Lanes of a vector, whatever the registers are.
-pub const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// The instruction sets that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

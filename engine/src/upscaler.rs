@@ -1,0 +1,330 @@
+//! The whole path from a low-resolution image to a high-resolution one: enlarge, start from noise, sample tile by tile,
+//! project.
+//!
+//! **Promises.** An image's result is a function of the network, the [`Recipe`] without its batch, the pixels and the
+//! key. It is bitwise the same whatever the batch and the other images in the call. Noise depends on the position
+//! in the image, not on tiles; predictions of overlapping tiles are blended at every step in the tiles' order.
+//!
+//! **Memory.** At most four f32 RGB buffers of the output's size live at a time for every image of the call (x_t, the
+//! enlarged input, the prediction, and for DPM-Solver++ the previous x_0): 805 MB for one image of 4096×4096. What
+//! comes on top is one batch of tiles and what the network needs for it. Pass large images one by one.
+//!
+//! **Never.** Files, alpha, colour profiles, clocks, or more randomness than [`NoiseSource`](crate::diffusion::NoiseSource).
+
+mod canvas;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use crate::diffusion::{
+    Consistency, ConsistencyError, Objective, Sampler, SamplerError, Step, Target, Tile, TileError,
+};
+use crate::model::{Denoiser, DenoiserError};
+use canvas::Canvas;
+
+/// Channels of an image.
+const RGB: usize = 3;
+/// Mean squared error, in [0, 1] units, that a lossy input's own artefacts are allowed to explain.
+const LOSSY_ERROR_MAX: f64 = 4e-5;
+
+/// How a network is used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    /// What the network predicts.
+    pub objective: Objective,
+    /// Of what.
+    pub target: Target,
+    /// How x_t is taken from level to level.
+    pub sampler: Sampler,
+    /// Noise levels at which the network is evaluated, rising; the level after the last is 1.
+    pub noise_levels: Vec<f64>,
+    /// Whether the estimated image is clamped to [-1, 1] in every step. The result always is.
+    pub clamp: bool,
+    /// Output pixels per input pixel and axis.
+    pub scale: usize,
+    /// How images that are larger than a tile are cut.
+    pub tile: Tile,
+    /// Tiles that the network is given at once. Changes speed and memory, never results.
+    pub batch: usize,
+    /// Seed of the job.
+    pub seed: u64,
+    /// Whether results are projected so that they reduce to their inputs.
+    pub projection: bool,
+}
+
+/// An image to enlarge.
+#[derive(Clone, Copy, Debug)]
+pub struct LowRes<'a> {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// (H, W, 3) in [-1, 1].
+    pub rgb: &'a [f32],
+    /// Names the image's noise: its path relative to the job's source.
+    pub key: &'a str,
+    /// Whether the image has been through lossy compression, so that it need not be met exactly.
+    pub lossy: bool,
+}
+
+/// A result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upscaled {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// (H, W, 3) in [-1, 1].
+    pub rgb: Vec<f32>,
+    /// Mean squared error between the result, reduced to the input's size, and the input, in [0, 1] units; before any
+    /// rounding of the result.
+    pub consistency_error: f64,
+}
+
+/// Why nothing was enlarged.
+#[derive(Debug, thiserror::Error)]
+pub enum UpscaleError {
+    /// The caller asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+    /// The network is not one for RGB conditioned on RGB.
+    #[error("the network has {inputs} input and {outputs} output channels: upscaling needs 6 and 3")]
+    Channels {
+        /// Channels that it takes.
+        inputs: usize,
+        /// Channels that it gives.
+        outputs: usize,
+    },
+    /// A number of the recipe lies outside what makes sense.
+    #[error("{name} is 0: take at least 1")]
+    Zero {
+        /// Which one.
+        name: &'static str,
+    },
+    /// The residual's scale is no scale.
+    #[error("a residual scale of {scale}: take a finite number above 0")]
+    ResidualScale {
+        /// What was given.
+        scale: f32,
+    },
+    /// The sampler cannot run along these levels.
+    #[error(transparent)]
+    Sampler(#[from] SamplerError),
+    /// Images cannot be cut like this.
+    #[error(transparent)]
+    Tile(#[from] TileError),
+    /// An image has no pixels, or not as many as its size says.
+    #[error(
+        "{key}: {width}×{height} pixels with {found} values: three per pixel and at least one pixel are needed"
+    )]
+    Pixels {
+        /// The image.
+        key: String,
+        /// Columns.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// Values that came.
+        found: usize,
+    },
+    /// The output would not fit an address space.
+    #[error("{key}: {width}×{height} times {scale} is too large: cut the image or take a smaller scale")]
+    TooLarge {
+        /// The image.
+        key: String,
+        /// Columns.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// Output pixels per input pixel and axis.
+        scale: usize,
+    },
+    /// The result holds values that are no numbers.
+    #[error("{key}: the result is not finite: check the model's weights and the image")]
+    NotFinite {
+        /// The image.
+        key: String,
+    },
+    /// There is no reduction from the output's size to the input's.
+    #[error(transparent)]
+    Consistency(#[from] ConsistencyError),
+    /// The network failed.
+    #[error(transparent)]
+    Denoiser(#[from] DenoiserError),
+}
+
+/// A network and how it is used.
+#[derive(Debug)]
+pub struct Upscaler<D> {
+    denoiser: D,
+    recipe: Recipe,
+    steps: Vec<Step>,
+}
+
+impl<D: Denoiser> Upscaler<D> {
+    /// Joins a network and a recipe.
+    ///
+    /// # Errors
+    /// [`UpscaleError`] where the recipe or the network cannot be used.
+    pub fn new(denoiser: D, recipe: Recipe) -> Result<Self, UpscaleError> {
+        let (inputs, outputs) = (denoiser.in_channels(), denoiser.out_channels());
+        if (inputs, outputs) != (2 * RGB, RGB) {
+            return Err(UpscaleError::Channels { inputs, outputs });
+        }
+        for (name, value) in [("scale", recipe.scale), ("batch", recipe.batch)] {
+            if value == 0 {
+                return Err(UpscaleError::Zero { name });
+            }
+        }
+        if let Target::Residual { scale } = recipe.target
+            && !(scale.is_finite() && scale > 0.0)
+        {
+            return Err(UpscaleError::ResidualScale { scale });
+        }
+        recipe.tile.validate()?;
+        let steps = recipe.sampler.steps(&recipe.noise_levels)?;
+        Ok(Self { denoiser, recipe, steps })
+    }
+
+    /// The recipe.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Gives the network back.
+    pub fn into_denoiser(self) -> D {
+        self.denoiser
+    }
+
+    /// Enlarges `images`, together: tiles of one shape share the network's batches. `progress` hears, after each
+    /// batch, the share of all network evaluations that is done, in (0, 1]; its `Break` ends the work.
+    ///
+    /// An image of one colour has nothing to refine: its result is that colour, exactly, and the network is not asked.
+    ///
+    /// # Errors
+    /// [`UpscaleError`]; one bad image fails the call, so check images before or pass them one by one.
+    pub fn upscale(
+        &mut self,
+        images: &[LowRes<'_>],
+        progress: &mut dyn FnMut(f64) -> ControlFlow<()>,
+    ) -> Result<Vec<Upscaled>, UpscaleError> {
+        for image in images {
+            self.check(image)?;
+        }
+        let mut canvases = Vec::new();
+        for (index, image) in images.iter().enumerate() {
+            if !is_uniform(image) {
+                canvases.push((index, Canvas::new(image, &self.recipe, self.denoiser.size_multiple())?));
+            }
+        }
+        self.sample(&mut canvases, progress)?;
+        let mut sampled = canvases.into_iter().peekable();
+        let mut results = Vec::with_capacity(images.len());
+        for (index, image) in images.iter().enumerate() {
+            let result = match sampled.next_if(|(of, _)| *of == index) {
+                Some((_, canvas)) => self.finish(image, canvas.into_image(self.recipe.target))?,
+                None => self.flat(image),
+            };
+            results.push(result);
+        }
+        Ok(results)
+    }
+
+    fn check(&self, image: &LowRes<'_>) -> Result<(), UpscaleError> {
+        let LowRes { width, height, rgb, .. } = *image;
+        let key = || image.key.to_string();
+        let pixels = width.checked_mul(height).filter(|&pixels| pixels > 0);
+        if pixels.and_then(|pixels| pixels.checked_mul(RGB)) != Some(rgb.len()) {
+            return Err(UpscaleError::Pixels { key: key(), width, height, found: rgb.len() });
+        }
+        // Room for padding, and for sizes in bytes.
+        let scaled =
+            |side: usize| side.checked_mul(self.recipe.scale)?.checked_add(self.denoiser.size_multiple());
+        let bytes =
+            scaled(width).zip(scaled(height)).and_then(|(w, h)| w.checked_mul(h)?.checked_mul(RGB * 4));
+        if bytes.is_none_or(|bytes| bytes > isize::MAX as usize) {
+            return Err(UpscaleError::TooLarge { key: key(), width, height, scale: self.recipe.scale });
+        }
+        Ok(())
+    }
+
+    /// Runs every step on every canvas.
+    fn sample(
+        &mut self,
+        canvases: &mut [(usize, Canvas)],
+        progress: &mut dyn FnMut(f64) -> ControlFlow<()>,
+    ) -> Result<(), UpscaleError> {
+        let total =
+            self.steps.len() * canvases.iter().map(|(_, canvas)| canvas.tiling().count()).sum::<usize>();
+        let mut done = 0;
+        let (mut input, mut prediction) = (Vec::new(), Vec::new());
+        for (number, step) in self.steps.iter().enumerate() {
+            for batch in batches(canvases, self.recipe.batch) {
+                let [height, width] = canvases[batch[0].0].1.tiling().tile_size();
+                let pixels = height * width;
+                input.resize(batch.len() * pixels * 2 * RGB, 0.0);
+                prediction.resize(batch.len() * pixels * RGB, 0.0);
+                for (&(canvas, tile), input) in batch.iter().zip(input.chunks_exact_mut(pixels * 2 * RGB)) {
+                    canvases[canvas].1.gather(tile, input);
+                }
+                let levels = vec![step.noise_level as f32; batch.len()];
+                self.denoiser.predict([batch.len(), height, width], &input, &levels, &mut prediction)?;
+                for (&(canvas, tile), prediction) in batch.iter().zip(prediction.chunks_exact(pixels * RGB)) {
+                    canvases[canvas].1.scatter(tile, prediction);
+                }
+                done += batch.len();
+                if progress(done as f64 / total as f64).is_break() {
+                    return Err(UpscaleError::Cancelled);
+                }
+            }
+            for (_, canvas) in canvases.iter_mut() {
+                canvas.advance(step, number as u32, &self.recipe);
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks, projects and measures a sampled image.
+    fn finish(&self, image: &LowRes<'_>, mut rgb: Vec<f32>) -> Result<Upscaled, UpscaleError> {
+        let low = [image.height, image.width];
+        let [height, width] = low.map(|side| side * self.recipe.scale);
+        let consistency = Consistency::new(low, [height, width])?;
+        if self.recipe.projection {
+            // Values are in [-1, 1] here: errors are four times those in [0, 1] units.
+            let error_max = if image.lossy { 4.0 * LOSSY_ERROR_MAX } else { 0.0 };
+            // The second pass takes most of what clamping left after the first.
+            for _ in 0..2 {
+                consistency.project_within(&mut rgb, image.rgb, error_max);
+                canvas::clamp(&mut rgb);
+            }
+        }
+        let consistency_error = consistency.mean_squared_error(&rgb, image.rgb) / 4.0;
+        if !canvas::is_finite(&rgb) {
+            return Err(UpscaleError::NotFinite { key: image.key.to_string() });
+        }
+        Ok(Upscaled { width, height, rgb, consistency_error })
+    }
+
+    /// The result for an image of one colour.
+    fn flat(&self, image: &LowRes<'_>) -> Upscaled {
+        let [height, width] = [image.height, image.width].map(|side| side * self.recipe.scale);
+        let mut rgb = image.rgb[..RGB].repeat(height * width);
+        canvas::clamp(&mut rgb);
+        Upscaled { width, height, rgb, consistency_error: 0.0 }
+    }
+}
+
+/// Whether all pixels are equal. One that is no number is equal to nothing.
+fn is_uniform(image: &LowRes<'_>) -> bool {
+    image.rgb.chunks_exact(RGB).all(|pixel| pixel == &image.rgb[..RGB])
+}
+
+/// (canvas, tile) pairs in lots of at most `size`, all of a lot of one shape; tiles of a canvas stay in order.
+fn batches(canvases: &[(usize, Canvas)], size: usize) -> Vec<Vec<(usize, usize)>> {
+    let mut shapes: BTreeMap<[usize; 2], Vec<(usize, usize)>> = BTreeMap::new();
+    for (number, (_, canvas)) in canvases.iter().enumerate() {
+        let tiles = (0..canvas.tiling().count()).map(|tile| (number, tile));
+        shapes.entry(canvas.tiling().tile_size()).or_default().extend(tiles);
+    }
+    shapes.values().flat_map(|all| all.chunks(size).map(<[_]>::to_vec)).collect()
+}
