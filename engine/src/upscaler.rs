@@ -12,45 +12,21 @@
 //! **Never.** Files, alpha, colour profiles, clocks, or more randomness than [`NoiseSource`](crate::diffusion::NoiseSource).
 
 mod canvas;
+mod enlarge;
+mod recipe;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use crate::diffusion::{
-    Consistency, ConsistencyError, Objective, Sampler, SamplerError, Step, Target, Tile, TileError,
-};
+use crate::diffusion::{ConsistencyError, SamplerError, Step, Target, TileError};
 use crate::model::{Denoiser, DenoiserError};
 use canvas::Canvas;
+pub use recipe::{Recipe, RecipeError, RecipeRequest};
 
 /// Channels of an image.
 const RGB: usize = 3;
 /// Mean squared error, in [0, 1] units, that a lossy input's own artefacts are allowed to explain.
 const LOSSY_ERROR_MAX: f64 = 4e-5;
-
-/// How a network is used.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recipe {
-    /// What the network predicts.
-    pub objective: Objective,
-    /// Of what.
-    pub target: Target,
-    /// How x_t is taken from level to level.
-    pub sampler: Sampler,
-    /// Noise levels at which the network is evaluated, rising; the level after the last is 1.
-    pub noise_levels: Vec<f64>,
-    /// Whether the estimated image is clamped to [-1, 1] in every step. The result always is.
-    pub clamp: bool,
-    /// Output pixels per input pixel and axis.
-    pub scale: usize,
-    /// How images that are larger than a tile are cut.
-    pub tile: Tile,
-    /// Tiles that the network is given at once. Changes speed and memory, never results.
-    pub batch: usize,
-    /// Seed of the job.
-    pub seed: u64,
-    /// Whether results are projected so that they reduce to their inputs.
-    pub projection: bool,
-}
 
 /// An image to enlarge.
 #[derive(Clone, Copy, Debug)]
@@ -288,17 +264,7 @@ impl<D: Denoiser> Upscaler<D> {
     fn finish(&self, image: &LowRes<'_>, mut rgb: Vec<f32>) -> Result<Upscaled, UpscaleError> {
         let low = [image.height, image.width];
         let [height, width] = low.map(|side| side * self.recipe.scale);
-        let consistency = Consistency::new(low, [height, width])?;
-        if self.recipe.projection {
-            // Values are in [-1, 1] here: errors are four times those in [0, 1] units.
-            let error_max = if image.lossy { 4.0 * LOSSY_ERROR_MAX } else { 0.0 };
-            // The second pass takes most of what clamping left after the first.
-            for _ in 0..2 {
-                consistency.project_within(&mut rgb, image.rgb, error_max);
-                canvas::clamp(&mut rgb);
-            }
-        }
-        let consistency_error = consistency.mean_squared_error(&rgb, image.rgb) / 4.0;
+        let consistency_error = self.project(image, &mut rgb, [height, width])?;
         if !canvas::is_finite(&rgb) {
             return Err(UpscaleError::NotFinite { key: image.key.to_string() });
         }

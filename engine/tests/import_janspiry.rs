@@ -6,9 +6,8 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{Golden, fixture};
-use sr3_engine::model::checkpoint::{
-    Checkpoint, NoiseSchedule, Objective, SamplerPreset, Target, WeightsError,
-};
+use sr3_engine::diffusion::Objective;
+use sr3_engine::model::checkpoint::{Checkpoint, NoiseSchedule, SamplerPreset, Target, WeightsError};
 use sr3_engine::model::import::{ConvertOptions, ImportError, InferOptions, convert, infer};
 use sr3_engine::model::tensors::{Dtype, HostTensor, ReadLimits, TensorMap, read_safetensors};
 use sr3_engine::model::{Graph, Layout, UNetConfig, presets};

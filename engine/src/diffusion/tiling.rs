@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// How an image that is larger than a tile is cut, in output pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Tile {
     /// Height and width of a tile; rounded up to the network's multiple.
     pub size: usize,

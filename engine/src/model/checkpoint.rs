@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 pub use config::{
-    CheckpointConfig, Degradation, FORMAT, MixedKind, MixedSchedule, NoiseSchedule, Objective, Provenance,
-    ResizeFilter, Rounding, SamplerPreset, Target, Tile, Upsample,
+    CheckpointConfig, Degradation, FORMAT, MixedKind, MixedSchedule, NoiseSchedule, Provenance, ResizeFilter,
+    Rounding, SamplerPreset, Target, Upsample,
 };
 
 use super::tensors::{Dtype, ReadLimits, TensorFileError, one_line, read_safetensors, safetensors_header};

@@ -1,5 +1,6 @@
 //! Networks: their configuration, the graph it builds, the executors that run it, and their files.
 
+pub mod bundled;
 mod candle;
 pub mod checkpoint;
 mod config;

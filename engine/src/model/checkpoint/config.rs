@@ -8,23 +8,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::CheckpointError;
+use crate::diffusion::{self, Objective, Sampler, Tile};
 use crate::model::UNetConfig;
 use crate::model::tensors::one_line;
 
 /// The value of `format`.
 pub const FORMAT: &str = "sr3-checkpoint/1";
-
-/// What the network predicts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Objective {
-    /// The noise in x_t.
-    Noise,
-    /// The clean target x_0.
-    Image,
-    /// v = level · noise − sqrt(1 − level²) · x_0.
-    V,
-}
 
 /// What is denoised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,19 +163,6 @@ pub enum MixedKind {
     Linear,
 }
 
-/// The tile size that the network should be run with.
-///
-/// A group norm takes its statistics from the tile, so the result depends on the tile's size: it is a property of the
-/// model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tile {
-    /// Height and width of a tile, in output pixels.
-    pub size: usize,
-    /// How far neighbours overlap, in output pixels.
-    pub overlap: usize,
-}
-
 /// A sampler, and the noise levels at which it evaluates the network: sqrt(alphas_cumprod), noisy to clean. The level
 /// after the last is 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -230,14 +206,14 @@ impl SamplerPreset {
         }
     }
 
-    /// The sampler's name in the file.
+    /// The sampler.
     #[must_use]
-    pub const fn sampler(&self) -> &'static str {
-        match self {
-            Self::Ddim { .. } => "ddim",
-            Self::Dpmpp2m { .. } => "dpmpp_2m",
-            Self::Ancestral { .. } => "ancestral",
-            Self::AncestralPosterior { .. } => "ancestral_posterior",
+    pub const fn sampler(&self) -> Sampler {
+        match *self {
+            Self::Ddim { eta, .. } => Sampler::Ddim { eta },
+            Self::Dpmpp2m { .. } => Sampler::Dpmpp2m,
+            Self::Ancestral { .. } => Sampler::Ancestral,
+            Self::AncestralPosterior { .. } => Sampler::AncestralPosterior,
         }
     }
 }
@@ -276,7 +252,8 @@ pub struct CheckpointConfig {
     pub degradation: Degradation,
     /// The noise levels of training.
     pub noise_schedule: NoiseSchedule,
-    /// The tile size; null where it does not matter or is not known.
+    /// The tiles that the network should be run with; null where it is not known. A group norm takes its statistics
+    /// from the tile, so the result depends on the tile's size: it is a property of the model.
     #[serde(default)]
     pub tile: Option<Tile>,
     /// Ways to sample, by name.
@@ -301,6 +278,15 @@ const LEVELS_MAX: usize = 10_000;
 const TIMESTEPS_MAX: usize = 1_000_000;
 
 impl CheckpointConfig {
+    /// What is denoised, with the factor of the residual.
+    #[must_use]
+    pub const fn x0_target(&self) -> diffusion::Target {
+        match self.target {
+            Target::Image => diffusion::Target::Image,
+            Target::Residual => diffusion::Target::Residual { scale: self.residual_scale as f32 },
+        }
+    }
+
     /// Checks every value. `file` is what messages call the file.
     pub(super) fn validate(&self, file: &str) -> Result<(), CheckpointError> {
         let check = Check { file };

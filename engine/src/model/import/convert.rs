@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use super::janspiry::{InferOptions, infer};
 use super::{ImportError, read_pth};
+use crate::diffusion::{Objective, Tile};
 use crate::model::Weights;
 use crate::model::checkpoint::{
-    Checkpoint, CheckpointConfig, Degradation, FORMAT, NoiseSchedule, Objective, Provenance, ResizeFilter,
-    Rounding, SamplerPreset, Target, Tile, Upsample, WeightsError, sha256_hex,
+    Checkpoint, CheckpointConfig, Degradation, FORMAT, NoiseSchedule, Provenance, ResizeFilter, Rounding,
+    SamplerPreset, Target, Upsample, WeightsError, sha256_hex,
 };
 use crate::model::tensors::{ReadLimits, one_line};
 

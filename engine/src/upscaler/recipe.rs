@@ -1,0 +1,163 @@
+//! How a network is used: what its checkpoint says, and what a user asked for instead.
+
+use crate::diffusion::{LevelSpacing, LevelsError, Objective, Sampler, Target, Tile};
+use crate::model::checkpoint::{CheckpointConfig, Upsample};
+
+/// Tiles of networks whose checkpoint names none.
+const TILE: Tile = Tile { size: 256, overlap: 32 };
+
+/// Names of samplers, as the command and checkpoints spell them.
+const SAMPLERS: [(&str, Sampler); 4] = [
+    ("ddim", Sampler::Ddim { eta: 0.0 }),
+    ("dpmpp_2m", Sampler::Dpmpp2m),
+    ("ancestral", Sampler::Ancestral),
+    ("ancestral_posterior", Sampler::AncestralPosterior),
+];
+
+/// How a network is used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    /// What the network predicts.
+    pub objective: Objective,
+    /// Of what.
+    pub target: Target,
+    /// How x_t is taken from level to level.
+    pub sampler: Sampler,
+    /// Noise levels at which the network is evaluated, rising; the level after the last is 1.
+    pub noise_levels: Vec<f64>,
+    /// Whether the estimated image is clamped to [-1, 1] in every step. The result always is.
+    pub clamp: bool,
+    /// Output pixels per input pixel and axis.
+    pub scale: usize,
+    /// How images that are larger than a tile are cut.
+    pub tile: Tile,
+    /// Tiles that the network is given at once. Changes speed and memory, never results.
+    pub batch: usize,
+    /// Seed of the job.
+    pub seed: u64,
+    /// Whether results are projected so that they reduce to their inputs.
+    pub projection: bool,
+}
+
+/// What a user asks for. None means the checkpoint's own choice.
+#[derive(Clone, Copy, Debug)]
+pub struct RecipeRequest<'a> {
+    /// One of the checkpoint's presets.
+    pub preset: Option<&'a str>,
+    /// Name of a sampler.
+    pub sampler: Option<&'a str>,
+    /// Number of network evaluations.
+    pub steps: Option<usize>,
+    /// Side of a tile in output pixels.
+    pub tile: Option<usize>,
+    /// Tiles at once.
+    pub batch: Option<usize>,
+    /// Seed of the job.
+    pub seed: u64,
+    /// Whether results are projected.
+    pub projection: bool,
+}
+
+/// Why a request cannot be met. Every message is one line that says what would do.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipeError {
+    /// The checkpoint has no such preset.
+    #[error("the model has no preset {name}: take one of {known}")]
+    Preset {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// There is no such sampler.
+    #[error("there is no sampler {name}: take one of {known}")]
+    Sampler {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// Levels cannot be spread over so many steps.
+    #[error(transparent)]
+    Levels(#[from] LevelsError),
+    /// The network was trained on inputs that are enlarged in another way.
+    #[error(
+        "the model enlarges its input by {found:?}: this build knows bicubic with a = -0.5, clamped to [-1, 1]"
+    )]
+    Upsample {
+        /// What its checkpoint says.
+        found: Upsample,
+    },
+}
+
+impl Recipe {
+    /// The checkpoint's way to sample, with what a user asked for instead.
+    ///
+    /// Another number of steps is spread evenly in log-SNR between the ends of the preset's levels.
+    ///
+    /// # Errors
+    /// [`RecipeError`] where the request names what is not there.
+    pub fn new(config: &CheckpointConfig, request: &RecipeRequest<'_>) -> Result<Self, RecipeError> {
+        let upsample = &config.upsample;
+        if upsample.a != -0.5 || upsample.clamp != Some([-1.0, 1.0]) {
+            return Err(RecipeError::Upsample { found: upsample.clone() });
+        }
+        let name = request.preset.unwrap_or(&config.default_preset);
+        let preset = config.presets.get(name).ok_or_else(|| RecipeError::Preset {
+            name: name.to_string(),
+            known: join(config.presets.keys().map(String::as_str)),
+        })?;
+        let sampler = match request.sampler {
+            None => preset.sampler(),
+            Some(name) => {
+                SAMPLERS.iter().find(|(known, _)| *known == name).map(|(_, sampler)| *sampler).ok_or_else(
+                    || RecipeError::Sampler {
+                        name: name.to_string(),
+                        known: join(SAMPLERS.iter().map(|(name, _)| *name)),
+                    },
+                )?
+            }
+        };
+        let levels = preset.noise_levels();
+        let noise_levels = match request.steps {
+            Some(steps) if steps != levels.len() => respaced(levels, steps)?,
+            _ => levels.to_vec(),
+        };
+        let own = config.tile.unwrap_or(TILE);
+        let tile = request.tile.map_or(own, |size| Tile { size, overlap: own.overlap.min(size / 4) });
+        Ok(Self {
+            objective: config.objective,
+            target: config.x0_target(),
+            sampler,
+            noise_levels,
+            clamp: true,
+            scale: config.scale,
+            tile,
+            batch: request.batch.unwrap_or(DEFAULT_BATCH),
+            seed: request.seed,
+            projection: request.projection,
+        })
+    }
+}
+
+/// Tiles at once where nothing is asked for: one tile keeps every core of a small machine busy.
+const DEFAULT_BATCH: usize = 2;
+
+/// The same range of levels in another number of steps.
+fn respaced(levels: &[f64], steps: usize) -> Result<Vec<f64>, LevelsError> {
+    let log_snr = |level: f64| {
+        // A network may be asked at level 1 itself, whose log-SNR has no number: stop just short of it.
+        let level = level.min(1.0 - 1e-9);
+        2.0 * libm::log(level) - libm::log((1.0 - level) * (1.0 + level))
+    };
+    let (first, last) = (levels[0], levels[levels.len() - 1]);
+    if levels.len() == 1 && steps > 1 {
+        // A one-step preset names no end: go as far on the clean side as it starts on the noisy one.
+        return LevelSpacing::LogSnr { first: log_snr(first), last: -log_snr(first) }.levels(steps);
+    }
+    LevelSpacing::LogSnr { first: log_snr(first), last: log_snr(last) }.levels(steps)
+}
+
+fn join<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
