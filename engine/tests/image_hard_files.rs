@@ -262,14 +262,13 @@ fn a_cmyk_photograph_is_no_negative() {
 
 #[test]
 fn rgb_stored_in_a_jpeg_is_not_taken_for_ycc() {
-    let plain = read("formats/jpeg_rgb_no_ycc.jpg").picture;
-    let other = read("formats/jpeg_progressive.jpg").picture;
-    let mean = |picture: &Picture, c| {
+    let picture = read("formats/jpeg_rgb_no_ycc.jpg").picture;
+    // The means that Pillow gives; taken for YCbCr they would be far off.
+    for (c, wanted) in [41.3, 66.0, 67.7].into_iter().enumerate() {
         let pixels = (0..picture.height).flat_map(|y| (0..picture.width).map(move |x| (x, y)));
-        pixels.map(|(x, y)| sample(picture, x, y, c)).sum::<f64>() / (picture.width * picture.height) as f64
-    };
-    for c in 0..3 {
-        assert!((mean(&plain, c) - mean(&other, c)).abs() < 4.0, "channel {c}");
+        let sum: f64 = pixels.map(|(x, y)| sample(&picture, x, y, c)).sum();
+        let mean = sum / (picture.width * picture.height) as f64;
+        assert!((mean - wanted).abs() < 1.0, "channel {c}: {mean}");
     }
 }
 

@@ -155,12 +155,6 @@ fn replace_hidden(planes: &mut Planes) {
     {
         levels.push(last.reduced());
     }
-    for cell in levels.iter_mut().flat_map(|level| &mut level.cells) {
-        // Sums of very small alphas may vanish on the way up; what cannot be divided by counts as empty.
-        if cell[3] < f32::MIN_POSITIVE {
-            *cell = [0.0; 4];
-        }
-    }
     if let Some(top) = levels.last_mut()
         && let [cell] = &mut top.cells[..]
         && cell[3] <= 0.0
@@ -178,5 +172,100 @@ fn replace_hidden(planes: &mut Planes) {
         if a <= 0.0 {
             pixel.iter_mut().zip(cell).for_each(|(value, &c)| *value = (c / cell[3]).clamp(-1.0, 1.0));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picture(channels: Channels, samples: Samples, width: usize) -> Picture {
+        let height = samples.len() / channels.count() / width;
+        Picture { width, height, channels, samples, metadata: Metadata::default() }
+    }
+
+    fn there_and_back(picture: &Picture) -> Picture {
+        let sixteen = picture.samples.bits() == 16;
+        from_planes(&to_planes(picture), picture.channels, sixteen, picture.metadata.clone())
+    }
+
+    #[test]
+    fn every_level_survives_the_way_through_the_planes() {
+        for channels in [Channels::Gray, Channels::GrayAlpha, Channels::Rgb, Channels::Rgba] {
+            // Alpha is never 0 here: the colour under it is replaced on purpose.
+            let level = |i: usize, full: usize| match channels.has_alpha() && i % channels.count() == channels.count() - 1 {
+                true => 1 + i / channels.count() % full,
+                false => i * 7 / channels.count() % (full + 1),
+            };
+            let eight = (0..256 * channels.count() * 8).map(|i| level(i, 255) as u8).collect();
+            let eight = picture(channels, Samples::U8(eight), 256);
+            assert_eq!(there_and_back(&eight), eight);
+            let sixteen = (0..65_536 * channels.count() * 8).map(|i| level(i, 65_535) as u16).collect();
+            let sixteen = picture(channels, Samples::U16(sixteen), 256);
+            assert_eq!(there_and_back(&sixteen), sixteen);
+        }
+    }
+
+    #[test]
+    fn planes_run_from_minus_one_to_one_and_gray_is_three_times_itself() {
+        let planes = to_planes(&picture(Channels::GrayAlpha, Samples::U8(vec![0, 255, 255, 51]), 2));
+        assert_eq!(planes.rgb, [-1.0, -1.0, -1.0, 1.0, 1.0, 1.0]);
+        assert_eq!(planes.alpha, Some(vec![1.0, 0.2]));
+        assert_eq!(to_planes(&picture(Channels::Rgb, Samples::U8(vec![0; 3]), 1)).alpha, None);
+    }
+
+    #[test]
+    fn values_outside_are_clamped_and_rounding_is_half_away_from_zero() {
+        let planes = Planes { width: 2, height: 1, rgb: vec![-3.0, 9.0, f32::NAN, -1.0, 1.0, 0.0], alpha: None };
+        let made = from_planes(&planes, Channels::Rgba, false, Metadata::default());
+        assert_eq!(made.samples, Samples::U8(vec![0, 255, 0, 255, 0, 255, 128, 255]));
+        let gray = from_planes(&planes, Channels::Gray, true, Metadata::default());
+        assert_eq!(gray.samples, Samples::U16(vec![0, 32_768]));
+    }
+
+    #[test]
+    fn hidden_magenta_becomes_the_colour_around_it_and_visible_colour_stays() {
+        // A dark green disc with soft alpha on hidden magenta.
+        let (width, height) = (61, 47);
+        let mut samples = Vec::new();
+        for (x, y) in (0..height).flat_map(|y| (0..width).map(move |x| (x, y))) {
+            let distance = ((x - 30_i32).pow(2) + (y - 20_i32).pow(2)) as f32;
+            let alpha = (15.0 * (14.0 - distance.sqrt())).clamp(0.0, 255.0) as u8;
+            samples.extend(if alpha == 0 { [255, 0, 255, 0] } else { [20, 90, 40, alpha] });
+        }
+        let source = picture(Channels::Rgba, Samples::U8(samples.clone()), width as usize);
+        let planes = to_planes(&source);
+        for (pixel, stored) in planes.rgb.chunks_exact(3).zip(samples.chunks_exact(4)) {
+            for (value, wanted) in pixel.iter().zip([20.0_f32, 90.0, 40.0]) {
+                assert!((value - (wanted / 127.5 - 1.0)).abs() < 1e-5, "{pixel:?} under alpha {}", stored[3]);
+            }
+        }
+        assert_eq!(to_planes(&source), planes);
+        let Samples::U8(back) = there_and_back(&source).samples else { panic!("depth changed") };
+        assert!(back.chunks_exact(4).zip(samples.chunks_exact(4)).all(|(b, s)| b[3] == s[3] && (s[3] == 0 || b == s)));
+    }
+
+    #[test]
+    fn hidden_colour_follows_the_nearest_visible_side() {
+        // Left edge red, right edge blue, nothing visible between.
+        let width = 64;
+        let row = (0..width).flat_map(|x| match x {
+            0 => [255, 0, 0, 255],
+            63 => [0, 0, 255, 255],
+            _ => [0, 255, 0, 0],
+        });
+        let samples = Samples::U8((0..8).flat_map(|_| row.clone()).collect());
+        let planes = to_planes(&picture(Channels::Rgba, samples, width));
+        let at = |x: usize| &planes.rgb[3 * x..3 * x + 3];
+        assert!(at(3)[0] > 0.9 && at(3)[2] < -0.9, "{:?}", at(3));
+        assert!(at(60)[2] > 0.9 && at(60)[0] < -0.9, "{:?}", at(60));
+        assert!((0..width).all(|x| at(x)[1] < -0.999), "hidden green shows");
+    }
+
+    #[test]
+    fn a_picture_that_shows_nothing_is_flat() {
+        let planes = to_planes(&picture(Channels::Rgba, Samples::U8([9, 200, 31, 0].repeat(35)), 7));
+        assert!(planes.rgb.iter().all(|&v| v == 0.0));
+        assert_eq!(planes.alpha, Some(vec![0.0; 35]));
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! Memory: the encoded bytes (the caller's) and one copy of the pixels, plus what a format cannot do without:
 //! progressive JPEG holds 2 bytes a coefficient, WebP its own planes (up to 4 bytes a pixel), a quarter turn a second
-//! copy while it turns, planar TIFF and TIFF of more than 16 bits a second copy while they are converted.
+//! copy while it turns, planar TIFF, TIFF with a palette and TIFF of more than 16 bits a second copy while they are converted.
 //!
 //! It never reads a second frame or page, never follows a reference out of the bytes, and never converts colours
 //! (except CMYK and YCbCr, which become RGB).

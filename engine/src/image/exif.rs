@@ -106,6 +106,22 @@ pub(super) fn renewed(block: &[u8], width: usize, height: usize) -> Result<Vec<u
     if same_main && same_exif { Ok(bytes) } else { Err(ExifFault) }
 }
 
+/// A TIFF file whose first page has a palette, with that page's PhotometricInterpretation changed to plain gray: the
+/// `tiff` crate knows no palettes, but then gives the indices. `None` for every other file (and for BigTIFF).
+pub(super) fn palette_as_gray(file: &[u8]) -> Option<Vec<u8>> {
+    const PHOTOMETRIC: u16 = 0x0106;
+    const BLACK_IS_ZERO: u32 = 1;
+    const PALETTE: u32 = 3;
+    let view = Block::open(file).ok()?;
+    let entry = view.main().ok().and_then(|main| view.find(&main, PHOTOMETRIC))?;
+    if view.number(&entry) != Some(PALETTE) {
+        return None;
+    }
+    let mut patched = file.to_vec();
+    view.set_number(&mut patched, &entry, BLACK_IS_ZERO);
+    Some(patched)
+}
+
 /// `block` without the `Exif\0\0` that JPEG puts before it and some writers of other formats too.
 pub(super) fn without_prefix(block: &[u8]) -> &[u8] {
     block.strip_prefix(b"Exif\0\0").unwrap_or(block)
@@ -262,5 +278,116 @@ impl<'a> Block<'a> {
         if let Some(slot) = bytes.get_mut(at..at.saturating_add(encoded.len())) {
             slot.copy_from_slice(&encoded);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A camera's block: main directory at 8, Exif directory, MakerNote, thumbnail directory and bytes.
+    fn camera(big_endian: bool, orientation: u16) -> Vec<u8> {
+        let short = |v: u16| if big_endian { v.to_be_bytes() } else { v.to_le_bytes() };
+        let long = |v: u32| if big_endian { v.to_be_bytes() } else { v.to_le_bytes() };
+        let entry = |tag: u16, kind: u16, count: u32, value: [u8; 4]| {
+            [&short(tag)[..], &short(kind), &long(count), &value].concat()
+        };
+        let in_entry = |v: u16| [&short(v)[..], &[0, 0]].concat().try_into().unwrap();
+        let mut block = if big_endian { b"MM\0\x2a".to_vec() } else { b"II\x2a\0".to_vec() };
+        block.extend(long(8));
+        // Main: 6 entries, ends at 8 + 2 + 72 + 4 = 86; the rational lies there, the Exif directory at 94.
+        block.extend(short(6));
+        block.extend(entry(IMAGE_WIDTH, LONG, 1, long(192)));
+        block.extend(entry(ORIENTATION, SHORT, 1, in_entry(orientation)));
+        block.extend(entry(X_RESOLUTION, RATIONAL, 1, long(86)));
+        block.extend(entry(Y_RESOLUTION, RATIONAL, 1, long(86)));
+        block.extend(entry(RESOLUTION_UNIT, SHORT, 1, in_entry(3)));
+        block.extend(entry(EXIF_DIRECTORY, LONG, 1, long(94)));
+        block.extend(long(144));
+        block.extend([long(236), long(2)].concat());
+        // Exif: 3 entries, ends at 94 + 2 + 36 + 4 = 136; the MakerNote lies there, the thumbnail directory at 144.
+        block.extend(short(3));
+        block.extend(entry(PIXEL_X_DIMENSION, SHORT, 1, in_entry(192)));
+        block.extend(entry(PIXEL_Y_DIMENSION, LONG, 1, long(128)));
+        block.extend(entry(0x927c, 7, 8, long(136)));
+        block.extend(long(0));
+        block.extend(b"NotesNot");
+        // Thumbnail: 2 entries, ends at 144 + 2 + 24 + 4 = 174, its bytes there.
+        block.extend(short(2));
+        block.extend(entry(THUMBNAIL_OFFSET, LONG, 1, long(174)));
+        block.extend(entry(THUMBNAIL_LENGTH, LONG, 1, long(10)));
+        block.extend(long(0));
+        block.extend(b"\xff\xd8thumb!\xff\xd9");
+        assert_eq!(block.len(), 184);
+        block
+    }
+
+    #[test]
+    fn a_block_tells_orientation_and_density() {
+        for big_endian in [false, true] {
+            let facts = facts(&camera(big_endian, 6)).unwrap();
+            assert_eq!(facts.orientation, Some(6));
+            let density = facts.density.unwrap();
+            assert!((density.x - 118.0 * 2.54).abs() < 1e-9 && density.x == density.y, "{density:?}");
+        }
+        assert_eq!(facts(&camera(true, 77)).unwrap().orientation, Some(77));
+    }
+
+    #[test]
+    fn a_renewed_block_tells_the_new_size_and_keeps_the_rest_in_place() {
+        for big_endian in [false, true] {
+            let old = camera(big_endian, 8);
+            let new = renewed(&old, 70_000, 512).unwrap();
+            let view = Block::open(&new).unwrap();
+            let main = view.main().unwrap();
+            let exif = view.directory(94).unwrap();
+            let number = |directory, tag| view.number(&view.find(directory, tag).unwrap());
+            assert_eq!(number(&main, ORIENTATION), Some(1));
+            assert_eq!(number(&main, IMAGE_WIDTH), Some(70_000));
+            // A SHORT holds no 70,000; a LONG was no need for 512.
+            assert_eq!(view.find(&exif, PIXEL_X_DIMENSION).unwrap().kind, LONG);
+            assert_eq!(number(&exif, PIXEL_X_DIMENSION), Some(70_000));
+            assert_eq!(number(&exif, PIXEL_Y_DIMENSION), Some(512));
+            assert_eq!(view.u32_at(main.next_at), Some(0), "the thumbnail is still linked");
+            assert_eq!(new[174..], [0; 10], "the thumbnail is still there");
+            assert_eq!(new[136..144], *b"NotesNot");
+            assert_eq!(new.len(), old.len());
+            assert_eq!(renewed(&new, 70_000, 512), Ok(new.clone()), "not the same the second time");
+        }
+    }
+
+    #[test]
+    fn a_block_that_points_outside_itself_is_refused() {
+        let good = camera(false, 1);
+        assert_eq!(facts(&[]), Err(ExifFault));
+        assert_eq!(facts(b"no EXIF at all"), Err(ExifFault));
+        let mut outside = good.clone();
+        outside[4..8].copy_from_slice(&0xffff_fff0_u32.to_le_bytes());
+        assert_eq!(facts(&outside), Err(ExifFault));
+        assert_eq!(renewed(&outside, 1, 1), Err(ExifFault));
+        // Cut anywhere and damaged anywhere it may lose facts, but never more than that.
+        for length in 0..good.len() {
+            let _ = facts(&good[..length]);
+            assert!(renewed(&good[..length], 5, 5).is_err() || length >= 82);
+        }
+        for at in 0..good.len() {
+            for value in [0, 1, 0x7f, 0xff] {
+                let mut damaged = good.clone();
+                damaged[at] = value;
+                if let Ok(new) = renewed(&damaged, 5, 5) {
+                    assert_eq!(new.len(), good.len());
+                    assert_ne!(facts(&new).unwrap().orientation, Some(8));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_thumbnail_that_covers_the_directory_costs_the_block_not_more() {
+        let mut twisted = camera(false, 6);
+        // Thumbnail offset 0, length all.
+        twisted[154..158].copy_from_slice(&0_u32.to_le_bytes());
+        twisted[166..170].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(renewed(&twisted, 1, 1), Err(ExifFault));
     }
 }

@@ -55,11 +55,11 @@ fn be32(bytes: &[u8], at: usize) -> u32 {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
 
     /// The smallest profile that passes: a header and an empty tag table, padded to `len` bytes.
-    pub(in crate::image) fn profile(space: &[u8; 4], len: usize) -> Vec<u8> {
+    fn profile(space: &[u8; 4], len: usize) -> Vec<u8> {
         let mut profile = vec![0; len.max(HEADER_BYTES + 4)];
         let declared = u32::try_from(profile.len()).unwrap();
         profile[..4].copy_from_slice(&declared.to_be_bytes());

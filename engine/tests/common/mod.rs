@@ -1,5 +1,5 @@
 //! What the fixture tests share: loading golden numbers and comparing with them.
-#![allow(dead_code, reason = "each test binary uses a part of this")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of this")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,9 +1,9 @@
 //! TIFF: bytes by the `tiff` crate, their meaning here.
 //!
 //! Only the first page is read; the page list is not followed, so a list that loops costs nothing. Gray, RGB and CMYK of
-//! 8, 16 and 32 bit, floats (clamped to 0..1, then 16 bit), 1, 2 and 4 bit gray, alpha (premultiplied or not), strips,
-//! tiles and planes; CCITT G4, LZW, deflate, PackBits and JPEG compression. Palettes, Lab and signed samples are
-//! refused with their name.
+//! 8, 16 and 32 bit, floats (clamped to 0..1, then 16 bit), 1, 2 and 4 bit gray, palettes, alpha (premultiplied or not),
+//! strips, tiles and planes; CCITT G4, LZW, deflate, PackBits and JPEG compression. Lab and signed samples are refused
+//! with their name.
 
 use std::io::Cursor;
 
@@ -12,7 +12,7 @@ use ::tiff::tags::{SampleFormat, Tag};
 use ::tiff::{ColorType, TiffError};
 use bytemuck::Pod;
 
-use super::{Channels, DecodeError, DecodeLimits, Density, Found, InputFormat, Samples, damaged, jpeg, unsupported};
+use super::{Channels, DecodeError, DecodeLimits, Density, Found, InputFormat, Samples, damaged, exif, jpeg, unsupported};
 
 const FORMAT: InputFormat = InputFormat::Tiff;
 const COMPRESSION_JPEG: u16 = 7;
@@ -20,6 +20,14 @@ const COMPRESSION_JPEG: u16 = 7;
 type Reader<'a> = Decoder<Cursor<&'a [u8]>>;
 
 pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeError> {
+    match exif::palette_as_gray(bytes) {
+        Some(indices) => read_page(&indices, limits, true),
+        None => read_page(bytes, limits, false),
+    }
+}
+
+/// Reads the first page; with `palette` its gray values are indices into the ColorMap tag.
+fn read_page(bytes: &[u8], limits: &DecodeLimits, palette: bool) -> Result<Found, DecodeError> {
     let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(|e| fault(&e))?;
     let (width, height) = decoder.dimensions().map_err(|e| fault(&e))?;
     limits.admit(width.into(), height.into())?;
@@ -66,6 +74,11 @@ pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeE
         }
         _ => return Err(unsupported(FORMAT, &format!("{} samples of {} bits", name(layout.sample_format), stored.bits))),
     };
+    let mut channels = stored.meaning.channels();
+    if palette {
+        samples = Samples::U8(coloured(&mut decoder, &samples, stored.bits)?);
+        channels = Channels::Rgb;
+    }
     match &mut samples {
         Samples::U8(samples) => stored.meaning.apply(samples, u8::MAX.into(), &mut notes),
         Samples::U16(samples) => stored.meaning.apply(samples, u16::MAX.into(), &mut notes),
@@ -76,7 +89,7 @@ pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeE
     Ok(Found {
         width,
         height,
-        channels: stored.meaning.channels(),
+        channels,
         samples,
         icc: profile(&mut decoder, limits.profile_bytes_max, &mut notes),
         exif: None,
@@ -247,6 +260,25 @@ fn plane_or_planes<T: Pod>(
         interleaved.extend((0..samples).map(|plane| stored[plane * pixels + i]));
     }
     Ok(interleaved)
+}
+
+/// The colours of a page of indices, which [`unpack`] may have widened to 8 bit. ColorMap holds all reds, all greens and
+/// all blues, of 16 bits each (TIFF 6.0, section 5).
+fn coloured(decoder: &mut Reader<'_>, indices: &Samples, bits: u8) -> Result<Vec<u8>, DecodeError> {
+    let map = decoder.find_tag_unsigned_vec::<u16>(Tag::ColorMap).map_err(|e| fault(&e))?.unwrap_or_default();
+    let Samples::U8(indices) = indices else {
+        return Err(unsupported(FORMAT, &format!("a palette of {bits} bits")));
+    };
+    let colours = 1 << bits;
+    if bits > 8 || map.len() < 3 * colours {
+        return Err(damaged(FORMAT, &"it has a palette type but no whole palette"));
+    }
+    // Some writers store 8-bit values; then none is above 255 (libtiff makes the same guess).
+    let narrow = map.iter().all(|&v| v < 256);
+    let level = |v: u16| if narrow { v as u8 } else { (v >> 8) as u8 };
+    let scale = u8::MAX / (u8::MAX >> (8 - bits));
+    let colour = |&index: &u8| [0, 1, 2].map(|c| level(map[c * colours + usize::from(index / scale)]));
+    Ok(indices.iter().flat_map(colour).collect())
 }
 
 /// Rows of 1, 2 or 4-bit samples, each row padded to a byte, as 8-bit ones.
