@@ -121,6 +121,9 @@ fn faults(entry: &Value, decoded: &Decoded) -> Vec<String> {
     if !valid("icc_valid") && !said("profile dropped") || !valid("exif_valid") && !said("EXIF dropped") {
         faults.push(format!("nothing says that metadata were dropped: {:?}", decoded.notes));
     }
+    if said("damaged:") {
+        faults.push(format!("it is called damaged: {:?}", decoded.notes));
+    }
     if picture.samples.len() != picture.width * picture.height * picture.channels.count() {
         faults.push("the samples do not fill it".to_owned());
     }
@@ -230,6 +233,28 @@ fn damage_never_panics_and_never_passes_the_limits() {
         }
     }
     assert!(read > 100 && refused > 100, "{read} read, {refused} refused");
+}
+
+#[test]
+fn a_jpeg_that_was_overwritten_in_the_middle_is_called_damaged() {
+    let said = |bytes: &[u8]| {
+        let decoded = decode(bytes, &DecodeLimits::default());
+        decoded.is_err() || decoded.unwrap().notes.iter().any(|note| note.contains("damaged:"))
+    };
+    assert!(said(&hard("broken/damaged_middle.jpg")));
+    for path in ["jpeg_gray.jpg", "jpeg_420_odd_size.jpg", "jpeg_restart_markers.jpg", "jpeg_cmyk.jpg"] {
+        let good = hard(&format!("formats/{path}"));
+        assert!(!said(&good), "{path}");
+        let mut caught = 0;
+        for start in (0..32).map(|i| good.len() / 2 + i * good.len() / 96) {
+            let mut bad = good.clone();
+            // Not 0xff, which would make a marker; whatever stands there already may stay.
+            bad[start..start + 24].iter_mut().zip(0_u8..).for_each(|(b, i)| *b ^= 0x35 ^ (i * 7));
+            caught += usize::from(said(&bad));
+        }
+        // Not all: Huffman codes fall back into step, sometimes with the right number of blocks.
+        assert!(caught >= 24, "{path}: {caught} of 32");
+    }
 }
 
 #[test]

@@ -3,7 +3,8 @@ mod common;
 
 use proptest::prelude::*;
 use sr3_engine::image::{
-    Channels, DecodeLimits, Decoded, Density, EncodeError, Metadata, OutputFormat, Picture, Samples, decode, encode,
+    Channels, DecodeLimits, Decoded, Density, EncodeError, Metadata, OutputFormat, Picture, Samples, decode,
+    encode,
 };
 
 const ALL_CHANNELS: [Channels; 4] = [Channels::Gray, Channels::GrayAlpha, Channels::Rgb, Channels::Rgba];
@@ -63,7 +64,7 @@ fn near(found: Option<Density>, wanted: Density, tolerance: f64) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn lossless_formats_give_every_sample_back(
@@ -157,7 +158,9 @@ fn a_turned_photograph_is_not_turned_again() {
 fn a_jpeg_is_close_to_its_picture() {
     let source = hard("formats/bmp_rgb24.bmp").picture;
     let (jpeg, _) = back(&source, OutputFormat::Jpeg);
-    let (Samples::U8(a), Samples::U8(b)) = (&source.samples, &jpeg.picture.samples) else { panic!("not 8 bit") };
+    let (Samples::U8(a), Samples::U8(b)) = (&source.samples, &jpeg.picture.samples) else {
+        panic!("not 8 bit")
+    };
     let mean = a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / a.len() as f64;
     assert!(mean < 4.0, "mean difference {mean}");
     let smaller = encode(&source, OutputFormat::Jpeg, 40).unwrap().bytes.len();

@@ -45,7 +45,10 @@ pub fn to_planes(picture: &Picture) -> Planes {
 pub fn from_planes(planes: &Planes, channels: Channels, sixteen_bit: bool, metadata: Metadata) -> Picture {
     let pixels = planes.width * planes.height;
     assert_eq!(planes.rgb.len(), 3 * pixels, "the colour planes do not fill the picture");
-    assert!(planes.alpha.as_ref().is_none_or(|a| a.len() == pixels), "the alpha plane does not fill the picture");
+    assert!(
+        planes.alpha.as_ref().is_none_or(|a| a.len() == pixels),
+        "the alpha plane does not fill the picture"
+    );
     let samples = if sixteen_bit {
         Samples::U16(join(planes, channels, 65_535.0, |level| level as u16))
     } else {
@@ -65,7 +68,9 @@ fn split<T: Copy + Into<f32>>(samples: &[T], channels: Channels, full: f32) -> (
             false => rgb.extend([value(pixel[0]); 3]),
         }
     }
-    let alpha = channels.has_alpha().then(|| samples.chunks_exact(count).map(|p| p[count - 1].into() / full).collect());
+    let alpha = channels
+        .has_alpha()
+        .then(|| samples.chunks_exact(count).map(|p| p[count - 1].into() / full).collect());
     (rgb, alpha)
 }
 
@@ -138,7 +143,7 @@ impl Level {
 /// The coarse cell that holds fine cell `i`, and the next one on the side where `i` lies in it.
 fn neighbours(i: usize, coarse: usize) -> (usize, usize) {
     let nearest = i / 2;
-    let other = if i % 2 == 0 { nearest.saturating_sub(1) } else { (nearest + 1).min(coarse - 1) };
+    let other = if i.is_multiple_of(2) { nearest.saturating_sub(1) } else { (nearest + 1).min(coarse - 1) };
     (nearest, other)
 }
 
@@ -193,7 +198,9 @@ mod tests {
     fn every_level_survives_the_way_through_the_planes() {
         for channels in [Channels::Gray, Channels::GrayAlpha, Channels::Rgb, Channels::Rgba] {
             // Alpha is never 0 here: the colour under it is replaced on purpose.
-            let level = |i: usize, full: usize| match channels.has_alpha() && i % channels.count() == channels.count() - 1 {
+            let level = |i: usize, full: usize| match channels.has_alpha()
+                && i % channels.count() == channels.count() - 1
+            {
                 true => 1 + i / channels.count() % full,
                 false => i * 7 / channels.count() % (full + 1),
             };
@@ -216,7 +223,8 @@ mod tests {
 
     #[test]
     fn values_outside_are_clamped_and_rounding_is_half_away_from_zero() {
-        let planes = Planes { width: 2, height: 1, rgb: vec![-3.0, 9.0, f32::NAN, -1.0, 1.0, 0.0], alpha: None };
+        let planes =
+            Planes { width: 2, height: 1, rgb: vec![-3.0, 9.0, f32::NAN, -1.0, 1.0, 0.0], alpha: None };
         let made = from_planes(&planes, Channels::Rgba, false, Metadata::default());
         assert_eq!(made.samples, Samples::U8(vec![0, 255, 0, 255, 0, 255, 128, 255]));
         let gray = from_planes(&planes, Channels::Gray, true, Metadata::default());
@@ -242,7 +250,11 @@ mod tests {
         }
         assert_eq!(to_planes(&source), planes);
         let Samples::U8(back) = there_and_back(&source).samples else { panic!("depth changed") };
-        assert!(back.chunks_exact(4).zip(samples.chunks_exact(4)).all(|(b, s)| b[3] == s[3] && (s[3] == 0 || b == s)));
+        assert!(
+            back.chunks_exact(4)
+                .zip(samples.chunks_exact(4))
+                .all(|(b, s)| b[3] == s[3] && (s[3] == 0 || b == s))
+        );
     }
 
     #[test]

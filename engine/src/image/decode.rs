@@ -15,6 +15,7 @@
 mod bmp;
 mod gif;
 mod jpeg;
+mod jpeg_scan;
 mod png;
 mod tiff;
 mod webp;
@@ -63,7 +64,11 @@ impl DecodeLimits {
             return Err(DecodeError::TooLarge { width, height, limit: format!("{side_max} pixels a side") });
         }
         if width * height > self.pixels_max {
-            return Err(DecodeError::TooLarge { width, height, limit: format!("{} pixels", self.pixels_max) });
+            return Err(DecodeError::TooLarge {
+                width,
+                height,
+                limit: format!("{} pixels", self.pixels_max),
+            });
         }
         Ok(())
     }
@@ -168,7 +173,10 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, DecodeErro
         return Err(DecodeError::Empty);
     }
     if bytes.len() as u64 > limits.encoded_bytes_max {
-        return Err(DecodeError::TooManyBytes { bytes: bytes.len() as u64, bytes_max: limits.encoded_bytes_max });
+        return Err(DecodeError::TooManyBytes {
+            bytes: bytes.len() as u64,
+            bytes_max: limits.encoded_bytes_max,
+        });
     }
     let Some(format) = sniff(bytes) else {
         return Err(DecodeError::NotReadable { what: describe(bytes) });

@@ -30,7 +30,9 @@ pub enum EncodeError {
     #[error("JPEG cannot hold transparency: choose png, webp or tiff")]
     AlphaInJpeg,
     /// The format's header has no room for such a size.
-    #[error("{format} holds at most {side_max} pixels a side, the picture is {width}x{height}: choose png or tiff")]
+    #[error(
+        "{format} holds at most {side_max} pixels a side, the picture is {width}x{height}: choose png or tiff"
+    )]
     TooLarge {
         /// The format.
         format: &'static str,
@@ -100,7 +102,11 @@ pub fn encode(picture: &Picture, format: OutputFormat, quality: u8) -> Result<En
 }
 
 /// A size that fits the format's header, as its number type.
-fn sides<T: TryFrom<usize>>(picture: &Picture, format: OutputFormat, side_max: usize) -> Result<(T, T), EncodeError> {
+fn sides<T: TryFrom<usize>>(
+    picture: &Picture,
+    format: OutputFormat,
+    side_max: usize,
+) -> Result<(T, T), EncodeError> {
     let (width, height) = (picture.width, picture.height);
     let fits = |side: usize| T::try_from(side).ok().filter(|_| side <= side_max);
     match (fits(width), fits(height)) {
@@ -110,7 +116,11 @@ fn sides<T: TryFrom<usize>>(picture: &Picture, format: OutputFormat, side_max: u
 }
 
 /// The samples as 8 bits: 16-bit ones rounded to nearest, with a note.
-fn eight_bit<'a>(samples: &'a Samples, format: OutputFormat, notes: &mut Vec<String>) -> std::borrow::Cow<'a, [u8]> {
+fn eight_bit<'a>(
+    samples: &'a Samples,
+    format: OutputFormat,
+    notes: &mut Vec<String>,
+) -> std::borrow::Cow<'a, [u8]> {
     match samples {
         Samples::U8(samples) => samples.as_slice().into(),
         Samples::U16(samples) => {

@@ -83,7 +83,10 @@ pub(super) fn renewed(block: &[u8], width: usize, height: usize) -> Result<Vec<u
     if let Some(entry) = view.find(&main, ORIENTATION) {
         view.set_number(&mut bytes, &entry, 1);
     }
-    let exif = view.find(&main, EXIF_DIRECTORY).and_then(|entry| view.number(&entry)).and_then(|at| view.directory(at));
+    let exif = view
+        .find(&main, EXIF_DIRECTORY)
+        .and_then(|entry| view.number(&entry))
+        .and_then(|at| view.directory(at));
     let sizes = [
         (Some(&main), IMAGE_WIDTH, width),
         (Some(&main), IMAGE_LENGTH, height),
@@ -99,10 +102,14 @@ pub(super) fn renewed(block: &[u8], width: usize, height: usize) -> Result<Vec<u
     // A thumbnail that overlaps a directory has taken entries with it: then the block is not worth keeping.
     let after = Block::open(&bytes)?;
     let tags = |view: &Block<'_>, directory: &Directory| {
-        (0..directory.count).filter_map(|i| view.entry(directory, i)).map(|entry| entry.tag).collect::<Vec<_>>()
+        (0..directory.count)
+            .filter_map(|i| view.entry(directory, i))
+            .map(|entry| entry.tag)
+            .collect::<Vec<_>>()
     };
     let same_main = tags(&view, &main) == tags(&after, &after.main()?);
-    let same_exif = exif.is_none_or(|d| tags(&view, &d) == after.directory(d.at as u32).map_or(vec![], |d| tags(&after, &d)));
+    let same_exif = exif
+        .is_none_or(|d| tags(&view, &d) == after.directory(d.at as u32).map_or(vec![], |d| tags(&after, &d)));
     if same_main && same_exif { Ok(bytes) } else { Err(ExifFault) }
 }
 

@@ -82,7 +82,10 @@ fn turn_samples<T: Copy>(
                 top[y * stride..(y + 1) * stride].swap_with_slice(&mut bottom[..stride]);
             }
         }
-        Orientation::Transpose | Orientation::Clockwise | Orientation::Transverse | Orientation::CounterClockwise => {
+        Orientation::Transpose
+        | Orientation::Clockwise
+        | Orientation::Transverse
+        | Orientation::CounterClockwise => {
             // A row of the result is a column of the source, read downwards or upwards.
             let upwards = matches!(orientation, Orientation::Clockwise | Orientation::Transverse);
             let from_right = matches!(orientation, Orientation::Transverse | Orientation::CounterClockwise);

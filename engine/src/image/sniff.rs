@@ -12,7 +12,8 @@ pub fn sniff(bytes: &[u8]) -> Option<InputFormat> {
         [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(InputFormat::Gif),
         // Two letters are little to go by: the header's size and the offset of the pixels must make sense too.
         [b'B', b'M', _, _, _, _, _, _, _, _, a, b, c, d, header, 0, 0, 0, ..]
-            if u32::from_le_bytes([*a, *b, *c, *d]) >= 26 && matches!(header, 12 | 40 | 52 | 56 | 64 | 108 | 124) =>
+            if u32::from_le_bytes([*a, *b, *c, *d]) >= 26
+                && matches!(header, 12 | 40 | 52 | 56 | 64 | 108 | 124) =>
         {
             Some(InputFormat::Bmp)
         }
@@ -39,7 +40,9 @@ pub(super) fn describe(bytes: &[u8]) -> &'static str {
 fn foreign_format(bytes: &[u8]) -> Option<&'static str> {
     Some(match bytes {
         [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] => match brand {
-            [b'a', b'v', b'i', b'f' | b's', ..] => "AVIF, which is not read by this build: convert it to PNG or JPEG",
+            [b'a', b'v', b'i', b'f' | b's', ..] => {
+                "AVIF, which is not read by this build: convert it to PNG or JPEG"
+            }
             [b'h', b'e', b'i' | b'v', ..] | [b'm', b'i' | b's', b'f', b'1', ..] => {
                 "HEIC or HEIF, which is not read by this build: convert it to PNG or JPEG"
             }
@@ -51,13 +54,19 @@ fn foreign_format(bytes: &[u8]) -> Option<&'static str> {
         [0, 0, 0, 12, b'j', b'P', b' ', b' ', ..] | [0xff, 0x4f, 0xff, 0x51, ..] => {
             "JPEG 2000, which is not read by this build: convert it to PNG or JPEG"
         }
-        [b'8', b'B', b'P', b'S', ..] => "a Photoshop document, which is not read by this build: export it as PNG or TIFF",
-        [0x76, 0x2f, 0x31, 0x01, ..] => "OpenEXR, which is not read by this build: convert it to 16-bit PNG or TIFF",
+        [b'8', b'B', b'P', b'S', ..] => {
+            "a Photoshop document, which is not read by this build: export it as PNG or TIFF"
+        }
+        [0x76, 0x2f, 0x31, 0x01, ..] => {
+            "OpenEXR, which is not read by this build: convert it to 16-bit PNG or TIFF"
+        }
         [b'q', b'o', b'i', b'f', ..] => "QOI, which is not read by this build: convert it to PNG",
         [b'P', b'1'..=b'7', b' ' | b'\n' | b'\r' | b'\t', ..] => {
             "a Netpbm picture (PBM, PGM, PPM), which is not read by this build: convert it to PNG"
         }
-        [0, 0, 1 | 2, 0, count, 0, ..] if *count > 0 => "a Windows icon, which is not read by this build: convert it to PNG",
+        [0, 0, 1 | 2, 0, count, 0, ..] if *count > 0 => {
+            "a Windows icon, which is not read by this build: convert it to PNG"
+        }
         [b'R', b'I', b'F', b'F', ..] => "a RIFF file (sound or video), not a picture",
         [b'%', b'P', b'D', b'F', ..] => "a PDF document, not a picture",
         [b'P', b'K', 3 | 5, ..] | [0x1f, 0x8b, ..] => "an archive, not a picture",
@@ -72,7 +81,9 @@ fn text(head: &[u8]) -> Option<String> {
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,
         // A multi-byte character may be cut by the end of the head, nothing else may be wrong.
-        Err(error) if error.error_len().is_none() => std::str::from_utf8(&head[..error.valid_up_to()]).ok()?,
+        Err(error) if error.error_len().is_none() => {
+            std::str::from_utf8(&head[..error.valid_up_to()]).ok()?
+        }
         Err(_) => return None,
     };
     let printable = text.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\r' | '\t' | '\u{c}'));

@@ -77,7 +77,10 @@ pub fn to_channels_last(values: &[f32], [n, c, h, w]: [usize; 4]) -> Vec<f32> {
 /// Largest absolute difference; NaN anywhere is infinite.
 pub fn max_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len(), "lengths differ");
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |m, d| if d.is_nan() { f32::INFINITY } else { m.max(d) })
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, |m, d| if d.is_nan() { f32::INFINITY } else { m.max(d) })
 }
 
 /// Largest magnitude.

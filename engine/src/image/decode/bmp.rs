@@ -5,7 +5,10 @@ use std::io::Cursor;
 use ::image::codecs::bmp::BmpDecoder;
 use ::image::{ColorType, ImageDecoder, ImageError};
 
-use super::{Channels, DecodeError, DecodeLimits, Density, Found, InputFormat, Samples, damaged, unsupported, without_opaque_alpha};
+use super::{
+    Channels, DecodeError, DecodeLimits, Density, Found, InputFormat, Samples, damaged, unsupported,
+    without_opaque_alpha,
+};
 
 const FORMAT: InputFormat = InputFormat::Bmp;
 

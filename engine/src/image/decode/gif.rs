@@ -13,7 +13,9 @@ const FORMAT: InputFormat = InputFormat::Gif;
 pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeError> {
     let mut options = DecodeOptions::new();
     options.set_color_output(ColorOutput::Indexed);
-    options.set_memory_limit(NonZeroU64::new(limits.pixels_max).map_or(MemoryLimit::Unlimited, MemoryLimit::Bytes));
+    options.set_memory_limit(
+        NonZeroU64::new(limits.pixels_max).map_or(MemoryLimit::Unlimited, MemoryLimit::Bytes),
+    );
     let mut decoder = options.read_info(bytes).map_err(|e| fault(&e))?;
     let (width, height) = (usize::from(decoder.width()), usize::from(decoder.height()));
     limits.admit(width as u64, height as u64)?;
@@ -32,7 +34,8 @@ pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeE
     decoder.read_into_buffer(&mut indices).map_err(|e| fault(&e))?;
     let palette = decoder.palette().map_err(|e| fault(&e))?;
     let (channels, samples) = placed.paint(&indices, palette, width, height);
-    let icc = decoder.icc_profile().filter(|profile| profile.len() <= limits.profile_bytes_max).map(<[u8]>::to_vec);
+    let icc =
+        decoder.icc_profile().filter(|profile| profile.len() <= limits.profile_bytes_max).map(<[u8]>::to_vec);
 
     let mut notes = Vec::new();
     match decoder.next_frame_info() {
@@ -41,7 +44,18 @@ pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeE
         Err(_) => notes.push("the file is damaged after its first frame".to_owned()),
     }
     let samples = Samples::U8(samples);
-    Ok(Found { width, height, channels, samples, icc, exif: None, density: None, orientation: None, lossy: false, notes })
+    Ok(Found {
+        width,
+        height,
+        channels,
+        samples,
+        icc,
+        exif: None,
+        density: None,
+        orientation: None,
+        lossy: false,
+        notes,
+    })
 }
 
 fn fault(error: &DecodingError) -> DecodeError {

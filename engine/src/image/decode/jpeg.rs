@@ -2,7 +2,7 @@
 //!
 //! The walk settles what the decoder does not tell: whether the data reach their end marker (a file cut in the middle
 //! otherwise decodes to a half-gray picture without an error), the claimed size before any allocation, the profile
-//! joined from its APP2 segments, EXIF and the JFIF density.
+//! joined from its APP2 segments, EXIF and the JFIF density. [`super::jpeg_scan`] then warns of data that were overwritten.
 
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
@@ -10,17 +10,27 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::{Channels, DecodeError, DecodeLimits, Density, Found, InputFormat, Samples, damaged, unsupported};
+use super::{
+    Channels, DecodeError, DecodeLimits, Density, Found, InputFormat, Samples, damaged, jpeg_scan,
+    unsupported,
+};
 
 const FORMAT: InputFormat = InputFormat::Jpeg;
 
 pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeError> {
     let survey = survey(bytes);
     let Some((width, height)) = survey.size else {
-        return Err(if survey.complete { damaged(FORMAT, &"there is no picture in it") } else { truncated() });
+        return Err(if survey.complete {
+            damaged(FORMAT, &"there is no picture in it")
+        } else {
+            truncated()
+        });
     };
     limits.admit(width.into(), height.into())?;
-    if !survey.complete {
+    // Every 8 x 8 block of at least one component takes a bit or more of its first scan, so a few bytes that claim
+    // many pixels are refused before these are allocated.
+    let blocks = u64::from(width.div_ceil(8)) * u64::from(height.div_ceil(8));
+    if !survey.complete || (bytes.len() as u64) < blocks / 8 {
         return Err(truncated());
     }
 
@@ -53,6 +63,9 @@ pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeE
     let mut notes = Vec::new();
     if cmyk {
         notes.push("CMYK became RGB".to_owned());
+    }
+    if !jpeg_scan::is_sound(bytes) {
+        notes.push("the data are damaged: parts of the picture may be wrong".to_owned());
     }
     let icc = survey.profile(limits.profile_bytes_max, &mut notes);
     let exif = survey.exif.map(<[u8]>::to_vec);
@@ -110,8 +123,10 @@ pub(super) fn survey(bytes: &[u8]) -> Survey<'_> {
             // Markers without a length: restart, start of image, temporary.
             0xd0..=0xd8 | 0x01 => at = start,
             _ => {
-                let length = bytes.get(start..start + 2).map(|l| usize::from(u16::from_be_bytes([l[0], l[1]])));
-                let Some(data) = length.filter(|&l| l >= 2).and_then(|l| bytes.get(start + 2..start + l)) else {
+                let length =
+                    bytes.get(start..start + 2).map(|l| usize::from(u16::from_be_bytes([l[0], l[1]])));
+                let Some(data) = length.filter(|&l| l >= 2).and_then(|l| bytes.get(start + 2..start + l))
+                else {
                     break;
                 };
                 survey.take(marker, data);
@@ -125,7 +140,7 @@ pub(super) fn survey(bytes: &[u8]) -> Survey<'_> {
 
 /// The next marker's code at or after `at`, and where its segment begins. Entropy-coded data hide no marker: there a
 /// 0xff is followed by 0 (ITU-T T.81, B.1.1.5), so the same search serves headers and scans.
-fn next_marker(bytes: &[u8], mut at: usize) -> Option<(u8, usize)> {
+pub(super) fn next_marker(bytes: &[u8], mut at: usize) -> Option<(u8, usize)> {
     loop {
         at += bytes.get(at..)?.iter().position(|&b| b == 0xff)?;
         match *bytes.get(at + 1)? {

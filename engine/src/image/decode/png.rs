@@ -18,7 +18,9 @@ pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeE
     decoder.set_transformations(Transformations::EXPAND);
     // The size is read ahead of the crate: it refuses 0 itself, but with words of its own.
     if let Some(header) = bytes.get(16..24).filter(|_| &bytes[12..16] == b"IHDR") {
-        let side = |at: usize| u64::from(u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]));
+        let side = |at: usize| {
+            u64::from(u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]))
+        };
         limits.admit(side(0), side(4))?;
     }
     let mut reader = decoder.read_info().map_err(|e| fault(&e))?;
@@ -56,9 +58,10 @@ pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeE
     }
     let info = reader.info();
     let exif = info.exif_metadata.as_deref().map(<[u8]>::to_vec);
-    let density = info.pixel_dims.filter(|dims| matches!(dims.unit, Unit::Meter)).and_then(|dims| {
-        Density::checked(f64::from(dims.xppu) * 0.0254, f64::from(dims.yppu) * 0.0254)
-    });
+    let density = info
+        .pixel_dims
+        .filter(|dims| matches!(dims.unit, Unit::Meter))
+        .and_then(|dims| Density::checked(f64::from(dims.xppu) * 0.0254, f64::from(dims.yppu) * 0.0254));
     let icc = profile(bytes, limits.profile_bytes_max, &mut notes);
     let (width, height) = (width as usize, height as usize);
     Ok(Found { width, height, channels, samples, icc, exif, density, orientation: None, lossy: false, notes })
@@ -68,6 +71,10 @@ fn fault(error: &DecodingError) -> DecodeError {
     match error {
         DecodingError::IoError(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => {
             DecodeError::Truncated { format: FORMAT }
+        }
+        // The crate's words for these end in a dump of the chunk's type.
+        DecodingError::Format(error) if error.to_string().starts_with("CRC error") => {
+            damaged(FORMAT, &"a checksum is wrong")
         }
         other => damaged(FORMAT, other),
     }

@@ -1,6 +1,6 @@
 //! TIFF: bytes by the `tiff` crate, their meaning here.
 //!
-//! Only the first page is read; the page list is not followed, so a list that loops costs nothing. Gray, RGB and CMYK of
+//! Only the first page is read; a page list that points back at itself is refused before it is followed. Gray, RGB and CMYK of
 //! 8, 16 and 32 bit, floats (clamped to 0..1, then 16 bit), 1, 2 and 4 bit gray, palettes, alpha (premultiplied or not),
 //! strips, tiles and planes; CCITT G4, LZW, deflate, PackBits and JPEG compression. Lab and signed samples are refused
 //! with their name.
@@ -12,7 +12,10 @@ use ::tiff::tags::{SampleFormat, Tag};
 use ::tiff::{ColorType, TiffError};
 use bytemuck::Pod;
 
-use super::{Channels, DecodeError, DecodeLimits, Density, Found, InputFormat, Samples, damaged, exif, jpeg, unsupported};
+use super::{
+    Channels, DecodeError, DecodeLimits, Density, Found, InputFormat, Samples, damaged, exif, jpeg,
+    unsupported,
+};
 
 const FORMAT: InputFormat = InputFormat::Tiff;
 const COMPRESSION_JPEG: u16 = 7;
@@ -36,7 +39,8 @@ fn read_page(bytes: &[u8], limits: &DecodeLimits, palette: bool) -> Result<Found
     tiff_limits.intermediate_buffer_size = bytes.len();
     let mut decoder = decoder.with_limits(tiff_limits);
 
-    let jpeg_inside = decoder.find_tag_unsigned::<u16>(Tag::Compression).ok().flatten() == Some(COMPRESSION_JPEG);
+    let jpeg_inside =
+        decoder.find_tag_unsigned::<u16>(Tag::Compression).ok().flatten() == Some(COMPRESSION_JPEG);
     check_chunks(&mut decoder, bytes, jpeg_inside)?;
     let stored = Stored::of(&mut decoder, jpeg_inside)?;
     let layout = decoder.image_buffer_layout().map_err(|e| fault(&e))?;
@@ -72,7 +76,12 @@ fn read_page(bytes: &[u8], limits: &DecodeLimits, palette: bool) -> Result<Found
             let doubles = plane_or_planes::<f64>(&mut decoder, &layout, pixels, stored.samples)?;
             floats(doubles.into_iter(), &mut notes)
         }
-        _ => return Err(unsupported(FORMAT, &format!("{} samples of {} bits", name(layout.sample_format), stored.bits))),
+        _ => {
+            return Err(unsupported(
+                FORMAT,
+                &format!("{} samples of {} bits", name(layout.sample_format), stored.bits),
+            ));
+        }
     };
     let mut channels = stored.meaning.channels();
     if palette {
@@ -141,7 +150,8 @@ struct Stored {
 impl Stored {
     fn of(decoder: &mut Reader<'_>, jpeg_inside: bool) -> Result<Self, DecodeError> {
         let colours = decoder.colortype().map_err(|e| fault(&e))?;
-        let extra = decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).ok().flatten().unwrap_or_default();
+        let extra =
+            decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).ok().flatten().unwrap_or_default();
         // 1 is premultiplied ("associated") alpha, 2 plain alpha (TIFF 6.0, section 18).
         let alpha = |channels| match extra.first() {
             Some(1) => Meaning::Premultiplied(channels),
@@ -158,7 +168,8 @@ impl Stored {
             ColorType::YCbCr(bits) if jpeg_inside => (Meaning::YCbCr, 3, bits),
             other => return Err(unsupported(FORMAT, &format!("pixels of kind {other:?}"))),
         };
-        if !matches!(bits, 8 | 16 | 32 | 64) && !(samples == 1 && matches!(bits, 1 | 2 | 4)) {
+        let packed = samples == 1 && matches!(bits, 1 | 2 | 4);
+        if !packed && !matches!(bits, 8 | 16 | 32 | 64) {
             return Err(unsupported(FORMAT, &format!("{bits} bits a sample")));
         }
         Ok(Self { meaning, samples, bits })

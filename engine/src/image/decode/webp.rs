@@ -7,7 +7,10 @@ use std::io::Cursor;
 
 use image_webp::{DecodingError, WebPDecoder};
 
-use super::{Channels, DecodeError, DecodeLimits, Found, InputFormat, Samples, damaged, unsupported, without_opaque_alpha};
+use super::{
+    Channels, DecodeError, DecodeLimits, Found, InputFormat, Samples, damaged, unsupported,
+    without_opaque_alpha,
+};
 
 const FORMAT: InputFormat = InputFormat::Webp;
 

@@ -64,9 +64,10 @@ fn whole_dots(density: Density) -> Option<PixelDensity> {
         let range = 1.0..=f64::from(u16::MAX);
         (range.contains(&x) && range.contains(&y)).then_some(((x as u16, y as u16), error))
     };
-    let inches = dots(1.0).map(|(density, error)| (PixelDensity { density, unit: PixelDensityUnit::Inches }, error));
-    let centimetres =
-        dots(2.54).map(|(density, error)| (PixelDensity { density, unit: PixelDensityUnit::Centimeters }, error));
+    let inches =
+        dots(1.0).map(|(density, error)| (PixelDensity { density, unit: PixelDensityUnit::Inches }, error));
+    let centimetres = dots(2.54)
+        .map(|(density, error)| (PixelDensity { density, unit: PixelDensityUnit::Centimeters }, error));
     match (inches, centimetres) {
         (Some((_, inch_error)), Some((density, error))) if error < inch_error / 4.0 => Some(density),
         (Some((density, _)), _) | (None, Some((density, _))) => Some(density),

@@ -5,7 +5,9 @@
 use std::borrow::Cow;
 use std::io::Write;
 
-use ::png::{BitDepth, ColorType, DeflateCompression, Encoder, EncodingError, Filter, Info, PixelDimensions, Unit};
+use ::png::{
+    BitDepth, ColorType, DeflateCompression, Encoder, EncodingError, Filter, Info, PixelDimensions, Unit,
+};
 
 use super::{EncodeError, OutputFormat, Picture, Samples, failed, sides};
 use crate::image::picture::{Channels, Density};
@@ -38,28 +40,34 @@ fn per_metre(density: Density) -> PixelDimensions {
 }
 
 fn write_pixels(bytes: &mut Vec<u8>, info: Info<'_>, picture: &Picture) -> Result<(), EncodingError> {
-    let row_samples = picture.width * picture.channels.count();
     let mut encoder = Encoder::with_info(bytes, info)?;
-    encoder.set_deflate_compression(DeflateCompression::Level(LEVEL));
     encoder.set_filter(Filter::Adaptive);
-    let mut writer = encoder.write_header()?;
-    // By rows, so that the big-endian copy of 16-bit samples is a row and not a picture.
-    let mut stream = writer.stream_writer_with_size(IDAT_BYTES)?;
     match &picture.samples {
-        Samples::U8(samples) => stream.write_all(samples)?,
+        // On photographs the crate's own deflate for PNG is ten times as fast as level 4 and makes smaller files
+        // (7.0 against 7.5 MB of a 5-megapixel photograph); on noise it falls back to storing.
+        Samples::U8(samples) => {
+            encoder.set_deflate_compression(DeflateCompression::FdeflateUltraFast);
+            let mut writer = encoder.write_header()?;
+            writer.write_image_data(samples)?;
+            writer.finish()
+        }
+        // Its fixed code suits 8-bit differences only; with 16 bit level 1 is both fast and smallest of 1 to 4. By rows,
+        // so that the big-endian copy is a row and not a picture.
         Samples::U16(samples) => {
+            encoder.set_deflate_compression(DeflateCompression::Level(1));
+            let mut writer = encoder.write_header()?;
+            let mut stream = writer.stream_writer_with_size(IDAT_BYTES)?;
+            let row_samples = picture.width * picture.channels.count();
             let mut big_endian = vec![0; 2 * row_samples];
             for row in samples.chunks_exact(row_samples) {
                 big_endian.as_chunks_mut().0.iter_mut().zip(row).for_each(|(to, &v)| *to = v.to_be_bytes());
                 stream.write_all(&big_endian)?;
             }
+            stream.finish()?;
+            writer.finish()
         }
     }
-    stream.finish()?;
-    writer.finish()
 }
 
-/// Deflate level.
-const LEVEL: u8 = 4;
-/// Bytes of an IDAT chunk.
+/// Bytes of an IDAT chunk where the rows are streamed.
 const IDAT_BYTES: usize = 256 << 10;

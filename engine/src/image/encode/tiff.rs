@@ -37,16 +37,28 @@ fn write_page<W: Write + Seek, K: TiffKind>(
         .with_compression(Compression::Deflate(DeflateLevel::Fast))
         .with_predictor(Predictor::Horizontal);
     match (&picture.samples, picture.channels) {
-        (Samples::U8(samples), Channels::Gray) => write_as::<_, _, Gray8>(&mut encoder, picture, size, samples),
-        (Samples::U8(samples), Channels::GrayAlpha) => write_as::<_, _, GrayAlpha8>(&mut encoder, picture, size, samples),
+        (Samples::U8(samples), Channels::Gray) => {
+            write_as::<_, _, Gray8>(&mut encoder, picture, size, samples)
+        }
+        (Samples::U8(samples), Channels::GrayAlpha) => {
+            write_as::<_, _, GrayAlpha8>(&mut encoder, picture, size, samples)
+        }
         (Samples::U8(samples), Channels::Rgb) => write_as::<_, _, RGB8>(&mut encoder, picture, size, samples),
-        (Samples::U8(samples), Channels::Rgba) => write_as::<_, _, RGBA8>(&mut encoder, picture, size, samples),
-        (Samples::U16(samples), Channels::Gray) => write_as::<_, _, Gray16>(&mut encoder, picture, size, samples),
+        (Samples::U8(samples), Channels::Rgba) => {
+            write_as::<_, _, RGBA8>(&mut encoder, picture, size, samples)
+        }
+        (Samples::U16(samples), Channels::Gray) => {
+            write_as::<_, _, Gray16>(&mut encoder, picture, size, samples)
+        }
         (Samples::U16(samples), Channels::GrayAlpha) => {
             write_as::<_, _, GrayAlpha16>(&mut encoder, picture, size, samples)
         }
-        (Samples::U16(samples), Channels::Rgb) => write_as::<_, _, RGB16>(&mut encoder, picture, size, samples),
-        (Samples::U16(samples), Channels::Rgba) => write_as::<_, _, RGBA16>(&mut encoder, picture, size, samples),
+        (Samples::U16(samples), Channels::Rgb) => {
+            write_as::<_, _, RGB16>(&mut encoder, picture, size, samples)
+        }
+        (Samples::U16(samples), Channels::Rgba) => {
+            write_as::<_, _, RGBA16>(&mut encoder, picture, size, samples)
+        }
     }
 }
 
@@ -110,7 +122,8 @@ macro_rules! gray_alpha {
 
             fn horizontal_predict(row: &[$sample], result: &mut Vec<$sample>) {
                 result.extend_from_slice(&row[..row.len().min(2)]);
-                result.extend(row.iter().zip(row.iter().skip(2)).map(|(left, &here)| here.wrapping_sub(*left)));
+                result
+                    .extend(row.iter().zip(row.iter().skip(2)).map(|(left, &here)| here.wrapping_sub(*left)));
             }
         }
     };

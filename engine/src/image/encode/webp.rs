@@ -26,7 +26,9 @@ pub(super) fn write(
     let mut encoder = WebPEncoder::new(&mut bytes);
     match &picture.metadata.icc {
         Some(_) if !picture.channels.is_colour() => {
-            notes.push("profile left out: WebP holds gray as RGB, which a gray profile does not describe".to_owned());
+            notes.push(
+                "profile left out: WebP holds gray as RGB, which a gray profile does not describe".to_owned(),
+            );
         }
         Some(profile) => encoder.set_icc_profile(profile.clone()),
         None => {}
