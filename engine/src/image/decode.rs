@@ -1,0 +1,277 @@
+//! Reading a picture from bytes that a stranger sent.
+//!
+//! What it promises: the format is told by the bytes; a picture larger than the limits is refused from its header,
+//! before anything of its size is allocated; what cannot be read whole is an error with its reason on one line, never a
+//! half-gray picture; EXIF orientation is applied once and then says 1; profiles and EXIF that are damaged are dropped
+//! with a note, not copied and not fatal. Compressed text and profiles are inflated under a cap or not at all.
+//!
+//! Memory: the encoded bytes (the caller's) and one copy of the pixels, plus what a format cannot do without:
+//! progressive JPEG holds 2 bytes a coefficient, WebP its own planes (up to 4 bytes a pixel), a quarter turn a second
+//! copy while it turns, planar TIFF, TIFF with a palette and TIFF of more than 16 bits a second copy while they are converted.
+//!
+//! It never reads a second frame or page, never follows a reference out of the bytes, and never converts colours
+//! (except CMYK and YCbCr, which become RGB).
+
+mod bmp;
+mod gif;
+mod jpeg;
+mod jpeg_scan;
+mod png;
+mod tiff;
+mod webp;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::exif;
+use super::format::InputFormat;
+use super::icc;
+use super::orientation::{self, Orientation};
+use super::picture::{Channels, Density, Metadata, Picture, Samples};
+use super::sniff::{describe, sniff};
+
+/// What a file may ask for before it is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecodeLimits {
+    /// Most bytes of a file. Default 512 MiB: larger than any camera's TIFF, small enough to hold several at once.
+    pub encoded_bytes_max: u64,
+    /// Most pixels along a side. Default 65,535, the most a JPEG can have.
+    pub side_max: u32,
+    /// Most pixels. Default 100 million (10,000 × 10,000): 300 MB as 8-bit RGB.
+    pub pixels_max: u64,
+    /// Most bytes of an ICC profile once inflated. Default 4 MiB: the largest common profiles (CMYK tables) have about 3 MB.
+    pub profile_bytes_max: usize,
+}
+
+impl Default for DecodeLimits {
+    fn default() -> Self {
+        Self {
+            encoded_bytes_max: 512 << 20,
+            side_max: 65_535,
+            pixels_max: 100_000_000,
+            profile_bytes_max: 4 << 20,
+        }
+    }
+}
+
+impl DecodeLimits {
+    /// Lets a size pass, or says why not. Every decoder asks this before it allocates by a header's word.
+    fn admit(&self, width: u64, height: u64) -> Result<(), DecodeError> {
+        if width == 0 || height == 0 {
+            return Err(DecodeError::NoPixels { width, height });
+        }
+        let side_max = u64::from(self.side_max);
+        if width > side_max || height > side_max {
+            return Err(DecodeError::TooLarge { width, height, limit: format!("{side_max} pixels a side") });
+        }
+        if width * height > self.pixels_max {
+            return Err(DecodeError::TooLarge {
+                width,
+                height,
+                limit: format!("{} pixels", self.pixels_max),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A picture that was read.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// The picture, upright.
+    pub picture: Picture,
+    /// What the bytes were.
+    pub format: InputFormat,
+    /// Whether the pixels went through lossy compression: JPEG, lossy WebP, JPEG inside TIFF.
+    pub lossy: bool,
+    /// What a person should know: "first frame of an animation", "profile dropped: …".
+    pub notes: Vec<String>,
+}
+
+/// Why no picture came out. Each says on one line what is wrong, for a report of thousands of files.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// No bytes.
+    #[error("the file is empty")]
+    Empty,
+    /// The bytes are no picture, or one in a format that is not read.
+    #[error("this is {what}")]
+    NotReadable {
+        /// What they are.
+        what: &'static str,
+    },
+    /// The file is larger than the limit.
+    #[error("the file has {bytes} bytes, more than the limit of {bytes_max}")]
+    TooManyBytes {
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// The picture is larger than the limits.
+    #[error("the picture says it is {width}x{height}, more than the limit of {limit}")]
+    TooLarge {
+        /// Claimed pixels in a row.
+        width: u64,
+        /// Claimed rows.
+        height: u64,
+        /// The limit it passes.
+        limit: String,
+    },
+    /// The header says width or height 0.
+    #[error("the picture says it is {width}x{height}: there are no pixels in it")]
+    NoPixels {
+        /// Claimed pixels in a row.
+        width: u64,
+        /// Claimed rows.
+        height: u64,
+    },
+    /// The data end before the picture does.
+    #[error("the {format} data end too early: the file is cut short")]
+    Truncated {
+        /// The format.
+        format: InputFormat,
+    },
+    /// The data contradict themselves.
+    #[error("the {format} data are damaged: {reason}")]
+    Damaged {
+        /// The format.
+        format: InputFormat,
+        /// What the decoder found.
+        reason: String,
+    },
+    /// A sound file of a kind that is not read.
+    #[error("this kind of {format} is not read: {reason}")]
+    Unsupported {
+        /// The format.
+        format: InputFormat,
+        /// What is special about it.
+        reason: String,
+    },
+}
+
+/// What a format's decoder hands back; [`finish`] checks and applies the metadata in one place.
+struct Found {
+    width: usize,
+    height: usize,
+    channels: Channels,
+    samples: Samples,
+    icc: Option<Vec<u8>>,
+    exif: Option<Vec<u8>>,
+    density: Option<Density>,
+    /// The container's own orientation tag (TIFF).
+    orientation: Option<u16>,
+    lossy: bool,
+    notes: Vec<String>,
+}
+
+/// Decodes a PNG, JPEG, WebP, TIFF, GIF or BMP.
+///
+/// # Errors
+/// See [`DecodeError`]; its message is one line.
+pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, DecodeError> {
+    if bytes.is_empty() {
+        return Err(DecodeError::Empty);
+    }
+    if bytes.len() as u64 > limits.encoded_bytes_max {
+        return Err(DecodeError::TooManyBytes {
+            bytes: bytes.len() as u64,
+            bytes_max: limits.encoded_bytes_max,
+        });
+    }
+    let Some(format) = sniff(bytes) else {
+        return Err(DecodeError::NotReadable { what: describe(bytes) });
+    };
+    let read = || match format {
+        InputFormat::Png => png::read(bytes, limits),
+        InputFormat::Jpeg => jpeg::read(bytes, limits),
+        InputFormat::Webp => webp::read(bytes, limits),
+        InputFormat::Tiff => tiff::read(bytes, limits),
+        InputFormat::Gif => gif::read(bytes, limits),
+        InputFormat::Bmp => bmp::read(bytes, limits),
+    };
+    // The decoders are other people's code with slices and assertions in it (tiff asserts on chunk sizes), and one
+    // hostile file must not end a run over a million. Nothing outside the closure is changed by it, so unwinding
+    // leaves nothing half done.
+    let found = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        Err(DecodeError::Damaged { format, reason: "the decoder gave up on it".to_owned() })
+    })?;
+    finish(found, format)
+}
+
+/// Checks profile and EXIF, turns the picture upright, and collects the notes.
+fn finish(found: Found, format: InputFormat) -> Result<Decoded, DecodeError> {
+    let mut notes = found.notes;
+    let icc = found.icc.and_then(|profile| match icc::checked(profile, found.channels) {
+        Ok(profile) => Some(profile),
+        Err(fault) => {
+            notes.push(format!("profile dropped: {fault}"));
+            None
+        }
+    });
+    let mut picture = Picture {
+        width: found.width,
+        height: found.height,
+        channels: found.channels,
+        samples: found.samples,
+        metadata: Metadata { icc, exif: None, density: found.density },
+    };
+    if !picture.is_whole() {
+        let reason = "its pixels do not fill its size".to_owned();
+        return Err(DecodeError::Damaged { format, reason });
+    }
+
+    let block = found.exif.as_deref().map(exif::without_prefix);
+    let facts = block.and_then(|block| match exif::facts(block) {
+        Ok(facts) => Some(facts),
+        Err(fault) => {
+            notes.push(format!("EXIF dropped: {fault}"));
+            None
+        }
+    });
+    if picture.metadata.density.is_none() {
+        picture.metadata.density = facts.and_then(|facts| facts.density);
+    }
+    if let Some(tag) = facts.and_then(|facts| facts.orientation).or(found.orientation) {
+        match Orientation::from_tag(tag) {
+            Some(turn) => orientation::turn(&mut picture, turn),
+            None => notes.push(format!("orientation {tag} ignored: it must be 1 to 8")),
+        }
+    }
+    // The block must not contradict the pixels it lies beside, also if it is never written.
+    if let (Some(block), Some(_)) = (block, facts) {
+        match exif::renewed(block, picture.width, picture.height) {
+            Ok(block) => picture.metadata.exif = Some(block),
+            Err(fault) => notes.push(format!("EXIF dropped: {fault}")),
+        }
+    }
+    Ok(Decoded { picture, format, lossy: found.lossy, notes })
+}
+
+/// A damaged-data error from a decoder's own message, on one line.
+fn damaged(format: InputFormat, error: &dyn std::fmt::Display) -> DecodeError {
+    DecodeError::Damaged { format, reason: one_line(error) }
+}
+
+/// An unsupported-kind error from a decoder's own message, on one line.
+fn unsupported(format: InputFormat, error: &dyn std::fmt::Display) -> DecodeError {
+    DecodeError::Unsupported { format, reason: one_line(error) }
+}
+
+fn one_line(message: &dyn std::fmt::Display) -> String {
+    let words = message.to_string();
+    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    words.trim_end_matches('.').chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+/// The pixels without alpha if that is full everywhere, where a format always gives four channels.
+fn without_opaque_alpha(mut rgba: Vec<u8>) -> (Channels, Vec<u8>) {
+    if rgba.chunks_exact(4).any(|pixel| pixel[3] != u8::MAX) {
+        return (Channels::Rgba, rgba);
+    }
+    let pixels = rgba.len() / 4;
+    for i in 1..pixels {
+        rgba.copy_within(4 * i..4 * i + 3, 3 * i);
+    }
+    rgba.truncate(3 * pixels);
+    (Channels::Rgb, rgba)
+}

@@ -1,0 +1,73 @@
+//! PNG by the `png` crate: 8 and 16 bit, iCCP, eXIf, pHYs.
+//!
+//! Without a profile nothing is said about colour: an sRGB chunk would be a claim that the input did not make.
+
+use std::borrow::Cow;
+use std::io::Write;
+
+use ::png::{
+    BitDepth, ColorType, DeflateCompression, Encoder, EncodingError, Filter, Info, PixelDimensions, Unit,
+};
+
+use super::{EncodeError, OutputFormat, Picture, Samples, failed, sides};
+use crate::image::picture::{Channels, Density};
+
+const FORMAT: OutputFormat = OutputFormat::Png;
+/// The format's own limit is 2³¹ − 1.
+const SIDE_MAX: usize = i32::MAX as usize;
+
+pub(super) fn write(picture: &Picture, exif: Option<Vec<u8>>) -> Result<Vec<u8>, EncodeError> {
+    let (width, height) = sides::<u32>(picture, FORMAT, SIDE_MAX)?;
+    let mut info = Info::with_size(width, height);
+    info.color_type = match picture.channels {
+        Channels::Gray => ColorType::Grayscale,
+        Channels::GrayAlpha => ColorType::GrayscaleAlpha,
+        Channels::Rgb => ColorType::Rgb,
+        Channels::Rgba => ColorType::Rgba,
+    };
+    info.bit_depth = if picture.samples.bits() == 16 { BitDepth::Sixteen } else { BitDepth::Eight };
+    info.icc_profile = picture.metadata.icc.as_deref().map(Cow::Borrowed);
+    info.exif_metadata = exif.map(Cow::Owned);
+    info.pixel_dims = picture.metadata.density.map(per_metre);
+    let mut bytes = Vec::new();
+    write_pixels(&mut bytes, info, picture).map_err(|e| failed(FORMAT, &e))?;
+    Ok(bytes)
+}
+
+fn per_metre(density: Density) -> PixelDimensions {
+    let count = |dots_per_inch: f64| (dots_per_inch / 0.0254).round() as u32;
+    PixelDimensions { xppu: count(density.x), yppu: count(density.y), unit: Unit::Meter }
+}
+
+fn write_pixels(bytes: &mut Vec<u8>, info: Info<'_>, picture: &Picture) -> Result<(), EncodingError> {
+    let mut encoder = Encoder::with_info(bytes, info)?;
+    encoder.set_filter(Filter::Adaptive);
+    match &picture.samples {
+        // On photographs the crate's own deflate for PNG is ten times as fast as level 4 and makes smaller files
+        // (7.0 against 7.5 MB of a 5-megapixel photograph); on noise it falls back to storing.
+        Samples::U8(samples) => {
+            encoder.set_deflate_compression(DeflateCompression::FdeflateUltraFast);
+            let mut writer = encoder.write_header()?;
+            writer.write_image_data(samples)?;
+            writer.finish()
+        }
+        // Its fixed code suits 8-bit differences only; with 16 bit level 1 is both fast and smallest of 1 to 4. By rows,
+        // so that the big-endian copy is a row and not a picture.
+        Samples::U16(samples) => {
+            encoder.set_deflate_compression(DeflateCompression::Level(1));
+            let mut writer = encoder.write_header()?;
+            let mut stream = writer.stream_writer_with_size(IDAT_BYTES)?;
+            let row_samples = picture.width * picture.channels.count();
+            let mut big_endian = vec![0; 2 * row_samples];
+            for row in samples.chunks_exact(row_samples) {
+                big_endian.as_chunks_mut().0.iter_mut().zip(row).for_each(|(to, &v)| *to = v.to_be_bytes());
+                stream.write_all(&big_endian)?;
+            }
+            stream.finish()?;
+            writer.finish()
+        }
+    }
+}
+
+/// Bytes of an IDAT chunk where the rows are streamed.
+const IDAT_BYTES: usize = 256 << 10;

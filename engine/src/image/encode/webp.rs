@@ -1,0 +1,44 @@
+//! Lossless WebP by `image-webp`. 8 bit; gray is widened to RGB by the format itself.
+
+use image_webp::{ColorType, WebPEncoder};
+
+use super::{EncodeError, OutputFormat, Picture, eight_bit, failed, sides};
+use crate::image::picture::Channels;
+
+const FORMAT: OutputFormat = OutputFormat::Webp;
+/// The format's 14 bits would allow 16,384; other software stops one short of it.
+const SIDE_MAX: usize = 16_383;
+
+pub(super) fn write(
+    picture: &Picture,
+    exif: Option<Vec<u8>>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<u8>, EncodeError> {
+    let (width, height) = sides::<u32>(picture, FORMAT, SIDE_MAX)?;
+    let samples = eight_bit(&picture.samples, FORMAT, notes);
+    let colours = match picture.channels {
+        Channels::Gray => ColorType::L8,
+        Channels::GrayAlpha => ColorType::La8,
+        Channels::Rgb => ColorType::Rgb8,
+        Channels::Rgba => ColorType::Rgba8,
+    };
+    let mut bytes = Vec::new();
+    let mut encoder = WebPEncoder::new(&mut bytes);
+    match &picture.metadata.icc {
+        Some(_) if !picture.channels.is_colour() => {
+            notes.push(
+                "profile left out: WebP holds gray as RGB, which a gray profile does not describe".to_owned(),
+            );
+        }
+        Some(profile) => encoder.set_icc_profile(profile.clone()),
+        None => {}
+    }
+    if let Some(block) = exif {
+        encoder.set_exif_metadata(block);
+    }
+    if picture.metadata.density.is_some() && picture.metadata.exif.is_none() {
+        notes.push("density left out: WebP has no place for it".to_owned());
+    }
+    encoder.encode(&samples, width, height, colours).map_err(|e| failed(FORMAT, &e))?;
+    Ok(bytes)
+}

@@ -1,0 +1,138 @@
+//! What a file is, told from its first bytes. Names are never believed.
+
+use super::format::InputFormat;
+
+/// The picture format of `bytes`, told from their signature; `None` when it is none that is read here.
+pub fn sniff(bytes: &[u8]) -> Option<InputFormat> {
+    match bytes {
+        [0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, ..] => Some(InputFormat::Png),
+        [0xff, 0xd8, 0xff, ..] => Some(InputFormat::Jpeg),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(InputFormat::Webp),
+        [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Some(InputFormat::Tiff),
+        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(InputFormat::Gif),
+        // Two letters are little to go by: the header's size and the offset of the pixels must make sense too.
+        [b'B', b'M', _, _, _, _, _, _, _, _, a, b, c, d, header, 0, 0, 0, ..]
+            if u32::from_le_bytes([*a, *b, *c, *d]) >= 26
+                && matches!(header, 12 | 40 | 52 | 56 | 64 | 108 | 124) =>
+        {
+            Some(InputFormat::Bmp)
+        }
+        _ => None,
+    }
+}
+
+/// What `bytes` are when [`sniff`] knows no format: the words that go after "this is", for a person.
+pub(super) fn describe(bytes: &[u8]) -> &'static str {
+    if let Some(name) = foreign_format(bytes) {
+        return name;
+    }
+    if bytes.iter().all(|&b| b == 0) {
+        return "a file of zero bytes only";
+    }
+    let head = &bytes[..bytes.len().min(4096)];
+    match text(head) {
+        Some(text) => markup(&text).unwrap_or("a text file"),
+        None => "no picture: its first bytes are those of no known format",
+    }
+}
+
+/// Formats with a signature of their own that this build does not read.
+fn foreign_format(bytes: &[u8]) -> Option<&'static str> {
+    Some(match bytes {
+        [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] => match brand {
+            [b'a', b'v', b'i', b'f' | b's', ..] => {
+                "AVIF, which is not read by this build: convert it to PNG or JPEG"
+            }
+            [b'h', b'e', b'i' | b'v', ..] | [b'm', b'i' | b's', b'f', b'1', ..] => {
+                "HEIC or HEIF, which is not read by this build: convert it to PNG or JPEG"
+            }
+            _ => "a video or another ISO media file",
+        },
+        [0xff, 0x0a, ..] | [0, 0, 0, 12, b'J', b'X', b'L', b' ', ..] => {
+            "JPEG XL, which is not read by this build: convert it to PNG or JPEG"
+        }
+        [0, 0, 0, 12, b'j', b'P', b' ', b' ', ..] | [0xff, 0x4f, 0xff, 0x51, ..] => {
+            "JPEG 2000, which is not read by this build: convert it to PNG or JPEG"
+        }
+        [b'8', b'B', b'P', b'S', ..] => {
+            "a Photoshop document, which is not read by this build: export it as PNG or TIFF"
+        }
+        [0x76, 0x2f, 0x31, 0x01, ..] => {
+            "OpenEXR, which is not read by this build: convert it to 16-bit PNG or TIFF"
+        }
+        [b'q', b'o', b'i', b'f', ..] => "QOI, which is not read by this build: convert it to PNG",
+        [b'P', b'1'..=b'7', b' ' | b'\n' | b'\r' | b'\t', ..] => {
+            "a Netpbm picture (PBM, PGM, PPM), which is not read by this build: convert it to PNG"
+        }
+        [0, 0, 1 | 2, 0, count, 0, ..] if *count > 0 => {
+            "a Windows icon, which is not read by this build: convert it to PNG"
+        }
+        [b'R', b'I', b'F', b'F', ..] => "a RIFF file (sound or video), not a picture",
+        [b'%', b'P', b'D', b'F', ..] => "a PDF document, not a picture",
+        [b'P', b'K', 3 | 5, ..] | [0x1f, 0x8b, ..] => "an archive, not a picture",
+        [0x7f, b'E', b'L', b'F', ..] | [b'M', b'Z', ..] => "a program, not a picture",
+        _ => return None,
+    })
+}
+
+/// The head of a text file in lower case, if it is one (UTF-8 or ASCII without control characters).
+fn text(head: &[u8]) -> Option<String> {
+    let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
+    let text = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        // A multi-byte character may be cut by the end of the head, nothing else may be wrong.
+        Err(error) if error.error_len().is_none() => {
+            std::str::from_utf8(&head[..error.valid_up_to()]).ok()?
+        }
+        Err(_) => return None,
+    };
+    let printable = text.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\r' | '\t' | '\u{c}'));
+    (printable && !text.is_empty()).then(|| text.to_lowercase())
+}
+
+fn markup(text: &str) -> Option<&'static str> {
+    let start = text.trim_start();
+    if !start.starts_with('<') && !start.starts_with('{') && !start.starts_with('[') {
+        return None;
+    }
+    if text.contains("<svg") {
+        Some("an SVG drawing, not a raster picture: render it to PNG first")
+    } else if text.contains("<!doctype html") || text.contains("<html") || text.contains("<head") {
+        Some("an HTML page, not a picture: the download that made it has probably failed")
+    } else if text.contains("<?xml") || text.contains("<error") {
+        Some("an XML document, not a picture")
+    } else if start.starts_with('{') || start.starts_with('[') {
+        Some("JSON or other text, not a picture")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_told_by_their_bytes() {
+        assert_eq!(sniff(b"\x89PNG\r\n\x1a\n"), Some(InputFormat::Png));
+        assert_eq!(sniff(b"\xff\xd8\xff\xe0"), Some(InputFormat::Jpeg));
+        assert_eq!(sniff(b"RIFF\x10\0\0\0WEBPVP8 "), Some(InputFormat::Webp));
+        assert_eq!(sniff(b"MM\0\x2a"), Some(InputFormat::Tiff));
+        assert_eq!(sniff(b"II\x2b\0"), Some(InputFormat::Tiff));
+        assert_eq!(sniff(b"GIF87a"), Some(InputFormat::Gif));
+        assert_eq!(sniff(b"BM means benchmark in this text"), None);
+        assert_eq!(sniff(b""), None);
+    }
+
+    #[test]
+    fn what_is_no_picture_is_named() {
+        assert!(describe(b"\0\0\0\x1cftypavif").starts_with("AVIF"));
+        assert!(describe(b"\0\0\0\x1cftypheic").starts_with("HEIC"));
+        assert!(describe(b"<!DOCTYPE html><title>404</title>").starts_with("an HTML page"));
+        assert!(describe(b"  <?xml version='1.0'?><svg/>").starts_with("an SVG drawing"));
+        assert_eq!(describe("grüße an alle".as_bytes()), "a text file");
+        assert_eq!(describe(&[0; 64]), "a file of zero bytes only");
+        assert!(describe(b"\x93\x01\x02\xff").starts_with("no picture"));
+        assert!(describe(b"RIFF\x10\0\0\0WAVE").starts_with("a RIFF file"));
+    }
+}
