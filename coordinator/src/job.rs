@@ -189,9 +189,10 @@ impl Run<'_> {
         let CoordinatorLink { tasks, mut events } = link;
         let mut tasks = Some(tasks);
         let mut planning = true;
+        let mut worker_gone = false;
         loop {
             let stopped = self.stop.is_cancelled();
-            if stopped || (!planning && self.pending.is_empty()) {
+            if stopped || worker_gone || (!planning && self.pending.is_empty()) {
                 tasks = None;
             }
             tokio::select! {
@@ -211,7 +212,7 @@ impl Run<'_> {
                 credit = credit(tasks.as_ref()), if tasks.is_some() && !self.pending.is_empty() => {
                     match (credit, self.pending.pop_front()) {
                         (Some(credit), Some(task)) => credit.send(task),
-                        _ => tasks = None,
+                        _ => worker_gone = true,
                     }
                 }
             }
