@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sr3_proto::{
-    Cancel, Digest, ItemRecord, ItemStatus, ItemTask, RecipeSpec, ShardId, ShardTask, Store, StoreError, WorkerEvent,
+    Cancel, Digest, ItemRecord, ItemStatus, ItemTask, RecipeSpec, ShardTask, Store, StoreError, WorkerEvent,
     WorkerLink,
 };
 use tokio::{

@@ -358,7 +358,7 @@ fn name(path: &Path, reason: &str) -> StoreError {
     StoreError::Name { path: shown(path), reason: reason.to_string() }
 }
 
-fn refusal(path: &Path, source: io::Error) -> StoreError {
+pub(super) fn refusal(path: &Path, source: io::Error) -> StoreError {
     let path = shown(path);
     match source.kind() {
         ErrorKind::NotFound => StoreError::NotFound { path },

@@ -160,6 +160,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What a failed operation on a path means.
+    pub fn at(path: &Path, source: io::Error) -> Self {
+        local::refusal(path, source)
+    }
+
     /// Whether the error is about this one key only, so that work on others can go on.
     pub fn is_about_one_key(&self) -> bool {
         matches!(self, Self::NotFound { .. } | Self::AlreadyExists { .. } | Self::Name { .. })
