@@ -153,7 +153,8 @@ fn as_text(ended: &Ended<'_>) -> String {
     let mut shown = 0;
     for record in records.iter().filter(|r| r.status == ItemStatus::Quarantined).take(REASONS_MAX) {
         shown += 1;
-        text += &format!("  {}: {}\n", printable(&record.input), record.reason.as_deref().unwrap_or_default());
+        text +=
+            &format!("  {}: {}\n", printable(&record.input), record.reason.as_deref().unwrap_or_default());
     }
     let more = usize::try_from(*quarantined).unwrap_or(usize::MAX).saturating_sub(shown);
     match (&ended.report, more) {
@@ -197,5 +198,7 @@ fn as_json(ended: &Ended<'_>) -> String {
 
 /// A name that cannot drive the terminal: control characters are shown escaped.
 fn printable(name: &str) -> String {
-    name.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    name.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
 }

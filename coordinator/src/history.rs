@@ -14,7 +14,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sr3_proto::{Digest, ItemRecord, ItemStatus, JobId, JobRecord, OnExisting, RecipeSpec, ShardManifest, store::ObjectInfo};
+use sr3_proto::{
+    Digest, ItemRecord, ItemStatus, JobId, JobRecord, OnExisting, RecipeSpec, ShardManifest,
+    store::ObjectInfo,
+};
 
 /// The latest result of every input, and what every run was asked to do.
 #[derive(Debug, Default)]
@@ -68,7 +71,10 @@ impl History {
 
     /// Results of other recipes than `recipe` that nobody allowed it to replace: the record, and in which fields
     /// its recipe differs.
-    pub fn foreign<'a>(&'a self, recipe: &'a RecipeSpec) -> impl Iterator<Item = (&'a ItemRecord, Vec<String>)> {
+    pub fn foreign<'a>(
+        &'a self,
+        recipe: &'a RecipeSpec,
+    ) -> impl Iterator<Item = (&'a ItemRecord, Vec<String>)> {
         let digest = recipe.digest();
         // The latest run of this recipe that could replace: what was recorded before it is its to replace.
         let allowed_before = self

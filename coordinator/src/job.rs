@@ -296,7 +296,9 @@ impl Run<'_> {
         if let Some(max) = self.state.spec().max_bad_items
             && bad > max
         {
-            let reason = format!("{bad} images were set aside, and --max-bad-items allows {max}: see the reasons, or raise it");
+            let reason = format!(
+                "{bad} images were set aside, and --max-bad-items allows {max}: see the reasons, or raise it"
+            );
             self.end(Outcome::Failed { reason });
         }
     }

@@ -2,7 +2,8 @@
 
 use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use sr3_proto::{
-    Digest, ItemRecord, ItemStatus, ItemTask, Key, Naming, OnExisting, Store, StoreError, UpscaleSpec, layout,
+    Digest, ItemRecord, ItemStatus, ItemTask, Key, Naming, OnExisting, Store, StoreError, UpscaleSpec,
+    layout,
     store::{ListEntry, ObjectInfo},
 };
 
@@ -118,7 +119,9 @@ impl Source {
         match self.store().get_start(&info.key, sniff::START_BYTES).await {
             Ok(start) => Ok(sniff::starts_like_an_image(&start)),
             // Gone or locked: nothing is known against it, and reading it whole will say what is wrong.
-            Err(StoreError::NotFound { .. } | StoreError::Denied { .. } | StoreError::Name { .. }) => Ok(true),
+            Err(StoreError::NotFound { .. } | StoreError::Denied { .. } | StoreError::Name { .. }) => {
+                Ok(true)
+            }
             Err(error) => Err(error),
         }
     }
@@ -198,6 +201,12 @@ impl Scan<'_> {
     }
 
     fn settled(self, path: String, output: Option<Key>, status: ItemStatus, reason: String) -> Planned {
-        Planned::Settled(Box::new(ItemRecord::without_result(path, output, status, reason, &self.spec.recipe)))
+        Planned::Settled(Box::new(ItemRecord::without_result(
+            path,
+            output,
+            status,
+            reason,
+            &self.spec.recipe,
+        )))
     }
 }

@@ -9,9 +9,9 @@ pub const START_BYTES: u64 = 32;
 
 /// Extensions, in lower case, that name raster and vector pictures.
 const EXTENSIONS: [&str; 36] = [
-    "png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "tif", "tiff", "gif", "bmp", "dib", "ico", "tga", "pnm", "ppm",
-    "pgm", "pbm", "avif", "heic", "heif", "jxl", "jp2", "jxr", "psd", "svg", "exr", "hdr", "dng", "cr2", "cr3", "nef",
-    "arw", "orf", "raf", "rw2",
+    "png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "tif", "tiff", "gif", "bmp", "dib", "ico", "tga",
+    "pnm", "ppm", "pgm", "pbm", "avif", "heic", "heif", "jxl", "jp2", "jxr", "psd", "svg", "exr", "hdr",
+    "dng", "cr2", "cr3", "nef", "arw", "orf", "raf", "rw2",
 ];
 
 /// Whether an extension (lower case, without dot) names a picture.
@@ -47,12 +47,19 @@ mod tests {
     fn real_files_are_told_from_texts() {
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/hard/");
         for file in [
-            "names/no_extension", "formats/bmp_rgb24.bmp", "formats/avif_photo.avif", "formats/webp_lossy.webp",
-            "formats/tiff_gray16.tif", "formats/gif_animated.gif", "formats/jpeg_cmyk.jpg",
+            "names/no_extension",
+            "formats/bmp_rgb24.bmp",
+            "formats/avif_photo.avif",
+            "formats/webp_lossy.webp",
+            "formats/tiff_gray16.tif",
+            "formats/gif_animated.gif",
+            "formats/jpeg_cmyk.jpg",
         ] {
             assert!(starts_like_an_image(&std::fs::read(format!("{root}{file}")).unwrap()), "{file}");
         }
-        for file in ["broken/text_named.png", "broken/drawing.svg", "broken/html_error_page.jpg", "expected.json"] {
+        for file in
+            ["broken/text_named.png", "broken/drawing.svg", "broken/html_error_page.jpg", "expected.json"]
+        {
             assert!(!starts_like_an_image(&std::fs::read(format!("{root}{file}")).unwrap()), "{file}");
         }
         for start in [&b""[..], b"B", b"BMW is a car", b"RIFF1234WAVE", b"\0\0\0\x18ftypmp42"] {

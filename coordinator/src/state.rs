@@ -11,7 +11,8 @@
 
 use futures::{StreamExt, TryStreamExt};
 use sr3_proto::{
-    Digest, ItemRecord, JobId, JobRecord, Key, ShardId, ShardManifest, Store, StoreError, Success, UpscaleSpec, layout,
+    Digest, ItemRecord, JobId, JobRecord, Key, ShardId, ShardManifest, Store, StoreError, Success,
+    UpscaleSpec, layout,
     record::{VERSION, read_document, write_document},
     store::{ListEntry, Lock, PutMode},
 };
@@ -113,9 +114,8 @@ impl JobState {
     ) -> Result<(), JobError> {
         let mut bytes = Vec::new();
         for record in records {
-            let line = serde_json::to_vec(record).map_err(|source| sr3_proto::record::RecordError::Malformed {
-                what: layout::report_key().to_string(),
-                source,
+            let line = serde_json::to_vec(record).map_err(|source| {
+                sr3_proto::record::RecordError::Malformed { what: layout::report_key().to_string(), source }
             })?;
             bytes.extend_from_slice(&line);
             bytes.push(b'\n');
@@ -149,7 +149,10 @@ async fn read_history(store: &Store) -> Result<History, JobError> {
     Ok(history)
 }
 
-async fn read_all<T: serde::de::DeserializeOwned + Send>(store: &Store, prefix: &Key) -> Result<Vec<T>, JobError> {
+async fn read_all<T: serde::de::DeserializeOwned + Send>(
+    store: &Store,
+    prefix: &Key,
+) -> Result<Vec<T>, JobError> {
     store
         .list_under(prefix)
         .map_err(JobError::from)
@@ -161,17 +164,21 @@ async fn read_all<T: serde::de::DeserializeOwned + Send>(store: &Store, prefix: 
             })
         })
         .map(|key| async move {
-            let (_, bytes) = store.get(&key?).await.map_err(JobError::from)?;
-            Ok::<_, JobError>(bytes)
+            let (info, bytes) = store.get(&key?).await.map_err(JobError::from)?;
+            Ok::<_, JobError>((info.key, bytes))
         })
         .buffered(READS_AT_ONCE)
-        .and_then(|bytes| async move { Ok(read_document(prefix.as_str(), &bytes)?) })
+        .and_then(|(key, bytes)| async move { Ok(read_document(key.as_str(), &bytes)?) })
         .try_collect()
         .await
 }
 
 /// Only results that still lie there count: a folder whose images were removed by hand may be filled anew.
-async fn refuse_other_recipes(history: &History, outputs: &Store, spec: &UpscaleSpec) -> Result<(), JobError> {
+async fn refuse_other_recipes(
+    history: &History,
+    outputs: &Store,
+    spec: &UpscaleSpec,
+) -> Result<(), JobError> {
     for (record, differences) in history.foreign(&spec.recipe) {
         let Some(output) = &record.output else { continue };
         if outputs.head(output).await?.is_some() {

@@ -94,7 +94,8 @@ mod tests {
         for text in ["", "/a", "a/", "a//b", "..", "a/../b", "./a", "a/.", "a\0b"] {
             assert!(Key::new(text).is_err(), "{text:?}");
         }
-        for text in ["a", "a/b.png", "..two-dots..png", "...", "#1", " ", "100%25 %2e%2e%2f", "a\\b", "café"] {
+        for text in ["a", "a/b.png", "..two-dots..png", "...", "#1", " ", "100%25 %2e%2e%2f", "a\\b", "café"]
+        {
             assert_eq!(Key::new(text).unwrap().as_str(), text);
         }
     }

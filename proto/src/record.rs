@@ -155,7 +155,9 @@ pub enum RecordError {
         source: serde_json::Error,
     },
     /// Written by another version.
-    #[error("`{what}` has version {found}, and this program reads version {VERSION}: use the newer sr3 that wrote it")]
+    #[error(
+        "`{what}` has version {found}, and this program reads version {VERSION}: use the newer sr3 that wrote it"
+    )]
     Version {
         /// Which document.
         what: String,

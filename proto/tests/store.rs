@@ -37,7 +37,8 @@ fn hard_names() -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     assert!(names.len() >= 20);
-    names.extend(["photo.png#1", "#1", "x#12", "x".repeat(255), format!("{}é", "é".repeat(126)), "a\\b".into()].map(String::from));
+    names.extend(["photo.png#1", "#1", "x#12", "a\\b"].map(String::from));
+    names.extend(["x".repeat(255), "é".repeat(127)]);
     names
 }
 
@@ -73,7 +74,9 @@ async fn of_many_who_create_one_key_exactly_one_wins_and_its_bytes_stay() {
             let target = key(&format!("race/{round}"));
             let racers = (0..8u8).map(|who| {
                 let (store, target) = (store.clone(), target.clone());
-                tokio::spawn(async move { (who, store.put(&target, vec![who; 4096].into(), PutMode::Create).await) })
+                tokio::spawn(async move {
+                    (who, store.put(&target, vec![who; 4096].into(), PutMode::Create).await)
+                })
             });
             let mut winners = Vec::new();
             for racer in racers.collect::<Vec<_>>() {

@@ -9,10 +9,7 @@ use std::{
 };
 
 use sr3_coordinator::Source;
-use sr3_proto::{
-    FormatChoice, Key, Naming, OutputFormat, Store, StoreError, layout,
-    store::Staging,
-};
+use sr3_proto::{FormatChoice, Key, Naming, OutputFormat, Store, StoreError, layout, store::Staging};
 
 use crate::exit::CommandError;
 
@@ -78,12 +75,15 @@ pub fn resolve(
     }
     let real_source = Path::new(source).canonicalize().map_err(|e| {
         CommandError::usage(match e.kind() {
-            io::ErrorKind::NotFound => format!("`{source}` does not exist: name an image or a folder of images"),
+            io::ErrorKind::NotFound => {
+                format!("`{source}` does not exist: name an image or a folder of images")
+            }
             _ => format!("`{source}` cannot be opened ({e}): check its permissions"),
         })
     })?;
-    let real_destination = real_path(Path::new(destination))
-        .map_err(|e| CommandError::usage(format!("`{destination}` cannot be opened ({e}): choose another place")))?;
+    let real_destination = real_path(Path::new(destination)).map_err(|e| {
+        CommandError::usage(format!("`{destination}` cannot be opened ({e}): choose another place"))
+    })?;
     if real_source == real_destination {
         return Err(CommandError::usage(format!(
             "SRC and DST are both `{source}`: results would replace their inputs; choose another destination"
@@ -206,7 +206,8 @@ fn real_path(path: &Path) -> io::Result<PathBuf> {
                 if fs::symlink_metadata(existing).is_ok_and(|meta| meta.is_symlink()) {
                     return Err(io::Error::other("it is a link to something that does not exist"));
                 }
-                let (Some(parent), Some(last)) = (existing.parent(), existing.components().next_back()) else {
+                let (Some(parent), Some(last)) = (existing.parent(), existing.components().next_back())
+                else {
                     return Err(e);
                 };
                 rest.push(last);

@@ -19,7 +19,7 @@ use crate::{
 
 /// Arguments of `sr3 upscale`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = exit::HELP)]
+#[command(after_help = exit::HELP, allow_negative_numbers = true)]
 pub struct UpscaleArgs {
     /// An image, or a folder of images at any depth.
     #[arg(value_name = "SRC")]
@@ -141,7 +141,8 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
         }
         Destination::File(..) => None,
     };
-    let ended = Ended { summary: &summary, spec: state.spec(), report, seconds: begun.elapsed().as_secs_f64() };
+    let ended =
+        Ended { summary: &summary, spec: state.spec(), report, seconds: begun.elapsed().as_secs_f64() };
     console::print_end(&ended, arguments.json, arguments.quiet);
     Ok(match summary.outcome {
         Outcome::Finished if summary.quarantined > 0 => Ending::WithQuarantined,

@@ -1,10 +1,7 @@
 //! Putting a finished output at its key, by the rule that its task carries.
 
 use bytes::Bytes;
-use sr3_proto::{
-    Digest, Key, OnExisting, Store, StoreError,
-    store::PutMode,
-};
+use sr3_proto::{Digest, Key, OnExisting, Store, StoreError, store::PutMode};
 
 /// Why an output is not at its key.
 pub(crate) enum NotPublished {
@@ -17,7 +14,11 @@ pub(crate) enum NotPublished {
 impl From<StoreError> for NotPublished {
     fn from(error: StoreError) -> Self {
         // A vanished folder is not one item's matter, a name that cannot be used is.
-        if matches!(error, StoreError::Name { .. }) { Self::Item(error.to_string()) } else { Self::Store(error) }
+        if matches!(error, StoreError::Name { .. }) {
+            Self::Item(error.to_string())
+        } else {
+            Self::Store(error)
+        }
     }
 }
 

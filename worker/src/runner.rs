@@ -40,11 +40,7 @@ pub struct WorkerConfig {
 
 impl Default for WorkerConfig {
     fn default() -> Self {
-        Self {
-            items_in_flight_max: 4,
-            output_pixels_in_flight_max: 8 << 20,
-            input_bytes_max: 1 << 30,
-        }
+        Self { items_in_flight_max: 4, output_pixels_in_flight_max: 8 << 20, input_bytes_max: 1 << 30 }
     }
 }
 
@@ -237,7 +233,8 @@ impl<P: Processor> Pipeline<P> {
 
     async fn fetch(&self, item: &ItemTask, record: &mut ItemRecord) -> Result<Bytes, ItemError> {
         let bytes_max = self.config.input_bytes_max;
-        let too_long = |bytes| ItemError::bad(format!("it is {bytes} bytes long, and {bytes_max} are allowed"));
+        let too_long =
+            |bytes| ItemError::bad(format!("it is {bytes} bytes long, and {bytes_max} are allowed"));
         record.input_bytes = Some(item.input_bytes);
         if item.input_bytes > bytes_max {
             return Err(too_long(item.input_bytes));
@@ -253,7 +250,12 @@ impl<P: Processor> Pipeline<P> {
         }
     }
 
-    async fn decode(&self, item: &ItemTask, bytes: Bytes, record: &mut ItemRecord) -> Result<P::Decoded, ItemError> {
+    async fn decode(
+        &self,
+        item: &ItemTask,
+        bytes: Bytes,
+        record: &mut ItemRecord,
+    ) -> Result<P::Decoded, ItemError> {
         let (processor, input) = (Arc::clone(&self.processor), item.input.clone());
         let work = off_thread(move || Ok((Digest::of(&bytes), processor.decode(&input, &bytes))));
         let (digest, decoded) = work.await?;
@@ -283,6 +285,8 @@ async fn off_thread<T: Send + 'static>(
 ) -> Result<T, ItemError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(_) => Err(ItemError::bad("internal error while decoding or encoding; please report it with this file")),
+        Err(_) => {
+            Err(ItemError::bad("internal error while decoding or encoding; please report it with this file"))
+        }
     }
 }

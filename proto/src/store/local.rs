@@ -85,7 +85,11 @@ impl LocalStore {
             return Err(name(&path, "it is a link that leads out of its folder"));
         }
         let meta = fs::metadata(&real).map_err(|e| refusal(&path, e))?;
-        if meta.is_file() { Ok(info(key.clone(), &meta)) } else { Err(name(&path, "it is not a regular file")) }
+        if meta.is_file() {
+            Ok(info(key.clone(), &meta))
+        } else {
+            Err(name(&path, "it is not a regular file"))
+        }
     }
 
     pub(super) fn put(&self, key: &Key, bytes: &[u8], mode: PutMode) -> Result<(), StoreError> {
@@ -150,7 +154,10 @@ impl LocalStore {
     }
 
     /// Walks the folder on a thread of its own and hands the entries over through a bounded channel.
-    pub(super) fn list(store: Arc<Self>, prefix: Option<Key>) -> BoxStream<'static, Result<ListEntry, StoreError>> {
+    pub(super) fn list(
+        store: Arc<Self>,
+        prefix: Option<Key>,
+    ) -> BoxStream<'static, Result<ListEntry, StoreError>> {
         let (sender, receiver) = mpsc::channel(256);
         tokio::task::spawn_blocking(move || {
             let start = prefix.map(String::from).unwrap_or_default();
@@ -159,7 +166,8 @@ impl LocalStore {
                 let _ = sender.blocking_send(Err(error));
             }
         });
-        stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|e| (e, receiver)) }).boxed()
+        stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|e| (e, receiver)) })
+            .boxed()
     }
 
     fn open_inside(&self, key: &Key) -> Result<(PathBuf, File, Metadata), StoreError> {
@@ -211,7 +219,8 @@ impl LocalStore {
                 Ok((path, file))
             }
             Staging::Beside => {
-                let path = self.root.join(format!(".sr3-{}.tmp", Digest::of(key.as_str().as_bytes()).short()));
+                let path =
+                    self.root.join(format!(".sr3-{}.tmp", Digest::of(key.as_str().as_bytes()).short()));
                 let file = OpenOptions::new()
                     .write(true)
                     .create(true)
@@ -264,7 +273,8 @@ impl LocalStore {
                 stack.pop();
                 continue;
             };
-            let join = |name: &str| if prefix.is_empty() { name.to_string() } else { format!("{prefix}/{name}") };
+            let join =
+                |name: &str| if prefix.is_empty() { name.to_string() } else { format!("{prefix}/{name}") };
             let Some(name) = sibling.name.to_str() else {
                 let path = join(&sibling.name.to_string_lossy());
                 if !emit(ListEntry::Odd { path, what: Oddity::NotUtf8 }) {
@@ -365,8 +375,12 @@ pub(super) fn refusal(path: &Path, source: io::Error) -> StoreError {
         ErrorKind::AlreadyExists => StoreError::AlreadyExists { path },
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StoreError::Denied { path, source },
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::Full { path, source },
-        ErrorKind::InvalidFilename => StoreError::Name { path, reason: "the name is too long: shorten it".into() },
-        ErrorKind::NotADirectory => StoreError::Name { path, reason: "a file stands where a folder is needed".into() },
+        ErrorKind::InvalidFilename => {
+            StoreError::Name { path, reason: "the name is too long: shorten it".into() }
+        }
+        ErrorKind::NotADirectory => {
+            StoreError::Name { path, reason: "a file stands where a folder is needed".into() }
+        }
         ErrorKind::IsADirectory | ErrorKind::DirectoryNotEmpty => {
             StoreError::Name { path, reason: "a folder of this name is in the way".into() }
         }

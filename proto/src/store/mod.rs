@@ -73,9 +73,13 @@ impl std::fmt::Display for Oddity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NotUtf8 => f.write_str("its name is not valid UTF-8: rename it"),
-            Self::LinkOut => f.write_str("a link that leads out of the source folder: copy the file in, or name its folder as source"),
+            Self::LinkOut => f.write_str(
+                "a link that leads out of the source folder: copy the file in, or name its folder as source",
+            ),
             Self::LinkDangling => f.write_str("a link to something that does not exist"),
-            Self::LinkToFolder => f.write_str("a link to a folder: its files are listed under their own names"),
+            Self::LinkToFolder => {
+                f.write_str("a link to a folder: its files are listed under their own names")
+            }
             Self::Special => f.write_str("not a regular file"),
             Self::Unreadable { error } => write!(f, "cannot be read: {error}"),
         }
@@ -152,7 +156,9 @@ pub enum StoreError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A location of a kind that this build does not open.
-    #[error("`{location}` is a URL, and this version reads and writes folders only: copy the images to a folder")]
+    #[error(
+        "`{location}` is a URL, and this version reads and writes folders only: copy the images to a folder"
+    )]
     Unsupported {
         /// What was given.
         location: String,
@@ -213,7 +219,9 @@ impl Store {
     /// Reads at most the first `bytes` of an object.
     pub async fn get_start(&self, key: &Key, bytes: u64) -> Result<Bytes, StoreError> {
         match &self.backend {
-            Backend::Local(local) => on_folder(local, key, move |local, key| local.get_start(key, bytes)).await,
+            Backend::Local(local) => {
+                on_folder(local, key, move |local, key| local.get_start(key, bytes)).await
+            }
             Backend::Remote(remote) => remote.get_start(key, bytes).await,
         }
     }
@@ -234,7 +242,9 @@ impl Store {
     /// Writes a whole object: durable when this returns, and never seen in part.
     pub async fn put(&self, key: &Key, bytes: Bytes, mode: PutMode) -> Result<(), StoreError> {
         match &self.backend {
-            Backend::Local(local) => on_folder(local, key, move |local, key| local.put(key, &bytes, mode)).await,
+            Backend::Local(local) => {
+                on_folder(local, key, move |local, key| local.put(key, &bytes, mode)).await
+            }
             Backend::Remote(remote) => remote.put(key, bytes, mode).await,
         }
     }
