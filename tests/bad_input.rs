@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::fs;
+use std::{fs, time::Duration};
 
-use common::{Scene, become_the_command_if_asked, sr3};
+use common::{Ran, Scene, become_the_command_if_asked, ran, sr3, sr3_process};
 
 /// Not a test by itself: what `sr3_process` runs.
 #[test]
@@ -133,6 +133,63 @@ fn a_damaged_or_newer_record_is_named() {
     refused(&scene, &input, &out, &[], 1, "manifests/000009/00000000.json");
     scene.write("out/.sr3/manifests/000009/00000000.json", "{\"version\": 9}");
     refused(&scene, &input, &out, &[], 1, "version 9");
+}
+
+/// The command as somebody whom permissions bind, even when the tests are run by root.
+#[cfg(unix)]
+fn as_nobody(scene: &Scene, arguments: &[&str]) -> Ran {
+    use std::os::unix::{fs::MetadataExt, process::CommandExt};
+    let mut command = sr3_process(arguments, Duration::ZERO);
+    if fs::metadata(scene.dir.path()).unwrap().uid() == 0 {
+        command.uid(65534);
+    }
+    ran(&mut command)
+}
+
+#[cfg(unix)]
+fn set_mode(scene: &Scene, name: &str, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(scene.path(name), fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_destination_without_permission_is_refused_in_one_line() {
+    let scene = Scene::new(&[("a.png", "a")]);
+    fs::create_dir(scene.path("out")).unwrap();
+    set_mode(&scene, ".", 0o755);
+    set_mode(&scene, "out", 0o555);
+    for destination in ["out", "out/new", "out/a.png"] {
+        let ran = as_nobody(&scene, &["upscale", &scene.text("in/a.png"), &scene.text(destination)]);
+        assert_eq!(ran.code, 1, "{destination}");
+        assert!(ran.refusal().contains("no permission"), "{destination}: {}", ran.err);
+        assert!(scene.outputs().is_empty());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_cannot_be_read_is_refused_or_set_aside() {
+    let scene = Scene::new(&[("a.png", "a"), ("locked/b.png", "b"), ("secret.png", "c")]);
+    fs::create_dir(scene.path("out")).unwrap();
+    for (name, mode) in [(".", 0o755), ("out", 0o777), ("in/locked", 0), ("in/secret.png", 0)] {
+        set_mode(&scene, name, mode);
+    }
+    let ran = as_nobody(&scene, &["upscale", &scene.text("in"), &scene.text("out")]);
+    assert_eq!(ran.code, 3, "{}", ran.err);
+    assert_eq!(scene.outputs(), ["a.png"]);
+    assert!(
+        ran.out.contains("locked: cannot be read") && ran.out.contains("secret.png: no permission"),
+        "{}",
+        ran.out
+    );
+    set_mode(&scene, "in", 0);
+    let ran = as_nobody(&scene, &["upscale", &scene.text("in"), &scene.text("out2")]);
+    assert_ne!(ran.code, 0);
+    assert!(ran.refusal().contains("permission"), "{}", ran.err);
+    assert!(!scene.path("out2").exists());
+    set_mode(&scene, "in", 0o755);
+    set_mode(&scene, "in/locked", 0o755);
 }
 
 #[test]

@@ -149,3 +149,161 @@ impl History {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sr3_proto::{FormatChoice, Key, ShardId, record::VERSION};
+
+    use super::*;
+
+    fn recipe(seed: u64) -> RecipeSpec {
+        RecipeSpec {
+            model: Digest::of(b"model"),
+            model_name: "m".into(),
+            preset: "default".into(),
+            sampler: None,
+            steps: None,
+            seed,
+            scale: 4,
+            format: FormatChoice::Auto,
+            quality: 95,
+            tile: None,
+            projection: true,
+        }
+    }
+
+    fn object(name: &str, bytes: u64, etag: &str) -> ObjectInfo {
+        ObjectInfo { key: key(name), bytes, etag: Some(etag.into()) }
+    }
+
+    fn key(name: &str) -> Key {
+        Key::new(name).unwrap()
+    }
+
+    fn ok_record(name: &str, recipe: &RecipeSpec) -> ItemRecord {
+        ItemRecord {
+            reason: None,
+            input_sha256: Some(Digest::of(b"input")),
+            output_sha256: Some(Digest::of(b"output")),
+            output_bytes: Some(100),
+            input_etag: Some("e1".into()),
+            ..ItemRecord::without_result(name, Some(key(name)), ItemStatus::Ok, "", recipe)
+        }
+    }
+
+    fn job(number: u64, recipe: &RecipeSpec, overwrite: bool) -> JobRecord {
+        let (job, recipe) = (JobId::new(number), recipe.clone());
+        JobRecord { version: VERSION, job, recipe, source: "/in".into(), overwrite }
+    }
+
+    fn manifest(number: u64, recipe: &RecipeSpec, items: Vec<ItemRecord>) -> ShardManifest {
+        ShardManifest {
+            version: VERSION,
+            job: JobId::new(number),
+            shard: ShardId::new(0),
+            recipe: recipe.clone(),
+            recipe_digest: recipe.digest(),
+            items,
+        }
+    }
+
+    /// Job 1 of seed 0 made `a.png`.
+    fn history() -> History {
+        let mut history = History::default();
+        history.add_job(job(1, &recipe(0), false));
+        history.add_manifest(manifest(1, &recipe(0), vec![ok_record("a.png", &recipe(0))]));
+        history
+    }
+
+    fn own() -> Option<Decision> {
+        Some(Decision::Compute(OnExisting::ReplaceOwn(Digest::of(b"output"))))
+    }
+
+    #[test]
+    fn an_item_is_finished_only_if_recipe_input_and_output_agree() {
+        let (history, digest) = (history(), recipe(0).digest());
+        let whole = object("a.png", 100, "o");
+        let decide = |input: &ObjectInfo, output: Option<&ObjectInfo>| {
+            history.decide(&digest, input, &key("a.png"), output)
+        };
+        let same = object("a.png", 7, "e1");
+        assert!(matches!(decide(&same, Some(&whole)), Some(Decision::Finished(_))));
+        assert_eq!(decide(&same, None), None);
+        assert_eq!(decide(&same, Some(&object("a.png", 99, "o"))), None);
+        assert_eq!(decide(&object("a.png", 7, "e2"), Some(&whole)), None);
+        assert_eq!(decide(&ObjectInfo { etag: None, ..same.clone() }, Some(&whole)), None);
+        assert_eq!(
+            decide(&object("new.png", 7, "e1"), Some(&whole)),
+            Some(Decision::Compute(OnExisting::Keep))
+        );
+        // The same input under another output name, as after a change of layout.
+        let renamed = history.decide(&digest, &same, &key("a.png.png"), None);
+        assert_eq!(renamed, Some(Decision::Compute(OnExisting::Keep)));
+        assert_eq!(history.decide(&recipe(1).digest(), &same, &key("a.png"), Some(&whole)), own());
+    }
+
+    #[test]
+    fn the_digest_decides_where_the_tag_does_not() {
+        let history = history();
+        let (input, whole) = (object("a.png", 7, "e2"), object("a.png", 100, "o"));
+        let decide = |source: &str, content: &[u8], output: Option<&ObjectInfo>| {
+            Some(history.decide_by_digest(source, &input, &Digest::of(content), output))
+        };
+        match decide("/in", b"input", Some(&whole)) {
+            Some(Decision::Finished(record)) => assert_eq!(record.input_etag.as_deref(), Some("e2")),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(decide("/elsewhere", b"input", Some(&whole)), Some(Decision::Finished(_))));
+        assert_eq!(decide("/in", b"input", None), own());
+        assert_eq!(decide("/elsewhere", b"input", None), own());
+        assert_eq!(decide("/in", b"changed", Some(&whole)), own());
+        assert_eq!(decide("/elsewhere", b"changed", Some(&whole)), Some(Decision::Compute(OnExisting::Keep)));
+    }
+
+    #[test]
+    fn a_later_failure_does_not_forget_the_result_that_still_lies_there() {
+        let mut history = history();
+        let bad = ItemRecord::without_result("a.png", None, ItemStatus::Quarantined, "broken", &recipe(0));
+        history.add_manifest(manifest(2, &recipe(0), vec![bad]));
+        let input = object("a.png", 7, "e1");
+        let decided =
+            history.decide(&recipe(0).digest(), &input, &key("a.png"), Some(&object("a.png", 100, "o")));
+        assert!(matches!(decided, Some(Decision::Finished(_))));
+    }
+
+    #[test]
+    fn the_latest_result_counts_in_whatever_order_manifests_are_read() {
+        let newer = ItemRecord { output_bytes: Some(200), ..ok_record("a.png", &recipe(0)) };
+        let manifests = [
+            manifest(1, &recipe(0), vec![ok_record("a.png", &recipe(0))]),
+            manifest(2, &recipe(0), vec![newer]),
+        ];
+        for order in [[0, 1], [1, 0]] {
+            let mut history = History::default();
+            for i in order {
+                history.add_manifest(manifests[i].clone());
+            }
+            let (input, digest) = (object("a.png", 7, "e1"), recipe(0).digest());
+            let decide =
+                |bytes| history.decide(&digest, &input, &key("a.png"), Some(&object("a.png", bytes, "o")));
+            assert!(matches!(decide(200), Some(Decision::Finished(_))));
+            assert_eq!(decide(100), None);
+            assert_eq!(history.next_job(), JobId::new(3));
+        }
+    }
+
+    #[test]
+    fn another_recipe_is_foreign_until_a_run_was_allowed_to_replace_it() {
+        let mut history = history();
+        assert_eq!(history.foreign(&recipe(0)).count(), 0);
+        let foreign: Vec<_> = history.foreign(&recipe(1)).map(|(_, differences)| differences).collect();
+        assert_eq!(foreign, [["seed 0, now 1"]]);
+        history.add_job(job(2, &recipe(1), true));
+        assert_eq!(history.foreign(&recipe(1)).count(), 0, "job 2 did not get to it, job 3 may");
+        // What a third recipe recorded after that is not covered.
+        history.add_job(job(3, &recipe(2), true));
+        history.add_manifest(manifest(3, &recipe(2), vec![ok_record("a.png", &recipe(2))]));
+        assert_eq!(history.foreign(&recipe(1)).count(), 1);
+        assert_eq!(history.next_job(), JobId::new(4));
+    }
+}

@@ -161,10 +161,17 @@ impl Ran {
 }
 
 pub fn sr3(arguments: &[&str]) -> Ran {
-    let output = sr3_process(arguments, Duration::ZERO).output().unwrap();
+    ran(&mut sr3_process(arguments, Duration::ZERO))
+}
+
+pub fn ran(command: &mut Command) -> Ran {
+    let output = command.output().unwrap();
+    // What the test harness around the command prints before it.
+    let harness = "\nrunning 1 test\ntest the_command ... ";
+    let out = String::from_utf8(output.stdout).unwrap();
     Ran {
         code: output.status.code().unwrap_or(-1),
-        out: String::from_utf8(output.stdout).unwrap(),
+        out: out.strip_prefix(harness).or(out.strip_prefix("\nrunning 1 test\n")).unwrap().to_string(),
         err: String::from_utf8(output.stderr).unwrap(),
     }
 }
