@@ -46,7 +46,7 @@ pub struct OpenModel<P> {
 }
 
 /// Opens models.
-pub trait Models {
+pub trait Models: Sync {
     /// What runs them.
     type Processor: Processor;
 

@@ -1,4 +1,5 @@
 //! Ctrl-C, kill -9, two runs at once: no half file, nothing lost, nothing done twice.
+#![allow(clippy::unwrap_used)] // helpers of tests, too
 #![cfg(unix)]
 
 mod common;

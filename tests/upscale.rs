@@ -1,4 +1,5 @@
 //! `sr3 upscale` from outside: arguments, files, report, exit codes. Everything but the network is real.
+#![allow(clippy::unwrap_used)] // helpers of tests, too
 
 mod common;
 

@@ -75,7 +75,7 @@ pub async fn run(
         stop,
         records: BTreeMap::new(),
         pending: VecDeque::new(),
-        positions: HashMap::new(),
+        open: HashMap::new(),
         outcome: Outcome::Finished,
     };
     let drive = run.drive(link, planned, interrupt);
@@ -165,6 +165,12 @@ fn taken(input: &str, spec: &sr3_proto::UpscaleSpec) -> ItemRecord {
     ItemRecord::without_result(input, None, ItemStatus::Quarantined, reason, &spec.recipe)
 }
 
+/// An item's position in the input, and its encoded length.
+struct Place {
+    position: u64,
+    bytes: u64,
+}
+
 struct Run<'a> {
     state: &'a JobState,
     progress: &'a watch::Sender<Progress>,
@@ -173,8 +179,8 @@ struct Run<'a> {
     records: BTreeMap<u64, ItemRecord>,
     /// Planned and not yet handed out.
     pending: VecDeque<ShardTask>,
-    /// Of shards that are planned and not yet recorded: where their items stand, and their sizes.
-    positions: HashMap<ShardId, (Vec<u64>, HashMap<String, (u64, u64)>)>,
+    /// The items, by input, of shards that are planned and not yet recorded.
+    open: HashMap<ShardId, HashMap<String, Place>>,
     outcome: Outcome,
 }
 
@@ -217,7 +223,7 @@ impl Run<'_> {
                 }
             }
         }
-        if self.outcome == Outcome::Finished && (planning || !self.positions.is_empty()) {
+        if self.outcome == Outcome::Finished && (planning || !self.open.is_empty()) {
             self.outcome = Outcome::Failed { reason: "the worker ended before its work was done".into() };
         }
         Ok(())
@@ -244,9 +250,10 @@ impl Run<'_> {
                     p.planned += task.items.len() as u64;
                     p.work_planned += work;
                 });
-                let items = task.items.iter().zip(&positions);
-                let by_name = items.map(|(i, &p)| (i.input.to_string(), (p, i.input_bytes))).collect();
-                self.positions.insert(task.shard, (positions, by_name));
+                let places = task.items.iter().zip(positions).map(|(item, position)| {
+                    (item.input.to_string(), Place { position, bytes: item.input_bytes })
+                });
+                self.open.insert(task.shard, places.collect());
                 self.pending.push_back(task);
             }
             Found::Failed(error) => self.end(Outcome::Failed { reason: error.to_string() }),
@@ -259,18 +266,18 @@ impl Run<'_> {
                 self.progress.send_modify(|p| p.current = Some((input.to_string(), share)));
             }
             WorkerEvent::ItemDone { shard, record } => {
-                let bytes = self.positions.get(&shard).and_then(|(_, items)| items.get(&record.input));
-                self.count(record.status, bytes.map_or(0, |&(_, bytes)| bytes));
+                let place = self.open.get(&shard).and_then(|items| items.get(&record.input));
+                self.count(record.status, place.map_or(0, |place| place.bytes));
                 self.check_bad_items();
             }
             WorkerEvent::ShardDone { shard, records } => {
-                let Some((_, by_name)) = self.positions.remove(&shard) else { return Ok(()) };
+                let Some(places) = self.open.remove(&shard) else { return Ok(()) };
                 if !records.is_empty() {
                     self.state.record_shard(shard, records.clone()).await?;
                 }
                 for record in records {
-                    if let Some(&(position, _)) = by_name.get(&record.input) {
-                        self.records.insert(position, record);
+                    if let Some(place) = places.get(&record.input) {
+                        self.records.insert(place.position, record);
                     }
                 }
             }

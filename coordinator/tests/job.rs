@@ -1,4 +1,5 @@
 //! A job against workers that are played by the test: what counts, what is recorded, how it ends.
+#![allow(clippy::unwrap_used)] // helpers of tests, too
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
 //! One suite for every kind of store, and what only a folder can get wrong.
+#![allow(clippy::unwrap_used)] // helpers of tests, too
 
 use std::{collections::BTreeSet, fs, path::Path};
 

@@ -3,7 +3,7 @@
 //! one that says `PANIC` breaks the decoder, one that says `BURST` the device.
 
 // Each test binary uses its part.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::{
     ffi::OsString,

@@ -25,14 +25,17 @@ pub(crate) struct Command<P: Processor> {
 /// The verdict, and the seconds that the computation took.
 pub(crate) type Reply<P> = (Result<Computed<<P as Processor>::Computed>, ItemError>, f64);
 
+/// The thread, and why it ended if the device failed it.
+pub(crate) type Thread = thread::JoinHandle<Result<(), String>>;
+
 /// Starts the thread. It ends when every sender of commands is gone. An error from opening the device is reported
 /// as the worker's failure, and sets `cancel`.
 pub(crate) fn start<P: Processor>(
     processor: Arc<P>,
     events: mpsc::Sender<WorkerEvent>,
     cancel: Cancel,
-) -> std::io::Result<(mpsc::Sender<Command<P>>, thread::JoinHandle<Result<(), String>>)> {
-    // Room for none beside the one being computed: decoded pictures wait where memory is accounted for.
+) -> std::io::Result<(mpsc::Sender<Command<P>>, Thread)> {
+    // The next item waits here; what waits is accounted for by the pipeline.
     let (sender, receiver) = mpsc::channel(1);
     let thread = thread::Builder::new()
         .name("sr3-device".into())

@@ -1,4 +1,5 @@
 //! The pipeline with a processor that watches how it is used.
+#![allow(clippy::unwrap_used)] // helpers of tests, too
 
 use std::{
     collections::BTreeMap,
