@@ -1,1 +1,22 @@
-//! placeholder
+//! The coordinator: plans a job, hands out its shards, records what is finished.
+//!
+//! Decisions are pure functions of facts that others fetched ([`filter`], [`history`], [`planner`], [`progress`]);
+//! reading and writing stores is in [`state`] and [`scan`]; [`job`] joins them to a worker's link. It knows nothing
+//! of images beyond their first bytes, and nothing of models or devices.
+
+pub mod error;
+pub mod filter;
+pub mod history;
+pub mod job;
+pub mod planner;
+pub mod progress;
+pub mod scan;
+pub mod sniff;
+pub mod state;
+
+pub use error::JobError;
+pub use job::{Outcome, Summary, run};
+pub use planner::ShardLimits;
+pub use progress::Progress;
+pub use scan::Source;
+pub use state::JobState;

@@ -1,1 +1,26 @@
-//! placeholder
+//! The contract between the parts of sr3: ids, keys, job specs, object layout, records, messages, and how stores
+//! are opened.
+//!
+//! Every other crate may depend on this one; it depends on none of them. What lies on disk (`.sr3/`) and what
+//! crosses from coordinator to worker is defined here and nowhere else. Apart from [`store`], everything is a pure
+//! function of its arguments.
+
+pub mod cancel;
+pub mod digest;
+pub mod ids;
+pub mod key;
+pub mod layout;
+pub mod record;
+pub mod spec;
+pub mod store;
+pub mod task;
+
+pub use cancel::Cancel;
+pub use digest::Digest;
+pub use ids::{JobId, ShardId};
+pub use key::Key;
+pub use layout::{FormatChoice, Naming, OutputFormat};
+pub use record::{ItemRecord, ItemStatus, JobRecord, ShardManifest, Success};
+pub use spec::{RecipeSpec, UpscaleSpec};
+pub use store::{Store, StoreError};
+pub use task::{CoordinatorLink, ItemTask, OnExisting, ShardTask, WorkerEvent, WorkerLink};

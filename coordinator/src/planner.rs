@@ -1,0 +1,169 @@
+//! Cutting a job into shards. Pure: entries go in one by one in input order, shards come out.
+//!
+//! A shard is what is lost when a worker dies, and what is recorded at once. Work is estimated by encoded length
+//! with a floor per item, so that a shard is a few photographs or some dozens of thumbnails.
+
+use std::collections::HashSet;
+
+use sr3_proto::{ItemTask, JobId, Key, ShardId, ShardTask};
+
+/// How large shards get.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardLimits {
+    /// Most items in one.
+    pub items_max: usize,
+    /// A shard is closed when the weights of its items reach this.
+    pub weight_max: u64,
+    /// Added to every item's encoded length, for the work that does not shrink with it.
+    pub item_weight: u64,
+}
+
+impl Default for ShardLimits {
+    fn default() -> Self {
+        Self { items_max: 64, weight_max: 512 * 1024, item_weight: 32 * 1024 }
+    }
+}
+
+/// A shard, and where its items stand in the job's input order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedShard {
+    /// What the worker gets.
+    pub task: ShardTask,
+    /// Positions of its items, ascending.
+    pub positions: Vec<u64>,
+}
+
+/// Collects items into shards.
+#[derive(Debug)]
+pub struct ShardCutter {
+    job: JobId,
+    limits: ShardLimits,
+    next: ShardId,
+    items: Vec<ItemTask>,
+    positions: Vec<u64>,
+    weight: u64,
+}
+
+impl ShardCutter {
+    /// Starts with shard 0 of `job`.
+    pub fn new(job: JobId, limits: ShardLimits) -> Self {
+        Self { job, limits, next: ShardId::new(0), items: Vec::new(), positions: Vec::new(), weight: 0 }
+    }
+
+    /// Adds an item; returns a shard when it is full.
+    pub fn push(&mut self, position: u64, item: ItemTask) -> Option<PlannedShard> {
+        self.weight = self.weight.saturating_add(item.input_bytes).saturating_add(self.limits.item_weight);
+        self.items.push(item);
+        self.positions.push(position);
+        let full = self.weight >= self.limits.weight_max || self.items.len() >= self.limits.items_max;
+        if full { self.finish() } else { None }
+    }
+
+    /// The shard that is still open, if it holds anything.
+    pub fn finish(&mut self) -> Option<PlannedShard> {
+        if self.items.is_empty() {
+            return None;
+        }
+        let shard = self.next;
+        self.next = shard.next();
+        self.weight = 0;
+        Some(PlannedShard {
+            task: ShardTask { job: self.job, shard, items: std::mem::take(&mut self.items) },
+            positions: std::mem::take(&mut self.positions),
+        })
+    }
+}
+
+/// Notices two inputs that would have the same output: `a.gif` and `a.gif.png` both come out as `a.gif.png`.
+///
+/// In the byte order of keys the shorter name comes first and keeps the output.
+#[derive(Debug, Default)]
+pub struct OutputClaims {
+    grown: HashSet<Key>,
+}
+
+impl OutputClaims {
+    /// Claims `output` for `input`; false if an earlier input has it.
+    pub fn claim(&mut self, input: &Key, output: &Key) -> bool {
+        // An output that keeps its input's name can only meet one that grew to that name.
+        if input == output { !self.grown.contains(output) } else { self.grown.insert(output.clone()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sr3_proto::{FormatChoice, OnExisting, OutputFormat, layout::output_key};
+
+    use super::*;
+
+    fn task(name: &str, bytes: u64) -> ItemTask {
+        let key = Key::new(name).unwrap();
+        ItemTask {
+            input: key.clone(),
+            input_bytes: bytes,
+            output: key,
+            format: OutputFormat::Png,
+            on_existing: OnExisting::Keep,
+        }
+    }
+
+    fn cut(sizes: &[u64], limits: ShardLimits) -> Vec<PlannedShard> {
+        let mut cutter = ShardCutter::new(JobId::new(1), limits);
+        let mut shards = Vec::new();
+        for (i, &bytes) in sizes.iter().enumerate() {
+            shards.extend(cutter.push(i as u64, task(&format!("{i}.png"), bytes)));
+        }
+        shards.extend(cutter.finish());
+        shards
+    }
+
+    proptest! {
+        #[test]
+        fn every_item_is_in_exactly_one_shard_in_order_and_shards_are_bounded(
+            sizes in prop::collection::vec(prop_oneof![0u64..100_000, any::<u64>()], 0..300),
+            items_max in 1usize..70,
+            weight_max in 1u64..2_000_000,
+        ) {
+            let limits = ShardLimits { items_max, weight_max, item_weight: 1000 };
+            let shards = cut(&sizes, limits);
+            let positions: Vec<u64> = shards.iter().flat_map(|s| s.positions.clone()).collect();
+            prop_assert_eq!(positions, (0..sizes.len() as u64).collect::<Vec<_>>());
+            for (number, shard) in shards.iter().enumerate() {
+                let items = &shard.task.items;
+                prop_assert_eq!(shard.task.shard, ShardId::new(number as u64));
+                prop_assert!(!items.is_empty() && items.len() <= items_max);
+                let but_last = items[..items.len() - 1].iter().map(|i| i.input_bytes.saturating_add(1000));
+                prop_assert!(but_last.fold(0, u64::saturating_add) < weight_max);
+                for (item, position) in items.iter().zip(&shard.positions) {
+                    prop_assert_eq!(item.input.as_str(), format!("{position}.png"));
+                }
+            }
+        }
+
+        #[test]
+        fn no_two_items_ever_write_the_same_output(
+            names in prop::collection::btree_set("[ab](\\.(png|gif|jpg)){0,3}", 1..30),
+            format in prop::sample::select(vec!["auto", "png", "jpeg"]),
+        ) {
+            let choice: FormatChoice = format.parse().unwrap();
+            let mut claims = OutputClaims::default();
+            let mut written = HashSet::new();
+            for name in &names {
+                let input = Key::new(name.as_str()).unwrap();
+                let (output, _) = output_key(&input, choice).unwrap();
+                if claims.claim(&input, &output) {
+                    prop_assert!(written.insert(output));
+                } else {
+                    prop_assert!(written.contains(&output));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_picture_is_a_shard_of_its_own_and_thumbnails_share_one() {
+        let shards = cut(&[3_000_000, 3_000_000, 5_000, 5_000, 5_000], ShardLimits::default());
+        assert_eq!(shards.iter().map(|s| s.positions.len()).collect::<Vec<_>>(), [1, 1, 3]);
+    }
+}

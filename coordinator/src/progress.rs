@@ -1,0 +1,60 @@
+//! How far a job is. Pure: the time that passed is an argument.
+
+use std::time::Duration;
+
+/// A snapshot, sent on a watch channel whenever something changes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// Items found so far, those left out by globs not counted.
+    pub planned: u64,
+    /// Whether `planned` is the final number.
+    pub planning_done: bool,
+    /// Items with a result.
+    pub done: u64,
+    /// Items that needed nothing.
+    pub skipped: u64,
+    /// Items without a result.
+    pub quarantined: u64,
+    /// Encoded bytes of all items that are to be computed.
+    pub work_planned: u64,
+    /// Encoded bytes of those computed or quarantined by the worker.
+    pub work_done: u64,
+    /// The item on the device and how much of it is done, 0 to 1.
+    pub current: Option<(String, f32)>,
+}
+
+impl Progress {
+    /// Results per second.
+    pub fn images_per_second(&self, elapsed: Duration) -> f64 {
+        if elapsed.is_zero() { 0.0 } else { self.done as f64 / elapsed.as_secs_f64() }
+    }
+
+    /// Time left, judged by the encoded bytes that are done; none before anything is.
+    pub fn time_left(&self, elapsed: Duration) -> Option<Duration> {
+        if !self.planning_done || self.work_done == 0 {
+            return None;
+        }
+        let left = self.work_planned.saturating_sub(self.work_done) as f64;
+        Some(elapsed.mul_f64(left / self.work_done as f64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_estimate_follows_the_work_not_the_count() {
+        let progress = Progress {
+            planning_done: true,
+            done: 1,
+            work_planned: 400,
+            work_done: 100,
+            ..Progress::default()
+        };
+        assert_eq!(progress.time_left(Duration::from_secs(10)), Some(Duration::from_secs(30)));
+        assert_eq!(progress.images_per_second(Duration::from_secs(10)), 0.1);
+        assert_eq!(Progress::default().time_left(Duration::from_secs(10)), None);
+        assert_eq!(Progress::default().images_per_second(Duration::ZERO), 0.0);
+    }
+}

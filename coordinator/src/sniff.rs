@@ -1,0 +1,69 @@
+//! Is a file meant to be an image? By its name, and where the name says nothing by its first bytes.
+//!
+//! A file that is named like an image, of a kind that can be read here or not, is an item: if it does not decode,
+//! its owner learns so. Everything else that lies in a folder of photographs (side cars, indexes, notes) is left
+//! out, and said to be.
+
+/// How many first bytes [`starts_like_an_image`] wants.
+pub const START_BYTES: u64 = 32;
+
+/// Extensions, in lower case, that name raster and vector pictures.
+const EXTENSIONS: [&str; 36] = [
+    "png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "tif", "tiff", "gif", "bmp", "dib", "ico", "tga",
+    "pnm", "ppm", "pgm", "pbm", "avif", "heic", "heif", "jxl", "jp2", "jxr", "psd", "svg", "exr", "hdr",
+    "dng", "cr2", "cr3", "nef", "arw", "orf", "raf", "rw2",
+];
+
+/// Whether an extension (lower case, without dot) names a picture.
+pub fn is_image_extension(extension: &str) -> bool {
+    EXTENSIONS.contains(&extension)
+}
+
+/// Whether bytes begin like one of the formats that cameras, scanners and the web use.
+pub fn starts_like_an_image(start: &[u8]) -> bool {
+    const MAGIC: [&[u8]; 8] = [
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff",
+        b"GIF87a",
+        b"GIF89a",
+        b"II*\0",
+        b"MM\0*",
+        b"\0\0\0\x0cJXL ",
+        b"8BPS\0\x01",
+    ];
+    let riff = start.starts_with(b"RIFF") && start.get(8..12) == Some(b"WEBP");
+    let bmff = start.get(4..8) == Some(b"ftyp")
+        && start.get(8..12).is_some_and(|b| matches!(b, b"avif" | b"avis" | b"heic" | b"heix" | b"mif1"));
+    // "BM" alone is too short to trust: the header's reserved words must be zero as well.
+    let bmp = start.starts_with(b"BM") && start.get(6..10) == Some(&[0; 4]);
+    riff || bmff || bmp || MAGIC.iter().any(|magic| start.starts_with(magic))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn real_files_are_told_from_texts() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/hard/");
+        for file in [
+            "names/no_extension",
+            "formats/bmp_rgb24.bmp",
+            "formats/avif_photo.avif",
+            "formats/webp_lossy.webp",
+            "formats/tiff_gray16.tif",
+            "formats/gif_animated.gif",
+            "formats/jpeg_cmyk.jpg",
+        ] {
+            assert!(starts_like_an_image(&std::fs::read(format!("{root}{file}")).unwrap()), "{file}");
+        }
+        for file in
+            ["broken/text_named.png", "broken/drawing.svg", "broken/html_error_page.jpg", "expected.json"]
+        {
+            assert!(!starts_like_an_image(&std::fs::read(format!("{root}{file}")).unwrap()), "{file}");
+        }
+        for start in [&b""[..], b"B", b"BMW is a car", b"RIFF1234WAVE", b"\0\0\0\x18ftypmp42"] {
+            assert!(!starts_like_an_image(start), "{start:?}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! A destination's `.sr3/`: the lock, the records of earlier runs, and what this run adds to them.
+//!
+//! ```text
+//! .sr3/lock                      held by the run that works here
+//! .sr3/jobs/JOB.json             what a run was asked to do; created once, first
+//! .sr3/manifests/JOB/SHARD.json  the items of a finished shard; created once, before they count as done
+//! .sr3/report.jsonl              a line per image of the latest run; replaced whole
+//! .sr3/_SUCCESS                  written last by a complete run, removed first by the next
+//! .sr3/tmp/                      objects that have no name yet
+//! ```
+
+use futures::{StreamExt, TryStreamExt};
+use sr3_proto::{
+    Digest, ItemRecord, JobId, JobRecord, Key, ShardId, ShardManifest, Store, StoreError, Success,
+    UpscaleSpec, layout,
+    record::{VERSION, read_document, write_document},
+    store::{ListEntry, Lock, PutMode},
+};
+
+use crate::{JobError, history::History};
+
+/// How many records are read at a time.
+const READS_AT_ONCE: usize = 16;
+
+/// The open state of a destination, for one run.
+#[derive(Debug)]
+pub struct JobState {
+    store: Store,
+    history: History,
+    job: JobId,
+    spec: UpscaleSpec,
+    recipe_digest: Digest,
+    _lock: Option<Lock>,
+}
+
+impl JobState {
+    /// Takes the destination for this run: its lock, what earlier runs recorded in `state`, a record of its own.
+    ///
+    /// `state` is the destination itself, or a store in memory for a run that leaves no state. Fails without having
+    /// changed any result if another run is at work, if `outputs` holds results of another recipe and the spec does
+    /// not allow to overwrite them, or if `.sr3/` cannot be written.
+    pub async fn begin(state: Store, outputs: &Store, spec: UpscaleSpec) -> Result<Self, JobError> {
+        let holder = format!("process {}", std::process::id());
+        let lock = state.lock(&layout::lock_key(), &holder).await?;
+        state.clean_staging().await?;
+        let history = read_history(&state).await?;
+        if !spec.overwrite {
+            refuse_other_recipes(&history, outputs, &spec).await?;
+        }
+        let job = history.next_job();
+        let record = JobRecord {
+            version: VERSION,
+            job,
+            recipe: spec.recipe.clone(),
+            source: spec.source.clone(),
+            overwrite: spec.overwrite,
+        };
+        let key = layout::job_key(job);
+        match state.put(&key, write_document(key.as_str(), &record)?.into(), PutMode::Create).await {
+            Err(StoreError::AlreadyExists { .. }) => {
+                return Err(JobError::Race { destination: spec.destination });
+            }
+            other => other?,
+        }
+        state.delete(&layout::success_key()).await?;
+        let recipe_digest = spec.recipe.digest();
+        Ok(Self { store: state, history, job, spec, recipe_digest, _lock: lock })
+    }
+
+    /// This run.
+    pub fn job(&self) -> JobId {
+        self.job
+    }
+
+    /// What it was asked to do.
+    pub fn spec(&self) -> &UpscaleSpec {
+        &self.spec
+    }
+
+    /// Digest of its recipe.
+    pub fn recipe_digest(&self) -> &Digest {
+        &self.recipe_digest
+    }
+
+    /// What earlier runs recorded.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Makes the verdicts of a shard durable. Only then do they count.
+    pub async fn record_shard(&self, shard: ShardId, items: Vec<ItemRecord>) -> Result<(), JobError> {
+        let key = layout::manifest_key(self.job, shard);
+        let manifest = ShardManifest {
+            version: VERSION,
+            job: self.job,
+            shard,
+            recipe: self.spec.recipe.clone(),
+            recipe_digest: self.recipe_digest.clone(),
+            items,
+        };
+        let bytes = write_document(key.as_str(), &manifest)?;
+        match self.store.put(&key, bytes.into(), PutMode::Create).await {
+            Err(StoreError::AlreadyExists { .. }) => {
+                Err(JobError::Race { destination: self.spec.destination.clone() })
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Replaces the report by `records`, one line each.
+    pub async fn write_report<'a>(
+        &self,
+        records: impl Iterator<Item = &'a ItemRecord> + Send,
+    ) -> Result<(), JobError> {
+        let mut bytes = Vec::new();
+        for record in records {
+            let line = serde_json::to_vec(record).map_err(|source| {
+                sr3_proto::record::RecordError::Malformed { what: layout::report_key().to_string(), source }
+            })?;
+            bytes.extend_from_slice(&line);
+            bytes.push(b'\n');
+        }
+        Ok(self.store.put(&layout::report_key(), bytes.into(), PutMode::Replace).await?)
+    }
+
+    /// Says that the run is complete. The last thing that is written.
+    pub async fn write_success(&self, done: u64, skipped: u64, quarantined: u64) -> Result<(), JobError> {
+        let key = layout::success_key();
+        let success = Success {
+            version: VERSION,
+            job: self.job,
+            recipe_digest: self.recipe_digest.clone(),
+            done,
+            skipped,
+            quarantined,
+        };
+        Ok(self.store.put(&key, write_document(key.as_str(), &success)?.into(), PutMode::Replace).await?)
+    }
+}
+
+async fn read_history(store: &Store) -> Result<History, JobError> {
+    let mut history = History::default();
+    for job in read_all::<JobRecord>(store, &layout::jobs_prefix()).await? {
+        history.add_job(job);
+    }
+    for manifest in read_all::<ShardManifest>(store, &layout::manifest_prefix()).await? {
+        history.add_manifest(manifest);
+    }
+    Ok(history)
+}
+
+async fn read_all<T: serde::de::DeserializeOwned + Send>(
+    store: &Store,
+    prefix: &Key,
+) -> Result<Vec<T>, JobError> {
+    store
+        .list_under(prefix)
+        .map_err(JobError::from)
+        .try_filter_map(|entry| async move {
+            // Whatever else somebody put here is none of ours.
+            Ok(match entry {
+                ListEntry::Object(info) if info.key.extension().as_deref() == Some("json") => Some(info.key),
+                _ => None,
+            })
+        })
+        .map(|key| async move {
+            let (info, bytes) = store.get(&key?).await.map_err(JobError::from)?;
+            Ok::<_, JobError>((info.key, bytes))
+        })
+        .buffered(READS_AT_ONCE)
+        .and_then(|(key, bytes)| async move { Ok(read_document(key.as_str(), &bytes)?) })
+        .try_collect()
+        .await
+}
+
+/// Only results that still lie there count: a folder whose images were removed by hand may be filled anew.
+async fn refuse_other_recipes(
+    history: &History,
+    outputs: &Store,
+    spec: &UpscaleSpec,
+) -> Result<(), JobError> {
+    for (record, differences) in history.foreign(&spec.recipe) {
+        let Some(output) = &record.output else { continue };
+        if outputs.head(output).await?.is_some() {
+            return Err(JobError::OtherRecipe {
+                destination: spec.destination.clone(),
+                differences: differences.join("; "),
+            });
+        }
+    }
+    Ok(())
+}

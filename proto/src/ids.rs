@@ -1,0 +1,77 @@
+//! Ids as types of their own: a shard's number cannot stand where a job's is meant.
+//!
+//! ```compile_fail
+//! use sr3_proto::{JobId, ShardId};
+//! fn cancel(_: JobId) {}
+//! cancel(ShardId::new(3)); // a shard is not a job
+//! ```
+//!
+//! Written with leading zeros, so that names in a listing sort in the order of their numbers.
+
+use std::{fmt, num::ParseIntError, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! number_id {
+    ($(#[$doc:meta])* $name:ident, $width:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(u64);
+
+        impl $name {
+            /// The id with this number.
+            pub const fn new(number: u64) -> Self {
+                Self(number)
+            }
+
+            /// Its number.
+            pub const fn get(self) -> u64 {
+                self.0
+            }
+
+            /// The id that follows.
+            #[must_use]
+            pub const fn next(self) -> Self {
+                Self(self.0 + 1)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!("{:0", $width, "}"), self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIntError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIntError> {
+                text.parse().map(Self)
+            }
+        }
+    };
+}
+
+number_id! {
+    /// One run of a job on one destination; counted from 1 in the order in which they began.
+    JobId, "6"
+}
+
+number_id! {
+    /// One shard of a job; counted from 0 in input order.
+    ShardId, "8"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn written_ids_read_back_and_sort_like_numbers() {
+        let (a, b) = (JobId::new(9), JobId::new(10));
+        assert!(a.to_string() < b.to_string());
+        assert_eq!(a.to_string().parse::<JobId>().unwrap(), a);
+        assert_eq!(ShardId::new(7).to_string(), "00000007");
+    }
+}

@@ -1,0 +1,254 @@
+//! Where things lie: the output's key from the input's, and everything below `.sr3/`. Pure functions.
+//!
+//! An output keeps the tree and the name of its input. It keeps the very name where the name already says what the
+//! output is (`cat.JPG` stays `cat.JPG` when JPEG comes out); otherwise the new extension is added at the end
+//! (`cat.gif` becomes `cat.gif.png`), so that inputs which differ only in their extension never meet. (A name without any
+//! extension can meet another: `cat` and `cat.png`. The planner notices.) A name is never cut: one that grows past what file systems hold is an error of its item.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{JobId, Key, ShardId};
+
+/// The folder below a destination that holds the state of its jobs; never listed as input, at any depth.
+pub const STATE_FOLDER: &str = ".sr3";
+
+/// The longest file name that common file systems hold, in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// What an output is encoded as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputFormat {
+    /// PNG, lossless.
+    Png,
+    /// JPEG.
+    Jpeg,
+    /// WebP.
+    Webp,
+    /// TIFF, lossless.
+    Tiff,
+}
+
+impl OutputFormat {
+    /// The format that a file name extension (without dot, any case) denotes, if it denotes one of these.
+    pub fn from_extension(extension: &str) -> Option<Self> {
+        match extension.to_ascii_lowercase().as_str() {
+            "png" => Some(Self::Png),
+            "jpg" | "jpeg" => Some(Self::Jpeg),
+            "webp" => Some(Self::Webp),
+            "tif" | "tiff" => Some(Self::Tiff),
+            _ => None,
+        }
+    }
+
+    /// The extension that is added to names, without dot.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Jpeg => "jpg",
+            Self::Webp => "webp",
+            Self::Tiff => "tif",
+        }
+    }
+}
+
+/// Which format outputs get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum FormatChoice {
+    /// That of the input's extension; PNG where the extension says nothing or names a format we do not write.
+    Auto,
+    /// This one for every output.
+    Fixed(OutputFormat),
+}
+
+/// A format name that is none of ours.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown output format `{name}`: use auto, png, jpeg, webp or tiff")]
+pub struct FormatError {
+    /// What was given.
+    pub name: String,
+}
+
+impl FromStr for FormatChoice {
+    type Err = FormatError;
+
+    fn from_str(name: &str) -> Result<Self, FormatError> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "png" => Ok(Self::Fixed(OutputFormat::Png)),
+            "jpeg" | "jpg" => Ok(Self::Fixed(OutputFormat::Jpeg)),
+            "webp" => Ok(Self::Fixed(OutputFormat::Webp)),
+            "tiff" | "tif" => Ok(Self::Fixed(OutputFormat::Tiff)),
+            _ => Err(FormatError { name: name.to_string() }),
+        }
+    }
+}
+
+impl TryFrom<String> for FormatChoice {
+    type Error = FormatError;
+
+    fn try_from(name: String) -> Result<Self, FormatError> {
+        name.parse()
+    }
+}
+
+impl From<FormatChoice> for String {
+    fn from(choice: FormatChoice) -> Self {
+        choice.to_string()
+    }
+}
+
+impl fmt::Display for FormatChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Fixed(OutputFormat::Png) => "png",
+            Self::Fixed(OutputFormat::Jpeg) => "jpeg",
+            Self::Fixed(OutputFormat::Webp) => "webp",
+            Self::Fixed(OutputFormat::Tiff) => "tiff",
+        })
+    }
+}
+
+/// How outputs are named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Naming {
+    /// The input's tree and names, as the module says.
+    Mirror,
+    /// This very name, for a job of one item.
+    Exact(Key),
+}
+
+/// An input whose output cannot be named.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// The name would grow past [`NAME_BYTES_MAX`].
+    #[error(
+        "the output's name would be {bytes} bytes long, and file systems hold {NAME_BYTES_MAX}: shorten the input's name"
+    )]
+    NameTooLong {
+        /// Length of the name that was due.
+        bytes: usize,
+    },
+}
+
+/// The format of the output of `input`.
+pub fn output_format(input: &Key, choice: FormatChoice) -> OutputFormat {
+    match choice {
+        FormatChoice::Fixed(format) => format,
+        FormatChoice::Auto => {
+            input.extension().and_then(|e| OutputFormat::from_extension(&e)).unwrap_or(OutputFormat::Png)
+        }
+    }
+}
+
+/// The key and format of the output of `input`.
+pub fn output_key(input: &Key, choice: FormatChoice) -> Result<(Key, OutputFormat), LayoutError> {
+    let format = output_format(input, choice);
+    let says_so = input.extension().and_then(|e| OutputFormat::from_extension(&e)) == Some(format);
+    let key = if says_so { input.clone() } else { Key::trusted(format!("{input}.{}", format.extension())) };
+    let bytes = key.name().len();
+    if bytes > NAME_BYTES_MAX { Err(LayoutError::NameTooLong { bytes }) } else { Ok((key, format)) }
+}
+
+/// Below it, one manifest per finished shard.
+pub fn manifest_prefix() -> Key {
+    Key::trusted(format!("{STATE_FOLDER}/manifests"))
+}
+
+/// The manifest of a shard; created once, never replaced.
+pub fn manifest_key(job: JobId, shard: ShardId) -> Key {
+    Key::trusted(format!("{STATE_FOLDER}/manifests/{job}/{shard}.json"))
+}
+
+/// Below it, one record per run.
+pub fn jobs_prefix() -> Key {
+    Key::trusted(format!("{STATE_FOLDER}/jobs"))
+}
+
+/// What a run was asked to do; created once when it begins.
+pub fn job_key(job: JobId) -> Key {
+    Key::trusted(format!("{STATE_FOLDER}/jobs/{job}.json"))
+}
+
+/// A line per image of the latest run.
+pub fn report_key() -> Key {
+    Key::trusted(format!("{STATE_FOLDER}/report.jsonl"))
+}
+
+/// Written last: whoever finds it finds a complete result.
+pub fn success_key() -> Key {
+    Key::trusted(format!("{STATE_FOLDER}/_SUCCESS"))
+}
+
+/// Held by the one run that works on a destination.
+pub fn lock_key() -> Key {
+    Key::trusted(format!("{STATE_FOLDER}/lock"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn named(input: &str, format: &str) -> String {
+        output_key(&Key::new(input).unwrap(), format.parse().unwrap()).unwrap().0.to_string()
+    }
+
+    #[test]
+    fn a_name_that_says_the_format_stays_and_others_grow() {
+        assert_eq!(named("a/PHOTO.JPeG", "auto"), "a/PHOTO.JPeG");
+        assert_eq!(named("x.tif", "auto"), "x.tif");
+        assert_eq!(named("x.gif", "auto"), "x.gif.png");
+        assert_eq!(named("no_extension", "auto"), "no_extension.png");
+        assert_eq!(named(".png", "auto"), ".png.png");
+        assert_eq!(named("photo.png.jpg", "png"), "photo.png.jpg.png");
+        assert_eq!(named("same.png", "jpeg"), "same.png.jpg");
+        assert_eq!(named("same.JPG", "jpeg"), "same.JPG");
+    }
+
+    #[test]
+    fn a_name_is_refused_rather_than_cut() {
+        let long = Key::new(format!("{}.gif", "x".repeat(248))).unwrap();
+        assert!(matches!(
+            output_key(&long, FormatChoice::Auto),
+            Err(LayoutError::NameTooLong { bytes: 256 })
+        ));
+        let fits = Key::new(format!("d/{}.gif", "x".repeat(247))).unwrap();
+        assert_eq!(output_key(&fits, FormatChoice::Auto).unwrap().0.name().len(), 255);
+    }
+
+    proptest! {
+        #[test]
+        fn inputs_that_differ_only_in_extension_never_meet(
+            stem in "[a-zé#% ]{1,12}",
+            format in prop::sample::select(vec!["auto", "png", "jpeg", "webp", "tiff"]),
+        ) {
+            let inputs: Vec<String> = ["png", "PNG", "jpg", "jpeg", "webp", "tif", "tiff", "gif", "bmp", "x"]
+                .iter().map(|e| format!("{stem}.{e}")).collect();
+            let outputs: HashSet<String> = inputs.iter().map(|i| named(i, format)).collect();
+            prop_assert_eq!(outputs.len(), inputs.len());
+        }
+
+        #[test]
+        fn the_output_stays_in_the_input_folder_and_carries_its_format(
+            input in "([a-z.é]{1,8}/){0,3}[a-zA-Z.#]{1,12}",
+            format in prop::sample::select(vec!["auto", "png", "jpeg", "webp", "tiff"]),
+        ) {
+            let Ok(input) = Key::new(input) else { return Ok(()) };
+            let choice: FormatChoice = format.parse().unwrap();
+            let (output, kind) = output_key(&input, choice).unwrap();
+            prop_assert!(output.as_str().starts_with(input.as_str()));
+            prop_assert_eq!(output.segments().count(), input.segments().count());
+            prop_assert_eq!(output.extension().and_then(|e| OutputFormat::from_extension(&e)), Some(kind));
+            prop_assert_eq!(choice.to_string().parse::<FormatChoice>().unwrap(), choice);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What a job asks for.
+//!
+//! [`RecipeSpec`] is the part that decides the bytes of an output, given its input and its key. Its digest is how
+//! a later run recognises results as its own. What only decides how fast or how often (batch, threads, globs,
+//! bounds) is not in it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Digest, FormatChoice, Naming};
+
+/// Upscale every image of a source into a destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpscaleSpec {
+    /// Where the images lie, as the user named it.
+    pub source: String,
+    /// Where the results go, as the user named it.
+    pub destination: String,
+    /// What is done to each.
+    pub recipe: RecipeSpec,
+    /// How outputs are named.
+    pub naming: Naming,
+    /// Globs on the path relative to the source; if there are any, an item must match one.
+    pub include: Vec<String>,
+    /// Globs on the path relative to the source; an item that matches one is left out.
+    pub exclude: Vec<String>,
+    /// With more quarantined items than this the job fails; none for no bound.
+    pub max_bad_items: Option<u64>,
+    /// Compute everything again and replace whatever lies at an output's key.
+    pub overwrite: bool,
+}
+
+/// Everything that decides the bytes of an output, apart from the input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipeSpec {
+    /// Digest of the checkpoint.
+    pub model: Digest,
+    /// Its name for people; does not count towards the digest.
+    pub model_name: String,
+    /// Preset of the checkpoint.
+    pub preset: String,
+    /// Sampler, where it is not the preset's.
+    pub sampler: Option<String>,
+    /// Number of steps, where it is not the preset's.
+    pub steps: Option<u32>,
+    /// Seed of the noise.
+    pub seed: u64,
+    /// Output size over input size.
+    pub scale: u32,
+    /// Output format.
+    pub format: FormatChoice,
+    /// Quality of lossy formats, 1 to 100.
+    pub quality: u8,
+    /// Tile side in output pixels, where it is not the model's.
+    pub tile: Option<u32>,
+    /// Whether outputs are projected so that they reduce to their input.
+    pub projection: bool,
+}
+
+impl RecipeSpec {
+    /// sha256 of the canonical JSON (keys sorted, no white space) of what decides the bytes.
+    pub fn digest(&self) -> Digest {
+        let mut text = String::new();
+        write_canonical(&self.identity(), &mut text);
+        Digest::of(text.as_bytes())
+    }
+
+    /// The fields in which two recipes differ, as `name: theirs, now ours` texts; empty if the digests are equal.
+    pub fn differences(&self, earlier: &Self) -> Vec<String> {
+        let (now, then) = (self.identity(), earlier.identity());
+        let (Value::Object(now), Value::Object(then)) = (now, then) else { return Vec::new() };
+        now.iter()
+            .filter(|(name, value)| then.get(*name) != Some(value))
+            .map(|(name, value)| {
+                let shown = |value: Option<&Value>| match value {
+                    None | Some(Value::Null) => "the default".to_string(),
+                    Some(Value::String(text)) => text.chars().take(12).collect(),
+                    Some(other) => other.to_string(),
+                };
+                format!("{name} {}, now {}", shown(then.get(name)), shown(Some(value)))
+            })
+            .collect()
+    }
+
+    fn identity(&self) -> Value {
+        serde_json::json!({
+            "model": self.model,
+            "preset": self.preset,
+            "sampler": self.sampler,
+            "steps": self.steps,
+            "seed": self.seed,
+            "scale": self.scale,
+            "format": self.format,
+            "quality": self.quality,
+            "tile": self.tile,
+            "projection": self.projection,
+        })
+    }
+}
+
+/// Keys in byte order whatever map serde_json was built with: a digest must not depend on another crate's features.
+fn write_canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_by_key(|(name, _)| *name);
+            out.push('{');
+            for (i, (name, value)) in entries.into_iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                out.push_str(&Value::String(name.clone()).to_string());
+                out.push(':');
+                write_canonical(value, out);
+            }
+            out.push('}');
+        }
+        Value::Array(list) => {
+            out.push('[');
+            for (i, value) in list.iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                write_canonical(value, out);
+            }
+            out.push(']');
+        }
+        leaf => out.push_str(&leaf.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe() -> RecipeSpec {
+        RecipeSpec {
+            model: Digest::of(b"model"),
+            model_name: "photo-4x".into(),
+            preset: "default".into(),
+            sampler: None,
+            steps: None,
+            seed: 0,
+            scale: 4,
+            format: FormatChoice::Auto,
+            quality: 95,
+            tile: None,
+            projection: true,
+        }
+    }
+
+    #[test]
+    fn the_canonical_form_is_pinned() {
+        let mut text = String::new();
+        write_canonical(&recipe().identity(), &mut text);
+        let model = Digest::of(b"model");
+        assert_eq!(
+            text,
+            format!(
+                r#"{{"format":"auto","model":"{model}","preset":"default","projection":true,"quality":95,"sampler":null,"scale":4,"seed":0,"steps":null,"tile":null}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn every_field_that_decides_bytes_changes_the_digest_and_the_name_does_not() {
+        let base = recipe();
+        let changes: [fn(&mut RecipeSpec); 10] = [
+            |r| r.model = Digest::of(b"other"),
+            |r| r.preset = "fast".into(),
+            |r| r.sampler = Some("ddim".into()),
+            |r| r.steps = Some(3),
+            |r| r.seed = 1,
+            |r| r.scale = 2,
+            |r| r.format = "png".parse().unwrap(),
+            |r| r.quality = 80,
+            |r| r.tile = Some(256),
+            |r| r.projection = false,
+        ];
+        for change in changes {
+            let mut other = base.clone();
+            change(&mut other);
+            assert_ne!(base.digest(), other.digest());
+            assert_eq!(other.differences(&base).len(), 1);
+        }
+        let mut renamed = base.clone();
+        renamed.model_name = "same weights".into();
+        assert_eq!(base.digest(), renamed.digest());
+    }
+
+    #[test]
+    fn differences_say_what_was_and_what_is() {
+        let (then, mut now) = (recipe(), recipe());
+        now.seed = 7;
+        assert_eq!(now.differences(&then), ["seed 0, now 7"]);
+    }
+}

@@ -1,0 +1,4 @@
+//! Running a job from the command: where its inputs and outputs lie, and the cluster inside this process.
+
+pub mod local;
+pub mod places;

@@ -1,0 +1,3 @@
+//! One module per sub-command: arguments in, an [`Ending`](crate::exit::Ending) out.
+
+pub mod upscale;

@@ -1,0 +1,201 @@
+//! `sr3 upscale SRC DST`.
+
+use std::{process, sync::Arc, time::Instant};
+
+use clap::{Args, value_parser};
+use sr3_coordinator::{JobState, Outcome, Progress};
+use sr3_proto::{Cancel, FormatChoice, RecipeSpec, UpscaleSpec, layout};
+use tokio::sync::watch;
+
+use crate::{
+    client::{
+        local,
+        places::{self, Destination, Places},
+    },
+    console::{self, Console, Ended},
+    exit::{self, CommandError, Ending},
+    models::{ModelRequest, Models, OpenModel},
+};
+
+/// Arguments of `sr3 upscale`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = exit::HELP, allow_negative_numbers = true)]
+pub struct UpscaleArgs {
+    /// An image, or a folder of images at any depth.
+    #[arg(value_name = "SRC")]
+    pub source: String,
+    /// Folder for the results, in the tree and under the names of their inputs. For a single image it may be a file:
+    /// a name that ends in .png, .jpg, .webp or .tif.
+    #[arg(value_name = "DST")]
+    pub destination: String,
+    /// Built-in model, or folder of a checkpoint.
+    #[arg(long, default_value = "photo-4x")]
+    pub model: String,
+    /// The model's setting of sampler and steps: one, fast, default or fine, from quick to careful.
+    #[arg(long)]
+    pub preset: Option<String>,
+    /// Output size over input size [default: the model's].
+    #[arg(long, value_parser = value_parser!(u32).range(1..=64))]
+    pub scale: Option<u32>,
+    /// Sampling steps [default: the preset's].
+    #[arg(long, value_parser = value_parser!(u32).range(1..=10_000))]
+    pub steps: Option<u32>,
+    /// Sampler [default: the preset's].
+    #[arg(long)]
+    pub sampler: Option<String>,
+    /// Seed of the noise; the same seed gives the same bytes.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Output format: auto (the input's, PNG for formats that are only read), png, jpeg, webp or tiff.
+    #[arg(long, default_value = "auto")]
+    pub format: FormatChoice,
+    /// Quality of JPEG and lossy WebP, 1 to 100.
+    #[arg(long, default_value_t = 95, value_parser = value_parser!(u8).range(1..=100))]
+    pub quality: u8,
+    /// Side of the tiles that large images are computed in, in output pixels [default: the model's].
+    #[arg(long, value_parser = value_parser!(u32).range(16..=65_536))]
+    pub tile: Option<u32>,
+    /// Tiles computed at once; changes speed and memory, never the result [default: the engine's choice].
+    #[arg(long, value_parser = value_parser!(u32).range(1..=4096))]
+    pub batch: Option<u32>,
+    /// Threads that compute [default: one per core].
+    #[arg(long, value_parser = value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Compute everything again and replace what is there.
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Take only paths that match this glob, relative to SRC; `*` also matches `/`. May be repeated.
+    #[arg(long, value_name = "GLOB")]
+    pub include: Vec<String>,
+    /// Leave out paths that match this glob, relative to SRC. May be repeated.
+    #[arg(long, value_name = "GLOB")]
+    pub exclude: Vec<String>,
+    /// Fail when more images than this have to be set aside [default: no bound].
+    #[arg(long, value_name = "N")]
+    pub max_bad_items: Option<u64>,
+    /// Do not project results so that, reduced to the input's size, they are the input.
+    #[arg(long)]
+    pub no_projection: bool,
+    /// Print one JSON object at the end, and no progress.
+    #[arg(long)]
+    pub json: bool,
+    /// Print errors only.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// Runs it.
+pub fn run<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Ending, CommandError> {
+    if let Some(threads) = arguments.threads {
+        // A pool that exists already can only be one that a test made.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| CommandError::failed(format!("cannot start: {e}")))?;
+    runtime.block_on(upscale(arguments, models))
+}
+
+async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Ending, CommandError> {
+    let begun = Instant::now();
+    let Places { source, source_name, destination } =
+        places::resolve(&arguments.source, &arguments.destination, arguments.format, arguments.overwrite)?;
+    let OpenModel { processor, name, digest, preset, scale } = models.open(&request(arguments))?;
+    let spec = UpscaleSpec {
+        source: source_name,
+        destination: arguments.destination.clone(),
+        recipe: RecipeSpec {
+            model: digest,
+            model_name: name,
+            preset,
+            sampler: arguments.sampler.clone(),
+            steps: arguments.steps,
+            seed: arguments.seed,
+            scale,
+            format: arguments.format,
+            quality: arguments.quality,
+            tile: arguments.tile,
+            projection: !arguments.no_projection,
+        },
+        naming: destination.naming(),
+        include: arguments.include.clone(),
+        exclude: arguments.exclude.clone(),
+        max_bad_items: arguments.max_bad_items,
+        overwrite: arguments.overwrite,
+    };
+    source.require_images(&spec).await?;
+    let interrupt = Cancel::new();
+    tokio::spawn(watch_signals(interrupt.clone()));
+    let (outputs, state_store) = destination.open()?;
+    let state = JobState::begin(state_store, &outputs, spec).await?;
+    let (progress, seen) = watch::channel(Progress::default());
+    let console = Console::start(arguments.json, arguments.quiet, seen);
+    let ran = local::run(&state, &source, &outputs, Arc::new(processor), &progress, &interrupt).await;
+    console.finish().await;
+    let summary = ran?;
+    let report = match &destination {
+        Destination::Folder(_) => {
+            Some(format!("{}/{}", arguments.destination.trim_end_matches('/'), layout::report_key()))
+        }
+        Destination::File(..) => None,
+    };
+    let ended =
+        Ended { summary: &summary, spec: state.spec(), report, seconds: begun.elapsed().as_secs_f64() };
+    console::print_end(&ended, arguments.json, arguments.quiet);
+    Ok(match summary.outcome {
+        Outcome::Finished if summary.quarantined > 0 => Ending::WithQuarantined,
+        Outcome::Finished => Ending::Done,
+        Outcome::Interrupted => Ending::Interrupted,
+        Outcome::Failed { .. } => Ending::Failed,
+    })
+}
+
+fn request(arguments: &UpscaleArgs) -> ModelRequest {
+    ModelRequest {
+        model: arguments.model.clone(),
+        preset: arguments.preset.clone(),
+        scale: arguments.scale,
+        steps: arguments.steps,
+        sampler: arguments.sampler.clone(),
+        seed: arguments.seed,
+        quality: arguments.quality,
+        tile: arguments.tile,
+        batch: arguments.batch,
+        projection: !arguments.no_projection,
+    }
+}
+
+/// The first signal asks for a clean stop, the second ends the process where it stands: no output is ever under its
+/// name before it is whole, so even that leaves nothing to repair.
+async fn watch_signals(interrupt: Cancel) {
+    if !next_signal().await {
+        return;
+    }
+    interrupt.cancel();
+    eprintln!("sr3: stopping; once more to stop at once");
+    if next_signal().await {
+        process::exit(exit::INTERRUPTED.into());
+    }
+}
+
+/// False if this system lets nobody listen; then a signal does what it always does.
+#[cfg(unix)]
+async fn next_signal() -> bool {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        (Ok(mut interrupt), Ok(mut terminate)) => {
+            tokio::select! {
+                _ = interrupt.recv() => true,
+                _ = terminate.recv() => true,
+            }
+        }
+        _ => false,
+    }
+}
+
+#[cfg(not(unix))]
+async fn next_signal() -> bool {
+    tokio::signal::ctrl_c().await.is_ok()
+}

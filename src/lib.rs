@@ -1,0 +1,15 @@
+//! sr3: diffusion super-resolution for one photograph or a whole bucket.
+//!
+//! This package is the command and the client. The library below it is re-exported: [`engine`](sr3_worker) crates
+//! hold the science, [`coordinator`] and [`worker`] the pipeline, [`proto`] the contract between them.
+
+pub use sr3_coordinator as coordinator;
+pub use sr3_proto as proto;
+pub use sr3_worker as worker;
+
+pub mod cli;
+pub mod client;
+pub mod commands;
+mod console;
+pub mod exit;
+pub mod models;

@@ -1,0 +1,55 @@
+//! What the command asks of the engine: to open a model by name and make a processor of it.
+
+use sr3_proto::Digest;
+use sr3_worker::Processor;
+
+use crate::exit::CommandError;
+
+/// What the user asked for. None means the model's own choice.
+#[derive(Clone, Debug)]
+pub struct ModelRequest {
+    /// Name of a built-in model, or path of a checkpoint folder.
+    pub model: String,
+    /// Preset of the checkpoint.
+    pub preset: Option<String>,
+    /// Output size over input size.
+    pub scale: Option<u32>,
+    /// Number of steps.
+    pub steps: Option<u32>,
+    /// Sampler.
+    pub sampler: Option<String>,
+    /// Seed of the noise.
+    pub seed: u64,
+    /// Quality of lossy formats, 1 to 100.
+    pub quality: u8,
+    /// Tile side in output pixels.
+    pub tile: Option<u32>,
+    /// Tiles that go through the network at once.
+    pub batch: Option<u32>,
+    /// Whether outputs are projected so that they reduce to their input.
+    pub projection: bool,
+}
+
+/// An open model.
+#[derive(Debug)]
+pub struct OpenModel<P> {
+    /// Runs it.
+    pub processor: P,
+    /// Its name, for people.
+    pub name: String,
+    /// Digest of its checkpoint.
+    pub digest: Digest,
+    /// The preset in force.
+    pub preset: String,
+    /// The scale in force.
+    pub scale: u32,
+}
+
+/// Opens models.
+pub trait Models: Sync {
+    /// What runs them.
+    type Processor: Processor;
+
+    /// Opens a model, or says in one line what is wrong with the request and what would be right.
+    fn open(&self, request: &ModelRequest) -> Result<OpenModel<Self::Processor>, CommandError>;
+}

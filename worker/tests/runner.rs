@@ -1,0 +1,333 @@
+//! The pipeline with a processor that watches how it is used.
+#![allow(clippy::unwrap_used)] // helpers of tests, too
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use sr3_proto::{
+    Cancel, Digest, FormatChoice, ItemRecord, ItemStatus, ItemTask, JobId, Key, OnExisting, OutputFormat,
+    RecipeSpec, ShardId, ShardTask, Store, WorkerEvent,
+    store::{PutMode, Staging},
+    task::link,
+};
+use sr3_worker::{Computed, Encoded, ItemError, Processor, WorkerConfig};
+
+/// The output is the input turned around. Every byte of an input counts as a pixel of its output.
+#[derive(Default)]
+struct Watched {
+    /// Items, and pixels, that are decoded and not yet encoded: now, and at most.
+    held: Mutex<(usize, u64)>,
+    most: Mutex<(usize, u64)>,
+    /// How often decoding or encoding ran while the device computed.
+    overlaps: AtomicUsize,
+    computing: AtomicUsize,
+    device: Option<&'static str>,
+    pause: Duration,
+}
+
+impl Watched {
+    fn look(&self) {
+        if self.computing.load(Ordering::SeqCst) > 0 {
+            self.overlaps.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Processor for Watched {
+    type Decoded = Vec<u8>;
+    type Computed = Vec<u8>;
+    type Device = ();
+
+    fn open_device(&self) -> Result<(), String> {
+        self.device.map_or(Ok(()), |why| Err(why.to_string()))
+    }
+
+    fn decode(&self, _: &Key, bytes: &[u8]) -> Result<Vec<u8>, ItemError> {
+        self.look();
+        if bytes == b"bad" {
+            return Err(ItemError::bad("not readable"));
+        }
+        let mut held = self.held.lock().unwrap();
+        *held = (held.0 + 1, held.1 + bytes.len() as u64);
+        let mut most = self.most.lock().unwrap();
+        *most = (most.0.max(held.0), most.1.max(held.1));
+        Ok(bytes.to_vec())
+    }
+
+    fn output_pixels(&self, decoded: &Vec<u8>) -> u64 {
+        decoded.len() as u64
+    }
+
+    fn compute(
+        &self,
+        (): &mut (),
+        _: &Key,
+        mut decoded: Vec<u8>,
+        cancel: &Cancel,
+        progress: &mut dyn FnMut(f32),
+    ) -> Result<Computed<Vec<u8>>, ItemError> {
+        assert_eq!(self.computing.fetch_add(1, Ordering::SeqCst), 0, "one item on the device at a time");
+        let until = Instant::now() + self.pause;
+        let mut cancelled = false;
+        while Instant::now() < until && !cancelled {
+            cancelled = cancel.is_cancelled();
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        progress(0.5);
+        self.computing.fetch_sub(1, Ordering::SeqCst);
+        if cancelled {
+            return Err(ItemError::Cancelled);
+        }
+        decoded.reverse();
+        let size = [decoded.len() as u32, 1];
+        let notes = Vec::new();
+        Ok(Computed { output: decoded, input_size: size, output_size: size, consistency_error: None, notes })
+    }
+
+    fn encode(&self, computed: Vec<u8>, _: OutputFormat) -> Result<Encoded, ItemError> {
+        self.look();
+        let mut held = self.held.lock().unwrap();
+        *held = (held.0 - 1, held.1 - computed.len() as u64);
+        Ok(Encoded { bytes: computed, notes: vec!["turned".into()] })
+    }
+}
+
+fn recipe() -> RecipeSpec {
+    RecipeSpec {
+        model: Digest::of(b"model"),
+        model_name: "m".into(),
+        preset: "default".into(),
+        sampler: None,
+        steps: None,
+        seed: 0,
+        scale: 4,
+        format: FormatChoice::Auto,
+        quality: 95,
+        tile: None,
+        projection: true,
+    }
+}
+
+fn key(text: &str) -> Key {
+    Key::new(text).unwrap()
+}
+
+struct Ran {
+    shards: BTreeMap<ShardId, Vec<ItemRecord>>,
+    failure: Option<String>,
+    processor: Arc<Watched>,
+}
+
+/// Runs `shards` of inputs (name and content) with `on_existing` for all, into `destination`.
+async fn run(
+    processor: Watched,
+    config: WorkerConfig,
+    shards: &[Vec<(String, Vec<u8>)>],
+    on_existing: OnExisting,
+    destination: &Store,
+    cancel: &Cancel,
+) -> Ran {
+    let (processor, source) = (Arc::new(processor), Store::in_memory());
+    let (coordinator, worker) = link(1);
+    let mut tasks = Vec::new();
+    for (number, items) in shards.iter().enumerate() {
+        let mut shard =
+            ShardTask { job: JobId::new(1), shard: ShardId::new(number as u64), items: Vec::new() };
+        for (name, content) in items {
+            source.put(&key(name), Bytes::from(content.clone()), PutMode::Create).await.unwrap();
+            shard.items.push(ItemTask {
+                input: key(name),
+                input_bytes: content.len() as u64,
+                output: key(name),
+                format: OutputFormat::Png,
+                on_existing: on_existing.clone(),
+            });
+        }
+        tasks.push(shard);
+    }
+    let ran = sr3_worker::run(
+        Arc::clone(&processor),
+        source,
+        destination.clone(),
+        recipe(),
+        config,
+        worker,
+        cancel.clone(),
+    );
+    let worker = tokio::spawn(ran);
+    let (sender, mut events) = (coordinator.tasks, coordinator.events);
+    let feeder = tokio::spawn(async move {
+        for task in tasks {
+            if sender.send(task).await.is_err() {
+                break;
+            }
+        }
+    });
+    let (mut done, mut failure, mut counted) = (BTreeMap::new(), None, 0);
+    while let Some(event) = events.recv().await {
+        match event {
+            WorkerEvent::Progress { share, .. } => assert!((0.0..=1.0).contains(&share)),
+            WorkerEvent::ItemDone { .. } => counted += 1,
+            WorkerEvent::ShardDone { shard, records } => assert!(done.insert(shard, records).is_none()),
+            WorkerEvent::Failed { reason } => failure = Some(reason),
+        }
+    }
+    worker.await.unwrap();
+    feeder.await.unwrap();
+    assert_eq!(counted, done.values().map(Vec::len).sum::<usize>());
+    Ran { shards: done, failure, processor }
+}
+
+fn shards(count: usize, items: usize, bytes: usize) -> Vec<Vec<(String, Vec<u8>)>> {
+    let item =
+        |s: usize, i: usize| (format!("{s}/{i}.png"), format!("{s} {i} ").repeat(bytes / 4).into_bytes());
+    (0..count).map(|s| (0..items).map(|i| item(s, i)).collect()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_item_gets_its_verdict_in_its_place_and_stages_overlap_across_shards() {
+    let inputs = shards(10, 2, 400);
+    let destination = Store::in_memory();
+    let processor = Watched { pause: Duration::from_millis(10), ..Watched::default() };
+    let ran =
+        run(processor, WorkerConfig::default(), &inputs, OnExisting::Keep, &destination, &Cancel::new())
+            .await;
+    assert!(ran.failure.is_none());
+    assert_eq!(ran.shards.len(), 10);
+    for (shard, items) in ran.shards.values().zip(&inputs) {
+        for (record, (name, content)) in shard.iter().zip(items) {
+            let mut expected = content.clone();
+            expected.reverse();
+            assert_eq!((record.input.as_str(), record.status), (name.as_str(), ItemStatus::Ok));
+            assert_eq!(record.input_sha256, Some(Digest::of(content)));
+            assert_eq!(record.output_sha256, Some(Digest::of(&expected)));
+            assert_eq!(record.output_bytes, Some(expected.len() as u64));
+            assert_eq!(record.notes, ["turned"]);
+            assert!(record.seconds.unwrap() >= 0.01);
+            assert_eq!(destination.get(&key(name)).await.unwrap().1, expected);
+        }
+    }
+    assert!(ran.processor.overlaps.load(Ordering::SeqCst) > 0, "nothing overlapped");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_memory_is_bounded_by_items_and_by_pixels() {
+    let inputs = shards(6, 3, 1000);
+    let destination = Store::in_memory();
+    let few = WorkerConfig { items_in_flight_max: 3, ..WorkerConfig::default() };
+    let ran = run(Watched::default(), few, &inputs, OnExisting::Keep, &destination, &Cancel::new()).await;
+    assert!(ran.processor.most.lock().unwrap().0 <= 3);
+    // The budget fills with two of them; a third may be decoded only when one is out.
+    let small =
+        WorkerConfig { items_in_flight_max: 9, output_pixels_in_flight_max: 1500, ..WorkerConfig::default() };
+    let destination = Store::in_memory();
+    let processor = Watched { pause: Duration::from_millis(5), ..Watched::default() };
+    let ran = run(processor, small, &inputs, OnExisting::Keep, &destination, &Cancel::new()).await;
+    let (items, pixels) = *ran.processor.most.lock().unwrap();
+    assert!(items <= 2 && pixels <= 2500, "{items} {pixels}");
+    assert_eq!(ran.shards.values().flatten().count(), 18);
+}
+
+#[tokio::test]
+async fn bad_items_are_quarantined_and_others_are_not() {
+    let inputs = vec![vec![
+        ("a.png".to_string(), b"bad".to_vec()),
+        ("b.png".to_string(), b"fine".to_vec()),
+        ("c.png".to_string(), vec![0; 5000]),
+    ]];
+    let config = WorkerConfig { input_bytes_max: 4999, ..WorkerConfig::default() };
+    let ran =
+        run(Watched::default(), config, &inputs, OnExisting::Keep, &Store::in_memory(), &Cancel::new()).await;
+    let statuses: Vec<_> = ran.shards[&ShardId::new(0)].iter().map(|r| r.status).collect();
+    assert_eq!(statuses, [ItemStatus::Quarantined, ItemStatus::Ok, ItemStatus::Quarantined]);
+    let long = &ran.shards[&ShardId::new(0)][2];
+    assert!(long.reason.as_ref().unwrap().contains("4999"));
+    assert_eq!(long.input_sha256, None, "not even read");
+}
+
+#[tokio::test]
+async fn what_lies_at_an_output_is_replaced_only_by_the_rule() {
+    let inputs = vec![vec![("a.png".to_string(), b"abc".to_vec())]];
+    let own = OnExisting::ReplaceOwn(Digest::of(b"earlier"));
+    for (there, rule, status, after) in [
+        ("cba", OnExisting::Keep, ItemStatus::Ok, "cba"),
+        ("xxx", OnExisting::Keep, ItemStatus::Quarantined, "xxx"),
+        ("earlier", OnExisting::Keep, ItemStatus::Quarantined, "earlier"),
+        ("earlier", own.clone(), ItemStatus::Ok, "cba"),
+        ("xxx", own, ItemStatus::Quarantined, "xxx"),
+        ("xxx", OnExisting::Replace, ItemStatus::Ok, "cba"),
+    ] {
+        let store = Store::in_memory();
+        store.put(&key("a.png"), Bytes::from(there), PutMode::Create).await.unwrap();
+        let shown = format!("{there} {rule:?}");
+        let ran =
+            run(Watched::default(), WorkerConfig::default(), &inputs, rule, &store, &Cancel::new()).await;
+        assert_eq!(ran.shards[&ShardId::new(0)][0].status, status, "{shown}");
+        assert_eq!(store.get(&key("a.png")).await.unwrap().1, after.as_bytes(), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_cannot_be_opened_fails_the_run() {
+    let processor = Watched { device: Some("no such device"), ..Watched::default() };
+    let destination = Store::in_memory();
+    let ran = run(
+        processor,
+        WorkerConfig::default(),
+        &shards(3, 1, 40),
+        OnExisting::Keep,
+        &destination,
+        &Cancel::new(),
+    )
+    .await;
+    assert_eq!(ran.failure.as_deref(), Some("no such device"));
+    assert_eq!(ran.shards.values().flatten().count(), 0);
+}
+
+#[tokio::test]
+async fn a_destination_that_takes_no_writes_fails_the_run_in_one_line() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let destination = Store::folder(dir.path(), Staging::StateFolder).unwrap();
+    std::fs::remove_dir(dir.path()).unwrap();
+    let ran = run(
+        Watched::default(),
+        WorkerConfig::default(),
+        &shards(5, 1, 40),
+        OnExisting::Keep,
+        &destination,
+        &Cancel::new(),
+    )
+    .await;
+    assert_eq!(ran.failure.unwrap().lines().count(), 1);
+    assert_eq!(ran.shards.values().flatten().count(), 0, "no verdict on items that were never at fault");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_gives_up_the_item_on_the_device_and_keeps_what_was_finished() {
+    let cancel = Cancel::new();
+    let asked = cancel.clone();
+    let processor = Watched { pause: Duration::from_millis(30), ..Watched::default() };
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        asked.cancel();
+    });
+    let begun = Instant::now();
+    let destination = Store::in_memory();
+    let ran =
+        run(processor, WorkerConfig::default(), &shards(2, 200, 40), OnExisting::Keep, &destination, &cancel)
+            .await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "two hundred items would take six");
+    let finished: Vec<_> = ran.shards.values().flatten().collect();
+    assert!((1..200).contains(&finished.len()), "{}", finished.len());
+    for record in finished {
+        assert_eq!(record.status, ItemStatus::Ok);
+        assert!(destination.head(&key(&record.input)).await.unwrap().is_some());
+    }
+}
