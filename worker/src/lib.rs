@@ -7,6 +7,8 @@ mod device;
 mod processor;
 mod publish;
 pub mod runner;
+mod super_resolution;
 
 pub use processor::{Computed, Encoded, ItemError, Processor};
 pub use runner::{WorkerConfig, run};
+pub use super_resolution::SuperResolution;

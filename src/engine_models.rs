@@ -1,0 +1,74 @@
+//! Models by name or folder, run by this machine's engine.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use sr3_engine::model::bundled::{BUNDLED, Bundled};
+use sr3_engine::model::checkpoint::Checkpoint;
+use sr3_engine::upscaler::{Recipe, RecipeRequest};
+use sr3_proto::Digest;
+use sr3_worker::SuperResolution;
+
+use crate::exit::CommandError;
+use crate::models::{ModelRequest, Models, OpenModel};
+
+/// The models in the box, and folders of checkpoints.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineModels;
+
+/// Reads the checkpoint of a name in the box, or of a folder.
+///
+/// # Errors
+/// One line that names the model and what is there instead.
+pub fn read_checkpoint(model: &str) -> Result<Checkpoint, CommandError> {
+    if let Some(bundled) = Bundled::find(model) {
+        return bundled.checkpoint().map_err(|e| CommandError::failed(e.to_string()));
+    }
+    let folder = Path::new(model);
+    if !folder.is_dir() {
+        let names: Vec<_> = BUNDLED.iter().map(|bundled| bundled.name).collect();
+        return Err(CommandError::usage(format!(
+            "unknown model `{model}`: take one in the box ({}) or the folder of a checkpoint",
+            names.join(", ")
+        )));
+    }
+    Checkpoint::read_folder(folder).map_err(|e| CommandError::usage(e.to_string()))
+}
+
+impl Models for EngineModels {
+    type Processor = SuperResolution;
+
+    fn open(&self, request: &ModelRequest) -> Result<OpenModel<SuperResolution>, CommandError> {
+        let checkpoint = read_checkpoint(&request.model)?;
+        let config = &checkpoint.config;
+        let recipe = Recipe::new(
+            config,
+            &RecipeRequest {
+                preset: request.preset.as_deref(),
+                sampler: request.sampler.as_deref(),
+                steps: request.steps.map(|steps| steps as usize),
+                tile: request.tile.map(|tile| tile as usize),
+                batch: request.batch.map(|batch| batch as usize),
+                seed: request.seed,
+                projection: request.projection,
+            },
+        )
+        .map_err(|e| CommandError::usage(e.to_string()))?;
+        let digest: Digest =
+            checkpoint.digest.parse().map_err(|_| CommandError::failed("a checkpoint's digest is no sha256"))?;
+        let scale = request.scale.map_or(config.scale, |scale| scale as usize);
+        Ok(OpenModel {
+            name: config.name.clone(),
+            digest,
+            preset: request.preset.clone().unwrap_or_else(|| config.default_preset.clone()),
+            sampling: sampling(&recipe),
+            scale: scale as u32,
+            processor: SuperResolution::new(Arc::new(checkpoint), recipe, scale, request.quality),
+        })
+    }
+}
+
+/// What decides a result besides the weights, spelt out: a preset's name alone would hide that its levels changed.
+fn sampling(recipe: &Recipe) -> String {
+    format!("{:?} at {:?}, tiles {}/{}", recipe.sampler, recipe.noise_levels, recipe.tile.size, recipe.tile.overlap)
+}
