@@ -1,5 +1,6 @@
 //! Every file of `tests/hard` does what its `expected.json` says: what reads, reads right and upright; what does not is
 //! refused with a reason, quickly, and without the memory that it claims.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 mod common;
 
 use std::time::{Duration, Instant};
@@ -233,6 +234,25 @@ fn damage_never_panics_and_never_passes_the_limits() {
         }
     }
     assert!(read > 100 && refused > 100, "{read} read, {refused} refused");
+}
+
+#[test]
+fn a_cut_jpeg_with_an_end_marker_put_on_is_still_cut() {
+    for path in ["jpeg_gray.jpg", "jpeg_420_odd_size.jpg", "jpeg_restart_markers.jpg", "jpeg_cmyk.jpg"] {
+        let good = hard(&format!("formats/{path}"));
+        for percent in [65, 75, 85, 95] {
+            let mut bad = good[..good.len() * percent / 100].to_vec();
+            // A lone 0xff would swallow the marker.
+            bad.extend([0x00, 0xff, 0xd9]);
+            let decoded = decode(&bad, &DecodeLimits::default());
+            assert!(decoded.is_err(), "{path} at {percent} %: {:?}", decoded.map(|d| d.notes));
+        }
+        // The same by a header that claims more rows than there are: the height stands after SOF, length and depth.
+        let mut taller = good.clone();
+        let frame = good.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
+        taller[frame + 5] += 1;
+        assert!(decode(&taller, &DecodeLimits::default()).is_err(), "{path}");
+    }
 }
 
 #[test]

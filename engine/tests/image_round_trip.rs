@@ -1,4 +1,5 @@
 //! What is written reads back: samples, profile, EXIF and density, for every format that promises it.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 mod common;
 
 use proptest::prelude::*;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A format that [`super::decode`] reads.
+/// A format that [`super::decode()`] reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InputFormat {
@@ -36,7 +36,7 @@ impl fmt::Display for InputFormat {
     }
 }
 
-/// A format that [`super::encode`] writes.
+/// A format that [`super::encode()`] writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OutputFormat {

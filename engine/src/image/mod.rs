@@ -1,9 +1,9 @@
 //! Pictures as files: what comes in from strangers, what goes out, and everything that belongs to a picture besides
 //! its pixels (depth, alpha, colour profile, EXIF, density).
 //!
-//! * [`decode`] reads PNG, JPEG, WebP, TIFF, GIF and BMP by their bytes, under [`DecodeLimits`], upright;
+//! * [`decode()`] reads PNG, JPEG, WebP, TIFF, GIF and BMP by their bytes, under [`DecodeLimits`], upright;
 //! * [`to_planes`] and [`from_planes`] go between a [`Picture`] and the f32 planes of the network;
-//! * [`encode`] writes PNG, JPEG, lossless WebP and TIFF.
+//! * [`encode()`] writes PNG, JPEG, lossless WebP and TIFF.
 //!
 //! **Colour is carried, never converted.** Sample values are taken as display-referred and go to the network as they
 //! are; the ICC profile stays attached and is embedded in the output, so a viewer shows the result as it shows the

@@ -92,7 +92,9 @@ impl Placed {
         for y in 0..rows {
             let row = &indices[y * self.width..][..columns];
             let start = ((self.top + y) * width + self.left) * count;
-            for (pixel, &index) in samples[start..].chunks_exact_mut(count).zip(row) {
+            // A frame wholly to the right of the screen has no columns, and its rows may start past the last pixel.
+            let pixels = samples.get_mut(start..).unwrap_or_default();
+            for (pixel, &index) in pixels.chunks_exact_mut(count).zip(row) {
                 let colour = usize::from(index) * 3;
                 // An index past the palette is black, as in browsers.
                 pixel[..3].copy_from_slice(palette.get(colour..colour + 3).unwrap_or(&[0; 3]));
@@ -102,5 +104,34 @@ impl Placed {
             }
         }
         (channels, samples)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PALETTE: [u8; 6] = [10, 20, 30, 40, 50, 60];
+
+    fn paint(left: usize, top: usize, transparent: Option<u8>) -> (Channels, Vec<u8>) {
+        Placed { left, top, width: 2, height: 2, transparent }.paint(&[0, 1, 1, 0], &PALETTE, 2, 2)
+    }
+
+    #[test]
+    fn a_frame_is_placed_cut_and_made_opaque_only_if_it_covers_the_screen() {
+        let [a, b] = [[10, 20, 30], [40, 50, 60]];
+        assert_eq!(paint(0, 0, None), (Channels::Rgb, [a, b, b, a].concat()));
+        assert_eq!(paint(0, 0, Some(9)).0, Channels::Rgb, "a transparent index that no pixel has");
+        let clear = paint(0, 0, Some(1)).1;
+        assert_eq!(clear.iter().skip(3).step_by(4).collect::<Vec<_>>(), [&255, &0, &0, &255]);
+        let shifted = paint(1, 1, None);
+        assert_eq!(shifted, (Channels::Rgba, [vec![0; 12], vec![10, 20, 30, 255]].concat()));
+        for (left, top) in [(2, 0), (0, 2), (2, 2), (60_000, 1), (5, 60_000)] {
+            assert_eq!(paint(left, top, None), (Channels::Rgba, vec![0; 16]), "at {left}, {top}");
+        }
+        // An index past the palette.
+        let odd =
+            Placed { left: 0, top: 0, width: 1, height: 1, transparent: None }.paint(&[7], &PALETTE, 1, 1);
+        assert_eq!(odd, (Channels::Rgb, vec![0; 3]));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The walk settles what the decoder does not tell: whether the data reach their end marker (a file cut in the middle
 //! otherwise decodes to a half-gray picture without an error), the claimed size before any allocation, the profile
-//! joined from its APP2 segments, EXIF and the JFIF density. [`super::jpeg_scan`] then warns of data that were overwritten.
+//! joined from its APP2 segments, EXIF and the JFIF density. [`super::jpeg_scan`] then looks
+//! for scans that end early or were overwritten.
 
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
@@ -34,6 +35,12 @@ pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeE
         return Err(truncated());
     }
 
+    let overwritten = match jpeg_scan::check(bytes) {
+        Ok(()) => false,
+        Err(jpeg_scan::Fault::Short) => return Err(truncated()),
+        Err(jpeg_scan::Fault::Odd) => true,
+    };
+
     // Lenient about the headers, as every viewer is; strict about the scans, where lenience means invented pixels.
     // The portable code paths only: the vector ones are chosen by CPU, and the same file must give the same bits.
     let options = DecoderOptions::default()
@@ -64,7 +71,7 @@ pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeE
     if cmyk {
         notes.push("CMYK became RGB".to_owned());
     }
-    if !jpeg_scan::is_sound(bytes) {
+    if overwritten {
         notes.push("the data are damaged: parts of the picture may be wrong".to_owned());
     }
     let icc = survey.profile(limits.profile_bytes_max, &mut notes);

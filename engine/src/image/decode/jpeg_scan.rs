@@ -1,13 +1,22 @@
 //! Whether the scans of a baseline JPEG hold what their headers say: a walk over the Huffman codes, without a pixel.
 //!
-//! A scan whose middle was overwritten still decodes: the codes are dense, so noise reads as other pixels. But the codes
-//! then mostly no longer end where the scan ends (they may fall back into step by chance). The decoder does not look,
-//! this does. It costs about a tenth of decoding, allocates only its tables, and answers "sound" for what it does not
-//! understand (progressive JPEG). Its answer is for a warning, not for a refusal: viewers show such files, and much of
-//! the picture may be right.
+//! The decoder does not look whether the codes end where their scan ends: after an early end marker it fills the rest
+//! with gray, and data that were overwritten read as other pixels, because the codes are dense. This looks. It costs
+//! about a tenth of decoding, allocates only its tables, and finds nothing wrong with what it does not understand
+//! (progressive JPEG, and damage after which the codes happen to fall back into step).
 
-/// Lossy but sound, or damaged: at a code that does not exist, a block that runs over, or bytes left over or missing.
-pub(super) fn is_sound(bytes: &[u8]) -> bool {
+/// What is wrong with a scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It ends before the picture does: the rest would be invented.
+    Short,
+    /// A code that does not exist, a block that runs over, or bytes left over: something was overwritten. Viewers show
+    /// such files, and much of the picture may be right.
+    Odd,
+}
+
+/// Walks the scans of the JPEG in `bytes`.
+pub(super) fn check(bytes: &[u8]) -> Result<(), Fault> {
     let mut header = Header::default();
     let mut at = 2;
     while let Some((marker, start)) = super::jpeg::next_marker(bytes, at) {
@@ -16,20 +25,17 @@ pub(super) fn is_sound(bytes: &[u8]) -> bool {
             continue;
         }
         let length = bytes.get(start..start + 2).map_or(0, |l| usize::from(u16::from_be_bytes([l[0], l[1]])));
-        let Some(data) = bytes.get(start + 2..start + length) else { return true };
+        let Some(data) = bytes.get(start + 2..start + length) else { return Ok(()) };
         at = start + length;
         let understood = match marker {
             0xc0 | 0xc1 => header.frame(data),
             0xc4 => header.tables(data),
             0xdd => header.restarts(data),
             0xda => match header.scan(data) {
-                Some(scan) => match scan.walk(&header, &bytes[at..]) {
-                    Some(used) => {
-                        at += used;
-                        true
-                    }
-                    None => return false,
-                },
+                Some(scan) => {
+                    at += scan.walk(&header, &bytes[at..])?;
+                    true
+                }
                 None => false,
             },
             // The end, or a frame of another kind.
@@ -40,7 +46,7 @@ pub(super) fn is_sound(bytes: &[u8]) -> bool {
             break;
         }
     }
-    true
+    Ok(())
 }
 
 #[derive(Default)]
@@ -113,17 +119,17 @@ struct Scan {
 }
 
 impl Scan {
-    /// Bytes that the scan takes up to the marker after it; `None` if its codes do not end there.
-    fn walk(&self, header: &Header, bytes: &[u8]) -> Option<usize> {
+    /// Bytes that the scan takes up to the marker after it.
+    fn walk(&self, header: &Header, bytes: &[u8]) -> Result<usize, Fault> {
         let mut bits = Bits { bytes, at: 0, buffer: 0, held: 0 };
         for unit in 0..self.units {
             if header.restart_interval > 0 && unit > 0 && unit % header.restart_interval == 0 {
                 bits.restart()?;
             }
             for &(dc, ac) in &self.blocks {
-                let size = header.huffman[0][dc].as_ref()?.symbol(&mut bits)?;
+                let size = header.huffman[0][dc].as_ref().ok_or(Fault::Odd)?.symbol(&mut bits)?;
                 bits.skip(u32::from(size & 15))?;
-                let ac = header.huffman[1][ac].as_ref()?;
+                let ac = header.huffman[1][ac].as_ref().ok_or(Fault::Odd)?;
                 let mut k = 1;
                 while k < 64 {
                     let symbol = ac.symbol(&mut bits)?;
@@ -131,18 +137,18 @@ impl Scan {
                         0x00 => break,
                         0xf0 => 16,
                         // A run without a value means something in progressive JPEG only.
-                        _ if symbol & 15 == 0 => return None,
+                        _ if symbol & 15 == 0 => return Err(Fault::Odd),
                         _ => usize::from(symbol >> 4) + 1,
                     };
                     bits.skip(u32::from(symbol & 15))?;
                 }
                 // 64 is one past the last coefficient; an end-of-block leaves k below.
                 if k > 64 {
-                    return None;
+                    return Err(Fault::Odd);
                 }
             }
         }
-        bits.ends_at_marker().then_some(bits.at)
+        if bits.ends_at_marker() { Ok(bits.at) } else { Err(Fault::Odd) }
     }
 }
 
@@ -166,12 +172,15 @@ impl Table {
         Some(Box::new(Self(lookup)))
     }
 
-    fn symbol(&self, bits: &mut Bits<'_>) -> Option<u8> {
+    fn symbol(&self, bits: &mut Bits<'_>) -> Result<u8, Fault> {
         if bits.held < 16 {
             bits.fill();
         }
-        let (length, symbol) = self.0[usize::from(bits.peek())];
-        (length > 0).then(|| bits.skip(length.into()))?.map(|()| symbol)
+        match self.0[usize::from(bits.peek())] {
+            // With fewer bits left than the longest code has, it may only be cut.
+            (0, _) => Err(if bits.held < 16 { Fault::Short } else { Fault::Odd }),
+            (length, symbol) => bits.skip(length.into()).map(|()| symbol),
+        }
     }
 }
 
@@ -206,13 +215,12 @@ impl Bits<'_> {
         }
     }
 
-    /// `None` when there are not as many.
-    fn skip(&mut self, count: u32) -> Option<()> {
+    fn skip(&mut self, count: u32) -> Result<(), Fault> {
         if self.held < count {
             self.fill();
         }
-        self.held = self.held.checked_sub(count)?;
-        Some(())
+        self.held = self.held.checked_sub(count).ok_or(Fault::Short)?;
+        Ok(())
     }
 
     /// Whether less than a byte is left before a marker (or the end).
@@ -221,14 +229,20 @@ impl Bits<'_> {
         self.held < 8
     }
 
-    fn restart(&mut self) -> Option<()> {
+    fn restart(&mut self) -> Result<(), Fault> {
         if !self.ends_at_marker() {
-            return None;
+            return Err(Fault::Odd);
         }
         self.held = 0;
         while self.bytes.get(self.at + 1) == Some(&0xff) {
             self.at += 1;
         }
-        matches!(self.bytes.get(self.at + 1), Some(0xd0..=0xd7)).then(|| self.at += 2)
+        match self.bytes.get(self.at + 1) {
+            Some(0xd0..=0xd7) => {
+                self.at += 2;
+                Ok(())
+            }
+            _ => Err(Fault::Short),
+        }
     }
 }
