@@ -54,8 +54,8 @@ impl Models for EngineModels {
             },
         )
         .map_err(|e| CommandError::usage(e.to_string()))?;
-        let digest: Digest =
-            checkpoint.digest.parse().map_err(|_| CommandError::failed("a checkpoint's digest is no sha256"))?;
+        let digest =
+            Digest::try_from(checkpoint.digest.clone()).map_err(|e| CommandError::failed(e.to_string()))?;
         let scale = request.scale.map_or(config.scale, |scale| scale as usize);
         Ok(OpenModel {
             name: config.name.clone(),
@@ -70,5 +70,8 @@ impl Models for EngineModels {
 
 /// What decides a result besides the weights, spelt out: a preset's name alone would hide that its levels changed.
 fn sampling(recipe: &Recipe) -> String {
-    format!("{:?} at {:?}, tiles {}/{}", recipe.sampler, recipe.noise_levels, recipe.tile.size, recipe.tile.overlap)
+    format!(
+        "{:?} at {:?}, tiles {}/{}",
+        recipe.sampler, recipe.noise_levels, recipe.tile.size, recipe.tile.overlap
+    )
 }

@@ -1,9 +1,10 @@
 //! sr3: diffusion super-resolution for one photograph or a whole bucket.
 //!
-//! This package is the command and the client. The library below it is re-exported: [`engine`](sr3_worker) crates
-//! hold the science, [`coordinator`] and [`worker`] the pipeline, [`proto`] the contract between them.
+//! This package is the command and the client. The library below it is re-exported: [`engine`] holds the science,
+//! [`coordinator`] and [`worker`] the pipeline, [`proto`] the contract between them.
 
 pub use sr3_coordinator as coordinator;
+pub use sr3_engine as engine;
 pub use sr3_proto as proto;
 pub use sr3_worker as worker;
 
@@ -11,5 +12,6 @@ pub mod cli;
 pub mod client;
 pub mod commands;
 mod console;
+pub mod engine_models;
 pub mod exit;
 pub mod models;

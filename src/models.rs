@@ -41,6 +41,8 @@ pub struct OpenModel<P> {
     pub digest: Digest,
     /// The preset in force.
     pub preset: String,
+    /// Sampler, noise levels and tiles in force, spelt out.
+    pub sampling: String,
     /// The scale in force.
     pub scale: u32,
 }

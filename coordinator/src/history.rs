@@ -163,6 +163,7 @@ mod tests {
             preset: "default".into(),
             sampler: None,
             steps: None,
+            sampling: "as played".into(),
             seed,
             scale: 4,
             format: FormatChoice::Auto,

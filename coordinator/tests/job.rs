@@ -22,6 +22,7 @@ fn spec() -> UpscaleSpec {
             preset: "default".into(),
             sampler: None,
             steps: None,
+            sampling: "as played".into(),
             seed: 0,
             scale: 4,
             format: FormatChoice::Auto,

@@ -43,6 +43,8 @@ pub struct RecipeSpec {
     pub sampler: Option<String>,
     /// Number of steps, where it is not the preset's.
     pub steps: Option<u32>,
+    /// Sampler, noise levels and tiles as they will be used: names alone would hide that a model's presets changed.
+    pub sampling: String,
     /// Seed of the noise.
     pub seed: u64,
     /// Output size over input size.
@@ -88,6 +90,7 @@ impl RecipeSpec {
             "preset": self.preset,
             "sampler": self.sampler,
             "steps": self.steps,
+            "sampling": self.sampling,
             "seed": self.seed,
             "scale": self.scale,
             "format": self.format,
@@ -140,6 +143,7 @@ mod tests {
             preset: "default".into(),
             sampler: None,
             steps: None,
+            sampling: "ddim".into(),
             seed: 0,
             scale: 4,
             format: FormatChoice::Auto,
@@ -157,7 +161,7 @@ mod tests {
         assert_eq!(
             text,
             format!(
-                r#"{{"format":"auto","model":"{model}","preset":"default","projection":true,"quality":95,"sampler":null,"scale":4,"seed":0,"steps":null,"tile":null}}"#
+                r#"{{"format":"auto","model":"{model}","preset":"default","projection":true,"quality":95,"sampler":null,"sampling":"ddim","scale":4,"seed":0,"steps":null,"tile":null}}"#
             )
         );
     }
@@ -165,11 +169,12 @@ mod tests {
     #[test]
     fn every_field_that_decides_bytes_changes_the_digest_and_the_name_does_not() {
         let base = recipe();
-        let changes: [fn(&mut RecipeSpec); 10] = [
+        let changes: [fn(&mut RecipeSpec); 11] = [
             |r| r.model = Digest::of(b"other"),
             |r| r.preset = "fast".into(),
             |r| r.sampler = Some("ddim".into()),
             |r| r.steps = Some(3),
+            |r| r.sampling = "ddim at other levels".into(),
             |r| r.seed = 1,
             |r| r.scale = 2,
             |r| r.format = "png".parse().unwrap(),

@@ -102,7 +102,7 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
     let begun = Instant::now();
     let Places { source, source_name, destination } =
         places::resolve(&arguments.source, &arguments.destination, arguments.format, arguments.overwrite)?;
-    let OpenModel { processor, name, digest, preset, scale } = models.open(&request(arguments))?;
+    let OpenModel { processor, name, digest, preset, sampling, scale } = models.open(&request(arguments))?;
     let spec = UpscaleSpec {
         source: source_name,
         destination: arguments.destination.clone(),
@@ -112,6 +112,7 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
             preset,
             sampler: arguments.sampler.clone(),
             steps: arguments.steps,
+            sampling,
             seed: arguments.seed,
             scale,
             format: arguments.format,

@@ -111,6 +111,7 @@ impl Models for Doubles {
             name: request.model.clone(),
             digest: Digest::of(b"weights"),
             preset: request.preset.clone().unwrap_or_else(|| "default".into()),
+            sampling: "as played".into(),
             scale: request.scale.unwrap_or(4),
         })
     }

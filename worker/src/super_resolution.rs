@@ -40,7 +40,8 @@ impl SuperResolution {
 
     /// A refusal of an output that would be too large, before anything is computed.
     fn check_size(&self, picture: &Picture) -> Result<(), ItemError> {
-        let pixels = (picture.width as u64 * picture.height as u64).saturating_mul((self.scale as u64).pow(2));
+        let pixels =
+            (picture.width as u64 * picture.height as u64).saturating_mul((self.scale as u64).pow(2));
         if pixels > OUTPUT_PIXELS_MAX {
             let (w, h, s) = (picture.width, picture.height, self.scale);
             return Err(ItemError::bad(format!(

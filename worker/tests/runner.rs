@@ -106,6 +106,7 @@ fn recipe() -> RecipeSpec {
         preset: "default".into(),
         sampler: None,
         steps: None,
+        sampling: "as played".into(),
         seed: 0,
         scale: 4,
         format: FormatChoice::Auto,
