@@ -166,7 +166,7 @@ fn as_text(ended: &Ended<'_>) -> String {
 }
 
 fn as_json(ended: &Ended<'_>) -> String {
-    let Summary { job, outcome, done, skipped, quarantined, records } = ended.summary;
+    let Summary { job, outcome, done, skipped, quarantined, records, .. } = ended.summary;
     let (outcome, reason) = match outcome {
         Outcome::Finished => ("finished", None),
         Outcome::Interrupted => ("interrupted", None),

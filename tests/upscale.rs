@@ -60,14 +60,19 @@ fn a_bad_image_is_set_aside_with_its_reason_and_the_rest_goes_on() {
 
 #[test]
 fn too_many_bad_images_fail_the_run_and_finished_ones_stay() {
-    let scene = Scene::new(&[("a.png", "fine"), ("b.png", "BAD"), ("c.png", "BAD"), ("d.png", "BAD")]);
+    let scene = Scene::new(&[("a.png", "fine")]);
+    assert_eq!(scene.upscale(&[]).code, 0);
+    for bad in ["in/b.png", "in/c.png", "in/d.png"] {
+        scene.write(bad, "BAD");
+    }
     let ran = scene.upscale(&["--max-bad-items", "1"]);
     assert_eq!(ran.code, 1);
     assert!(ran.err.contains("--max-bad-items allows 1"), "{}", ran.err);
     assert!(!scene.path("out/.sr3/_SUCCESS").exists());
+    assert_eq!(scene.outputs(), ["a.png"]);
     let enough = scene.upscale(&["--max-bad-items", "3"]);
     assert_eq!(enough.code, 3);
-    assert!(enough.out.contains("skipped: finished by an earlier run"), "{}", enough.out);
+    assert!(enough.out.contains("1 skipped: finished by an earlier run"), "{}", enough.out);
 }
 
 #[test]

@@ -51,6 +51,8 @@ pub struct Summary {
     pub quarantined: u64,
     /// Every verdict, in input order.
     pub records: Vec<ItemRecord>,
+    /// Whether they are in the report; a job that failed may not have been able to write it.
+    pub reported: bool,
 }
 
 /// Runs the job that `state` was begun for, through the worker at the other end of `link`.
@@ -88,9 +90,10 @@ pub async fn run(
             () = &mut plan => drive.await,
         }
     };
-    let summary = run.summary();
+    let mut summary = run.summary();
     let reported = state.write_report(summary.records.iter()).await;
     driven?;
+    summary.reported = reported.is_ok();
     match &summary.outcome {
         Outcome::Finished => {
             reported?;
@@ -320,6 +323,7 @@ impl Run<'_> {
             skipped: count(ItemStatus::Skipped),
             quarantined: count(ItemStatus::Quarantined),
             records,
+            reported: false,
         }
     }
 }

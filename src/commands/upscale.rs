@@ -137,10 +137,10 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
     console.finish().await;
     let summary = ran?;
     let report = match &destination {
-        Destination::Folder(_) => {
+        Destination::Folder(_) if summary.reported => {
             Some(format!("{}/{}", arguments.destination.trim_end_matches('/'), layout::report_key()))
         }
-        Destination::File(..) => None,
+        _ => None,
     };
     let ended =
         Ended { summary: &summary, spec: state.spec(), report, seconds: begun.elapsed().as_secs_f64() };

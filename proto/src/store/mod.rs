@@ -5,7 +5,7 @@
 //! the keys and leaves nothing out silently: what cannot be an object is listed as [`ListEntry::Odd`]. It never
 //! reads or writes outside its root.
 //!
-//! Folders are served by [`local`]; everything that the `object_store` crate can open by [`object`] (today its
+//! Folders are served by [`LocalStore`]; everything that the `object_store` crate can open by [`RemoteStore`] (today its
 //! in-memory store, which holds the state of runs that leave none behind). A new kind of location is one more arm
 //! in [`Store::open`].
 
