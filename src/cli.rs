@@ -6,7 +6,13 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    commands::upscale::{self, UpscaleArgs},
+    commands::{
+        bench::{self, BenchCommand},
+        convert::{self, ConvertArgs},
+        evaluate::{self, EvaluateArgs},
+        models::{self as models_command, ModelsCommand},
+        upscale::{self, UpscaleArgs},
+    },
     exit::{self, CommandError, Ending},
     models::Models,
 };
@@ -23,6 +29,16 @@ struct Cli {
 enum Command {
     /// Upscale an image, or every image of a folder.
     Upscale(UpscaleArgs),
+    /// Reduce pictures, enlarge them again, and print PSNR, SSIM and consistency beside bicubic.
+    Evaluate(EvaluateArgs),
+    /// Import a generator checkpoint of the public SR3 implementation.
+    Convert(ConvertArgs),
+    /// Show models.
+    #[command(subcommand)]
+    Models(ModelsCommand),
+    /// Measure this machine.
+    #[command(subcommand)]
+    Bench(BenchCommand),
 }
 
 /// Parses `arguments` (the program's name first), runs the command with `models`, and returns its exit
@@ -43,6 +59,10 @@ pub fn main_with<M: Models>(models: &M, arguments: impl IntoIterator<Item = OsSt
         .try_init();
     let ended: Result<Ending, CommandError> = match &cli.command {
         Command::Upscale(arguments) => upscale::run(arguments, models),
+        Command::Evaluate(arguments) => evaluate::run(arguments),
+        Command::Convert(arguments) => convert::run(arguments),
+        Command::Models(command) => models_command::run(command),
+        Command::Bench(command) => bench::run(command),
     };
     match ended {
         Ok(ending) => ending.code(),

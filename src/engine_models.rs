@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sr3_engine::model::bundled::{BUNDLED, Bundled};
-use sr3_engine::model::checkpoint::Checkpoint;
+use sr3_engine::model::checkpoint::{Checkpoint, CheckpointConfig};
 use sr3_engine::upscaler::{Recipe, RecipeRequest};
 use sr3_proto::Digest;
 use sr3_worker::SuperResolution;
@@ -35,25 +35,30 @@ pub fn read_checkpoint(model: &str) -> Result<Checkpoint, CommandError> {
     Checkpoint::read_folder(folder).map_err(|e| CommandError::usage(e.to_string()))
 }
 
+/// What a request makes of a checkpoint.
+///
+/// # Errors
+/// One line that names what is not there, and what is.
+pub fn recipe(config: &CheckpointConfig, request: &ModelRequest) -> Result<Recipe, CommandError> {
+    let request = RecipeRequest {
+        preset: request.preset.as_deref(),
+        sampler: request.sampler.as_deref(),
+        steps: request.steps.map(|steps| steps as usize),
+        tile: request.tile.map(|tile| tile as usize),
+        batch: request.batch.map(|batch| batch as usize),
+        seed: request.seed,
+        projection: request.projection,
+    };
+    Recipe::new(config, &request).map_err(|e| CommandError::usage(e.to_string()))
+}
+
 impl Models for EngineModels {
     type Processor = SuperResolution;
 
     fn open(&self, request: &ModelRequest) -> Result<OpenModel<SuperResolution>, CommandError> {
         let checkpoint = read_checkpoint(&request.model)?;
         let config = &checkpoint.config;
-        let recipe = Recipe::new(
-            config,
-            &RecipeRequest {
-                preset: request.preset.as_deref(),
-                sampler: request.sampler.as_deref(),
-                steps: request.steps.map(|steps| steps as usize),
-                tile: request.tile.map(|tile| tile as usize),
-                batch: request.batch.map(|batch| batch as usize),
-                seed: request.seed,
-                projection: request.projection,
-            },
-        )
-        .map_err(|e| CommandError::usage(e.to_string()))?;
+        let recipe = recipe(config, request)?;
         let digest =
             Digest::try_from(checkpoint.digest.clone()).map_err(|e| CommandError::failed(e.to_string()))?;
         let scale = request.scale.map_or(config.scale, |scale| scale as usize);

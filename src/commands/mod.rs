@@ -1,3 +1,10 @@
 //! One module per sub-command: arguments in, an [`Ending`](crate::exit::Ending) out.
 
+pub mod bench;
+pub mod convert;
+pub mod evaluate;
+mod model_args;
+pub mod models;
 pub mod upscale;
+
+pub use model_args::ModelArgs;

@@ -12,9 +12,10 @@ use crate::{
         local,
         places::{self, Destination, Places},
     },
+    commands::model_args::ModelArgs,
     console::{self, Console, Ended},
     exit::{self, CommandError, Ending},
-    models::{ModelRequest, Models, OpenModel},
+    models::{Models, OpenModel},
 };
 
 /// Arguments of `sr3 upscale`.
@@ -28,39 +29,15 @@ pub struct UpscaleArgs {
     /// a name that ends in .png, .jpg, .webp or .tif.
     #[arg(value_name = "DST")]
     pub destination: String,
-    /// Built-in model, or folder of a checkpoint.
-    #[arg(long, default_value = "photo-4x")]
-    pub model: String,
-    /// The model's setting of sampler and steps: one, fast, default or fine, from quick to careful.
-    #[arg(long)]
-    pub preset: Option<String>,
-    /// Output size over input size [default: the model's].
-    #[arg(long, value_parser = value_parser!(u32).range(1..=64))]
-    pub scale: Option<u32>,
-    /// Sampling steps [default: the preset's].
-    #[arg(long, value_parser = value_parser!(u32).range(1..=10_000))]
-    pub steps: Option<u32>,
-    /// Sampler [default: the preset's].
-    #[arg(long)]
-    pub sampler: Option<String>,
-    /// Seed of the noise; the same seed gives the same bytes.
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Shared options.
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Output format: auto (the input's, PNG for formats that are only read), png, jpeg, webp or tiff.
     #[arg(long, default_value = "auto")]
     pub format: FormatChoice,
     /// Quality of JPEG and lossy WebP, 1 to 100.
     #[arg(long, default_value_t = 95, value_parser = value_parser!(u8).range(1..=100))]
     pub quality: u8,
-    /// Side of the tiles that large images are computed in, in output pixels [default: the model's].
-    #[arg(long, value_parser = value_parser!(u32).range(16..=65_536))]
-    pub tile: Option<u32>,
-    /// Tiles computed at once; changes speed and memory, never the result [default: the engine's choice].
-    #[arg(long, value_parser = value_parser!(u32).range(1..=4096))]
-    pub batch: Option<u32>,
-    /// Threads that compute [default: one per core].
-    #[arg(long, value_parser = value_parser!(u16).range(1..))]
-    pub threads: Option<u16>,
     /// Compute everything again and replace what is there.
     #[arg(long)]
     pub overwrite: bool,
@@ -73,9 +50,6 @@ pub struct UpscaleArgs {
     /// Fail when more images than this have to be set aside [default: no bound].
     #[arg(long, value_name = "N")]
     pub max_bad_items: Option<u64>,
-    /// Do not project results so that, reduced to the input's size, they are the input.
-    #[arg(long)]
-    pub no_projection: bool,
     /// Print one JSON object at the end, and no progress.
     #[arg(long)]
     pub json: bool,
@@ -86,10 +60,7 @@ pub struct UpscaleArgs {
 
 /// Runs it.
 pub fn run<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Ending, CommandError> {
-    if let Some(threads) = arguments.threads {
-        // A pool that exists already can only be one that a test made.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
-    }
+    arguments.model.start_threads();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -102,7 +73,8 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
     let begun = Instant::now();
     let Places { source, source_name, destination } =
         places::resolve(&arguments.source, &arguments.destination, arguments.format, arguments.overwrite)?;
-    let OpenModel { processor, name, digest, preset, sampling, scale } = models.open(&request(arguments))?;
+    let OpenModel { processor, name, digest, preset, sampling, scale } =
+        models.open(&arguments.model.request(arguments.quality))?;
     let spec = UpscaleSpec {
         source: source_name,
         destination: arguments.destination.clone(),
@@ -110,15 +82,15 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
             model: digest,
             model_name: name,
             preset,
-            sampler: arguments.sampler.clone(),
-            steps: arguments.steps,
+            sampler: arguments.model.sampler.clone(),
+            steps: arguments.model.steps,
             sampling,
-            seed: arguments.seed,
+            seed: arguments.model.seed,
             scale,
             format: arguments.format,
             quality: arguments.quality,
-            tile: arguments.tile,
-            projection: !arguments.no_projection,
+            tile: arguments.model.tile,
+            projection: !arguments.model.no_projection,
         },
         naming: destination.naming(),
         include: arguments.include.clone(),
@@ -151,21 +123,6 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
         Outcome::Interrupted => Ending::Interrupted,
         Outcome::Failed { .. } => Ending::Failed,
     })
-}
-
-fn request(arguments: &UpscaleArgs) -> ModelRequest {
-    ModelRequest {
-        model: arguments.model.clone(),
-        preset: arguments.preset.clone(),
-        scale: arguments.scale,
-        steps: arguments.steps,
-        sampler: arguments.sampler.clone(),
-        seed: arguments.seed,
-        quality: arguments.quality,
-        tile: arguments.tile,
-        batch: arguments.batch,
-        projection: !arguments.no_projection,
-    }
 }
 
 /// The first signal asks for a clean stop, the second ends the process where it stands: no output is ever under its

@@ -3,6 +3,7 @@
 pub(crate) mod arena;
 pub(crate) mod attention;
 pub(crate) mod conv;
+mod conv2d;
 pub(crate) mod group_norm;
 pub(crate) mod matmul;
 pub(crate) mod pointwise;
@@ -11,4 +12,5 @@ pub(crate) mod scratch;
 pub(crate) mod simd;
 pub(crate) mod source;
 
+pub use conv2d::Conv2d;
 pub use simd::Isa;

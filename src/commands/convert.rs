@@ -1,0 +1,61 @@
+//! `sr3 convert IN.pth OUT`: a checkpoint of the public implementation becomes one of ours.
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::{Args, value_parser};
+use sr3_engine::model::import::{ConvertOptions, convert};
+
+use crate::exit::{CommandError, Ending};
+
+/// Arguments of `sr3 convert`.
+#[derive(Clone, Debug, Args)]
+pub struct ConvertArgs {
+    /// Generator checkpoint (`I…_E…_gen.pth`). Nothing in it is executed.
+    #[arg(value_name = "IN.pth")]
+    pub input: PathBuf,
+    /// Folder for model.safetensors and config.json.
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
+    /// Groups of the group norms in the training configuration.
+    #[arg(long, default_value_t = 32, value_parser = value_parser!(u32).range(1..=1024))]
+    pub norm_groups: u32,
+    /// Image size in the training configuration.
+    #[arg(long, default_value_t = 128, value_parser = value_parser!(u32).range(1..=4096))]
+    pub image_size: u32,
+    /// Output size over input size: 8 for 16→128 and 64→512, 4 for 64→256.
+    #[arg(long, default_value_t = 8, value_parser = value_parser!(u32).range(1..=16))]
+    pub scale: u32,
+    /// Name of the model [default: the file's].
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+/// The largest file that is read: the published networks take 2.5 GB.
+const FILE_BYTES_MAX: u64 = 8 << 30;
+
+/// Runs it.
+pub fn run(arguments: &ConvertArgs) -> Result<Ending, CommandError> {
+    let shown = arguments.input.display();
+    let unreadable = |e: std::io::Error| CommandError::usage(format!("cannot read `{shown}`: {e}"));
+    let about = fs::metadata(&arguments.input).map_err(unreadable)?;
+    if !about.is_file() || about.len() > FILE_BYTES_MAX {
+        return Err(CommandError::usage(format!(
+            "`{shown}` is not a checkpoint: expected a file of at most 8 GiB"
+        )));
+    }
+    let bytes = fs::read(&arguments.input).map_err(unreadable)?;
+    let stem = arguments.input.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let options = ConvertOptions {
+        norm_groups: arguments.norm_groups as usize,
+        image_size: arguments.image_size as usize,
+        scale: arguments.scale as usize,
+        name: arguments.name.clone().or(stem).unwrap_or_else(|| "imported".into()),
+    };
+    let checkpoint = convert(&bytes, &options).map_err(|e| CommandError::usage(format!("`{shown}`: {e}")))?;
+    let digest =
+        checkpoint.write_folder(&arguments.output).map_err(|e| CommandError::failed(e.to_string()))?;
+    let parameters: usize = checkpoint.weights.values().map(|(_, values)| values.len()).sum();
+    println!("{}: {parameters} parameters, sha256 {digest}", arguments.output.display());
+    Ok(Ending::Done)
+}
