@@ -4,6 +4,8 @@ pub(crate) mod arena;
 pub(crate) mod attention;
 pub(crate) mod conv;
 mod conv2d;
+#[cfg(test)]
+mod conv_check;
 pub(crate) mod group_norm;
 pub(crate) mod matmul;
 pub(crate) mod pointwise;

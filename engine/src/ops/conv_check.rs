@@ -1,0 +1,197 @@
+//! Convolutions against plain loops in f64, over random shapes, forward and backward, on every instruction set.
+
+use proptest::prelude::*;
+
+use super::conv::{
+    ConvShape, Epilogue, add_weight_gradient, backward_input, backward_weights, fold_doubled, forward,
+    pack_weights, pack_weights_transposed, pack_whole,
+};
+use super::simd::Isa;
+use super::source::{Prologue, Segment, Source};
+
+/// Numbers in [-1, 1) that a seed decides.
+fn values(n: usize, seed: u32) -> Vec<f32> {
+    let mixed = |i: u32| (i ^ seed).wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(2_246_822_519);
+    (0..n as u32).map(|i| (mixed(i) >> 8) as f32 / 8_388_608.0 - 1.0).collect()
+}
+
+/// A convolution and all that it reads.
+#[derive(Debug)]
+struct Example {
+    shape: ConvShape,
+    /// Channels of the first image; the rest are the second's.
+    first: usize,
+    silu: Option<bool>,
+    images: [Vec<f32>; 2],
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+    weights: Vec<f32>,
+    gradient: Vec<f32>,
+}
+
+impl Example {
+    fn oihw(&self) -> [usize; 4] {
+        [self.shape.out_channels, self.shape.in_channels, self.shape.kernel, self.shape.kernel]
+    }
+
+    fn source(&self) -> Source<'_> {
+        let segment = |i: usize, channels| Segment { data: &self.images[i], channels };
+        let segments = [segment(0, self.first), segment(1, self.shape.in_channels - self.first)];
+        let prologue = self.silu.map(|silu| Prologue { scale: &self.scale, shift: &self.shift, silu });
+        Source { segments, prologue }
+    }
+
+    /// What the window sees at a place of the (doubled) input, in f64; zero outside.
+    fn seen(&self, y: isize, x: isize, c: usize) -> f64 {
+        let repeat = if self.shape.upsample { 2 } else { 1 };
+        let (h, w) = ((self.shape.height * repeat) as isize, (self.shape.width * repeat) as isize);
+        if y < 0 || x < 0 || y >= h || x >= w {
+            return 0.0;
+        }
+        let pixel = y as usize / repeat * self.shape.width + x as usize / repeat;
+        let second = self.shape.in_channels - self.first;
+        let value = if c < self.first {
+            self.images[0][pixel * self.first + c]
+        } else {
+            self.images[1][pixel * second + c - self.first]
+        };
+        let Some(silu) = self.silu else { return f64::from(value) };
+        let z = f64::from(value) * f64::from(self.scale[c]) + f64::from(self.shift[c]);
+        if silu { z / (1.0 + (-z).exp()) } else { z }
+    }
+
+    /// Calls `each` for every product of the convolution: output pixel and channel, weight, and what it meets.
+    fn products(&self, mut each: impl FnMut(usize, usize, (isize, isize, usize))) {
+        let ConvShape { in_channels, out_channels, kernel, stride, .. } = self.shape;
+        let (height, width) = (self.shape.out_height(), self.shape.out_width());
+        let pad = (kernel / 2) as isize;
+        for (oy, ox) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+            for o in 0..out_channels {
+                for (ky, kx) in (0..kernel).flat_map(|y| (0..kernel).map(move |x| (y, x))) {
+                    for c in 0..in_channels {
+                        let (y, x) = ((oy * stride + ky) as isize - pad, (ox * stride + kx) as isize - pad);
+                        let weight = ((o * in_channels + c) * kernel + ky) * kernel + kx;
+                        each((oy * width + ox) * out_channels + o, weight, (y, x, c));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn example() -> impl Strategy<Value = Example> {
+    let sizes = (1usize..6, 1usize..6, 1usize..20, 1usize..40, 0usize..2);
+    (sizes, 0usize..3, any::<u32>(), proptest::option::of(any::<bool>())).prop_flat_map(
+        |((height, width, inputs, outputs, kernel), kind, seed, silu)| {
+            (0..=inputs / 2).prop_map(move |second| {
+                let (stride, upsample) = [(1, false), (2, false), (1, true)][kind];
+                let shape = ConvShape {
+                    in_channels: inputs,
+                    out_channels: outputs,
+                    kernel: if kernel == 0 && stride == 1 { 1 } else { 3 },
+                    stride,
+                    upsample,
+                    height: height * stride,
+                    width: width * stride,
+                };
+                let (first, pixels) = (inputs - second, shape.height * shape.width);
+                Example {
+                    first,
+                    silu,
+                    images: [values(pixels * first, seed), values(pixels * second, seed ^ 1)],
+                    scale: values(inputs, seed ^ 2),
+                    shift: values(inputs, seed ^ 3),
+                    weights: values(outputs * inputs * shape.kernel * shape.kernel, seed ^ 4),
+                    gradient: values(shape.out_height() * shape.out_width() * outputs, seed ^ 5),
+                    shape,
+                }
+            })
+        },
+    )
+}
+
+fn run_forward(isa: Isa, example: &Example) -> Vec<f32> {
+    let mut packed = Vec::new();
+    pack_weights(&example.weights, example.oihw(), &mut packed);
+    let mut out = vec![0.0; example.gradient.len()];
+    let epilogue = Epilogue { bias: &[], shift: &[], add: &[], scale: 1.0 };
+    forward(isa, &example.shape, |_| example.source(), &packed, |_| epilogue, &mut out);
+    out
+}
+
+fn near(found: &[f32], expected: &[f64], terms: usize) -> Result<(), TestCaseError> {
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let error = (f64::from(*found) - expected).abs();
+        // Chains of so many terms of order one, each rounded once.
+        prop_assert!(error < 1e-6 * (4.0 + terms as f64), "value {i}: {found} where {expected} belongs");
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn a_convolution_is_its_plain_loop(example in example()) {
+        let mut expected = vec![0.0; example.gradient.len()];
+        example.products(|out, weight, (y, x, c)| {
+            expected[out] += f64::from(example.weights[weight]) * example.seen(y, x, c);
+        });
+        let first = run_forward(Isa::Portable, &example);
+        near(&first, &expected, example.shape.kernel.pow(2) * example.shape.in_channels)?;
+        for isa in Isa::available() {
+            prop_assert!(run_forward(isa, &example) == first, "{} differs in a bit", isa);
+        }
+    }
+
+    #[test]
+    fn its_gradients_are_those_of_the_plain_loop(example in example()) {
+        let shape = example.shape;
+        let repeat = if shape.upsample { 2 } else { 1 };
+        let (wide, channels) = (shape.width * repeat, shape.in_channels);
+        let mut of_input = vec![0.0; shape.height * repeat * wide * channels];
+        let mut of_weights = vec![0.0; example.weights.len()];
+        example.products(|out, weight, (y, x, c)| {
+            let gradient = f64::from(example.gradient[out]);
+            of_weights[weight] += gradient * example.seen(y, x, c);
+            if y >= 0 && x >= 0 && (x as usize) < wide && (y as usize) < shape.height * repeat {
+                of_input[(y as usize * wide + x as usize) * channels + c] += gradient * f64::from(example.weights[weight]);
+            }
+        });
+        let isa = Isa::detect();
+        let mut transposed = Vec::new();
+        pack_weights_transposed(&example.weights, example.oihw(), &mut transposed);
+        let mut found = vec![0.0; of_input.len()];
+        backward_input(isa, &shape, &example.gradient, &transposed, &mut found);
+        near(&found, &of_input, shape.kernel.pow(2) * shape.out_channels)?;
+        if shape.upsample {
+            let mut folded = vec![0.0; found.len() / 4];
+            fold_doubled(&found, shape.width, channels, &mut folded);
+            let total: f64 = found.iter().map(|v| f64::from(*v)).sum();
+            prop_assert!((folded.iter().map(|v| f64::from(*v)).sum::<f64>() - total).abs() < 1e-3);
+        }
+        let mut packed = vec![0.0; shape.packed_len()];
+        pack_whole(isa, &shape, &example.source(), &mut packed);
+        let mut sums = vec![0.0; example.weights.len()];
+        backward_weights(isa, &shape, &packed, &example.gradient, &mut sums);
+        let mut found = vec![0.0; example.weights.len()];
+        add_weight_gradient(&sums, example.oihw(), &mut found);
+        near(&found, &of_weights, shape.out_height() * shape.out_width())?;
+    }
+
+    #[test]
+    fn a_value_that_is_no_number_reaches_everything_that_sees_it(mut example in example(), infinite: bool) {
+        let value = if infinite { f32::INFINITY } else { f32::NAN };
+        example.images[0][0] = value;
+        let found = run_forward(Isa::detect(), &example);
+        let mut reached = vec![false; found.len()];
+        let repeat = if example.shape.upsample { 2 } else { 1 };
+        example.products(|out, _, (y, x, c)| {
+            reached[out] |= c == 0 && y >= 0 && x >= 0 && (y as usize) < repeat && (x as usize) < repeat;
+        });
+        // SiLU of minus infinity is zero times infinity, and a scale may turn the sign: never a plain number.
+        for (found, reached) in found.iter().zip(reached) {
+            prop_assert!(!reached || !found.is_finite());
+        }
+    }
+}
