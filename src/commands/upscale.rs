@@ -35,7 +35,7 @@ pub struct UpscaleArgs {
     /// Output format: auto (the input's, PNG for formats that are only read), png, jpeg, webp or tiff.
     #[arg(long, default_value = "auto")]
     pub format: FormatChoice,
-    /// Quality of JPEG and lossy WebP, 1 to 100.
+    /// Quality of JPEG, 1 to 100; other formats are written without loss.
     #[arg(long, default_value_t = 95, value_parser = value_parser!(u8).range(1..=100))]
     pub quality: u8,
     /// Compute everything again and replace what is there.
