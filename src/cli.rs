@@ -46,10 +46,14 @@ enum Command {
 pub fn main_with<M: Models>(models: &M, arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version come this way too. If they cannot be printed there is nobody to tell.
-            let _ = error.print();
-            return if error.use_stderr() { 2 } else { 0 };
+        Err(error) if error.use_stderr() => {
+            eprintln!("sr3: {}; see --help", one_line(&error.to_string()));
+            return 2;
+        }
+        Err(help) => {
+            // If help cannot be printed there is nobody to tell.
+            let _ = help.print();
+            return 0;
         }
     };
     // A second initialisation, in tests, changes nothing.
@@ -69,6 +73,31 @@ pub fn main_with<M: Models>(models: &M, arguments: impl IntoIterator<Item = OsSt
         Err(error) => {
             eprintln!("sr3: {error}");
             error.code()
+        }
+    }
+}
+
+/// The parser's complaint without its heading and its usage text.
+fn one_line(complaint: &str) -> String {
+    let end = ["\n\nUsage:", "\n\nFor more information"].iter().filter_map(|mark| complaint.find(mark)).min();
+    let text = complaint[..end.unwrap_or(complaint.len())].trim_start_matches("error: ");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_about_arguments_is_one_line() {
+        for (arguments, part) in [
+            (vec!["sr3", "upscale", "a", "b", "--steps", "0"], "'0' for '--steps"),
+            (vec!["sr3", "upscale", "a"], "<DST>"),
+            (vec!["sr3", "upscale", "a", "b", "--sede", "1"], "--seed"),
+        ] {
+            let complaint = one_line(&Cli::try_parse_from(arguments).unwrap_err().to_string());
+            assert!(complaint.contains(part) && !complaint.contains('\n'), "{complaint}");
+            assert!(!complaint.contains("Usage"), "{complaint}");
         }
     }
 }
