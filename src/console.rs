@@ -60,7 +60,7 @@ async fn bar(seen: watch::Receiver<Progress>, mut ended: watch::Receiver<bool>) 
             _ = ticks.tick() => {
                 let now = seen.borrow().clone();
                 // In thousandths of an item, so that one large picture moves the bar too.
-                let within = now.current.as_ref().map_or(0, |(_, share)| (share * 999.0) as u64);
+                let within = now.current.as_ref().map_or(0, |current| (current.share * 999.0) as u64);
                 let items = now.done + now.skipped + now.quarantined;
                 bar.set_length(now.planned.max(1) * 1000);
                 bar.set_position((items * 1000 + within).min(now.planned * 1000));
@@ -92,6 +92,9 @@ fn describe(now: &Progress, elapsed: Duration) -> String {
     let mut text = format!("{items} of {}{more} images", now.planned);
     if now.quarantined > 0 {
         text += &format!(", {} set aside", now.quarantined);
+    }
+    if let Some(current) = &now.current {
+        text += &format!(", {} {:.0} %", current.input, 100.0 * current.share);
     }
     if now.done > 0 {
         text += &format!(", {:.2} images/s", now.images_per_second(elapsed));

@@ -16,7 +16,7 @@ use sr3_proto::{
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    JobError, JobState, Progress, ShardLimits,
+    Current, JobError, JobState, Progress, ShardLimits,
     filter::Filter,
     planner::{OutputClaims, PlannedShard, ShardCutter},
     scan::{Planned, Source},
@@ -266,11 +266,17 @@ impl Run<'_> {
     async fn on_event(&mut self, event: WorkerEvent) -> Result<(), JobError> {
         match event {
             WorkerEvent::Progress { input, share } => {
-                self.progress.send_modify(|p| p.current = Some((input.to_string(), share)));
+                let bytes =
+                    self.open.values().find_map(|items| items.get(input.as_str())).map_or(0, |p| p.bytes);
+                let current = Current { input: input.to_string(), share, bytes };
+                self.progress.send_modify(|p| p.current = Some(current));
             }
             WorkerEvent::ItemDone { shard, record } => {
                 let place = self.open.get(&shard).and_then(|items| items.get(&record.input));
                 self.count(record.status, place.map_or(0, |place| place.bytes));
+                // From here on it is counted as a whole.
+                self.progress
+                    .send_modify(|p| drop(p.current.take_if(|current| current.input == record.input)));
                 self.check_bad_items();
             }
             WorkerEvent::ShardDone { shard, records } => {

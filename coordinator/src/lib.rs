@@ -17,6 +17,6 @@ pub mod state;
 pub use error::JobError;
 pub use job::{Outcome, Summary, run};
 pub use planner::ShardLimits;
-pub use progress::Progress;
+pub use progress::{Current, Progress};
 pub use scan::Source;
 pub use state::JobState;

@@ -19,8 +19,19 @@ pub struct Progress {
     pub work_planned: u64,
     /// Encoded bytes of those computed or quarantined by the worker.
     pub work_done: u64,
-    /// The item on the device and how much of it is done, 0 to 1.
-    pub current: Option<(String, f32)>,
+    /// The item on the device.
+    pub current: Option<Current>,
+}
+
+/// The item on the device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Current {
+    /// Its path relative to the source.
+    pub input: String,
+    /// How much of it is done, 0 to 1.
+    pub share: f32,
+    /// Its encoded bytes.
+    pub bytes: u64,
 }
 
 impl Progress {
@@ -29,13 +40,17 @@ impl Progress {
         if elapsed.is_zero() { 0.0 } else { self.done as f64 / elapsed.as_secs_f64() }
     }
 
-    /// Time left, judged by the encoded bytes that are done; none before anything is.
+    /// Time left, judged by the encoded bytes that are done, those of the current item by its share; none before
+    /// anything is.
     pub fn time_left(&self, elapsed: Duration) -> Option<Duration> {
-        if !self.planning_done || self.work_done == 0 {
+        let within =
+            self.current.as_ref().map_or(0.0, |current| current.bytes as f64 * f64::from(current.share));
+        let done = self.work_done as f64 + within;
+        if !self.planning_done || done <= 0.0 {
             return None;
         }
-        let left = self.work_planned.saturating_sub(self.work_done) as f64;
-        Some(elapsed.mul_f64(left / self.work_done as f64))
+        let left = (self.work_planned as f64 - done).max(0.0);
+        Some(elapsed.mul_f64(left / done))
     }
 }
 
@@ -54,6 +69,9 @@ mod tests {
         };
         assert_eq!(progress.time_left(Duration::from_secs(10)), Some(Duration::from_secs(30)));
         assert_eq!(progress.images_per_second(Duration::from_secs(10)), 0.1);
+        let half = Current { input: "b.png".into(), share: 0.5, bytes: 200 };
+        let within = Progress { current: Some(half), ..progress };
+        assert_eq!(within.time_left(Duration::from_secs(10)), Some(Duration::from_secs(10)));
         assert_eq!(Progress::default().time_left(Duration::from_secs(10)), None);
         assert_eq!(Progress::default().images_per_second(Duration::ZERO), 0.0);
     }
