@@ -20,6 +20,8 @@ use crate::{Computed, Encoded, ItemError, Processor};
 
 /// Pixels of the largest output: 16 times the 100 megapixels that an input may have at most would not fit any memory.
 const OUTPUT_PIXELS_MAX: u64 = 400_000_000;
+/// Bytes that an output pixel takes while it is computed: four RGB images of floats, and the finished samples.
+const BYTES_PER_PIXEL: u64 = 54;
 
 /// A checkpoint and how to use it.
 #[derive(Clone, Debug)]
@@ -49,8 +51,28 @@ impl SuperResolution {
                 OUTPUT_PIXELS_MAX / 1_000_000
             )));
         }
+        let needed = pixels * BYTES_PER_PIXEL;
+        if let Some(free) = memory_available()
+            && needed > free
+        {
+            let (w, h, s) = (picture.width, picture.height, self.scale);
+            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+            return Err(ItemError::bad(format!(
+                "{w}×{h} times {s} takes {:.1} GB of memory, and {:.1} GB are free: cut the picture, take a smaller \
+                 --scale, or a larger machine",
+                gigabytes(needed),
+                gigabytes(free)
+            )));
+        }
         Ok(())
     }
+}
+
+/// Bytes of memory that a process may still take without swapping; None where the system does not tell.
+fn memory_available() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 impl Processor for SuperResolution {
