@@ -71,13 +71,22 @@ impl Tile {
 }
 
 impl Tiling {
-    /// Cuts an image of [height, width]; `multiple` is what the network wants heights and widths to be a multiple of.
+    /// Cuts an image of [height, width]; `multiple` is what the network wants heights and widths to be a multiple of,
+    /// `scale` how many pixels came of one. Tiles start where a pixel of the small image does, and where the network's
+    /// coarsest pixels do, as the crops did that it was trained on.
     ///
     /// # Errors
     /// [`TileError`] where `tile` is none.
-    pub fn new([height, width]: [usize; 2], tile: Tile, multiple: usize) -> Result<Self, TileError> {
+    pub fn new(
+        [height, width]: [usize; 2],
+        tile: Tile,
+        multiple: usize,
+        scale: usize,
+    ) -> Result<Self, TileError> {
         tile.validate()?;
-        let axis = |length| TileAxis::new(length, tile, multiple.max(1));
+        let multiple = multiple.max(1);
+        let grid = (1..).map(|k| k * multiple).find(|g| g.is_multiple_of(scale.max(1))).unwrap_or(multiple);
+        let axis = |length| TileAxis::new(length, tile, multiple, grid);
         Ok(Self { rows: axis(height), columns: axis(width) })
     }
 
@@ -103,7 +112,7 @@ impl Tiling {
 }
 
 impl TileAxis {
-    fn new(length: usize, Tile { size, overlap }: Tile, multiple: usize) -> Self {
+    fn new(length: usize, Tile { size, overlap }: Tile, multiple: usize, grid: usize) -> Self {
         let size = size.next_multiple_of(multiple);
         if length <= size {
             let padded = length.next_multiple_of(multiple);
@@ -112,7 +121,12 @@ impl TileAxis {
         // As few tiles as the overlap allows, spread evenly: where the last has to be shifted to end at the border,
         // all share the surplus, and with it longer ramps.
         let count = (length - overlap).div_ceil(size - overlap);
-        let starts: Vec<usize> = (0..count).map(|i| i * (length - size) / (count - 1)).collect();
+        let mut starts: Vec<usize> = (0..count).map(|i| i * (length - size) / (count - 1)).collect();
+        // Back to the grid, but never so far that a neighbour shares less than the overlap.
+        for i in (1..count - 1).rev() {
+            let least = (starts[i + 1] + overlap).saturating_sub(size);
+            starts[i] = (starts[i] / grid * grid).max(least);
+        }
         Self { padded: length, tile: size, weights: blend(&starts, size, length), starts }
     }
 

@@ -29,7 +29,7 @@ impl Canvas {
     /// The state before the first step: the input enlarged by antialiased bicubic, clamped, and unit noise.
     pub(super) fn new(image: &LowRes<'_>, recipe: &Recipe, multiple: usize) -> Result<Self, UpscaleError> {
         let size = [image.height, image.width].map(|side| side * recipe.scale);
-        let tiling = Tiling::new(size, recipe.tile, multiple)?;
+        let tiling = Tiling::new(size, recipe.tile, multiple, recipe.scale)?;
         let [height, width] = tiling.padded_size();
         let mut upsampled = resize(image.rgb, [image.height, image.width, RGB], size, Filter::Bicubic);
         clamp(&mut upsampled);
