@@ -5,11 +5,14 @@ mod common;
 
 use common::fixture;
 use serde_json::Value;
+use sr3_engine::image::{DecodeLimits, Samples, decode};
 use sr3_engine::metrics::{Channels, MetricError, Picture, Reduction, consistency, psnr, ssim};
 
 fn picture(name: &Value) -> (usize, usize, Vec<u8>) {
-    let image = image::open(fixture("metrics").join(name.as_str().unwrap())).unwrap().into_rgb8();
-    (image.width() as usize, image.height() as usize, image.into_raw())
+    let bytes = std::fs::read(fixture("metrics").join(name.as_str().unwrap())).unwrap();
+    let picture = decode(&bytes, &DecodeLimits::default()).unwrap().picture;
+    let Samples::U8(samples) = picture.samples else { panic!("{name} has 16 bits") };
+    (picture.width, picture.height, samples)
 }
 
 #[test]
