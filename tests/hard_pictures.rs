@@ -19,15 +19,10 @@ fn expected() -> Vec<Value> {
     json["files"].as_array().unwrap().clone()
 }
 
-fn outcomes(entry: &Value) -> Vec<&str> {
-    let may = entry["may"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let all: Vec<_> = may.chain(entry["action"].as_str()).collect();
-    all.into_iter().map(|o| if o == "skip" { "skipped" } else { o }).collect()
-}
-
-/// The report says "quarantined" and "skipped", the list "quarantine" and "skip".
+/// Whether the list allows what the report says; it has "quarantine" and "skip" for "quarantined" and "skipped".
 fn allowed(entry: &Value, status: &str) -> bool {
-    outcomes(entry).iter().any(|o| status.starts_with(o))
+    let may = entry["may"].as_array().into_iter().flatten().chain([&entry["action"]]);
+    may.filter_map(Value::as_str).any(|outcome| status.starts_with(outcome))
 }
 
 #[test]
@@ -76,12 +71,7 @@ fn check(entry: &Value, bytes: &[u8], output: &str) {
     let Decoded { picture, .. } =
         decode(bytes, &DecodeLimits::default()).unwrap_or_else(|e| panic!("{output}: {e}"));
     if let (Some(width), Some(height)) = (entry["width"].as_u64(), entry["height"].as_u64()) {
-        let turned = entry["size_if_ignored"].is_null();
-        assert_eq!(
-            [picture.width as u64, picture.height as u64],
-            [4 * width, 4 * height],
-            "{path} (turned: {turned})"
-        );
+        assert_eq!([picture.width as u64, picture.height as u64], [4 * width, 4 * height], "{path}");
     }
     if !path.ends_with(".jpg") && entry["bit_depth"] == 16 {
         assert!(matches!(picture.samples, Samples::U16(_)), "{path} keeps its 16 bits");

@@ -1,7 +1,8 @@
 //! Runs one job: plans it, hands shards to a worker as its credits allow, records verdicts, writes the report.
 //!
-//! Promises: an item counts as done only after the manifest of its shard is durable; after a stop, however it came,
-//! everything that was finished is in a manifest; the report has a line for every image with a verdict, in input
+//! Promises: an item counts as done only after the manifest of its shard is durable; after a stop that was asked for,
+//! everything that was finished is in a manifest (a killed process leaves its open shards without one: their items
+//! are computed again, to the same bytes); the report has a line for every image with a verdict, in input
 //! order; `_SUCCESS` is written last, and only by a run that got to its end.
 
 use std::{

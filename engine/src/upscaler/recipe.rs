@@ -140,7 +140,7 @@ impl Recipe {
     }
 }
 
-/// Tiles at once where nothing is asked for: one tile keeps every core of a small machine busy.
+/// Tiles at once where nothing is asked for: work for two cores even where tiles are small, in little memory.
 const DEFAULT_BATCH: usize = 2;
 
 /// The same range of levels in another number of steps.

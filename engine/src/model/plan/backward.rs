@@ -7,7 +7,6 @@ use crate::ops::attention::{self, BackwardScratch, Qkv};
 use crate::ops::conv;
 use crate::ops::group_norm::Backward;
 use crate::ops::pointwise;
-use crate::ops::source::Prologue;
 
 /// The gradient of every parameter, in the graph's order.
 pub(super) type ParamGradients = Vec<Vec<f32>>;
@@ -244,7 +243,7 @@ impl Run<'_> {
                 segments: from.segments,
                 moments: [ma, mb].map(|m| item(m, n, batch)),
                 norm: norm.weights(self.weights),
-                prologue: Prologue { ..prologue },
+                prologue,
                 width: source.extent.width,
             };
             let [weight, bias] = pair(params, norm.weight, norm.bias);
