@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use sr3_proto::{
-    Digest, ItemRecord, ItemStatus, JobId, JobRecord, OnExisting, RecipeSpec, ShardManifest,
+    Digest, ItemRecord, ItemStatus, JobRecord, OnExisting, RecipeSpec, RunId, ShardManifest,
     store::ObjectInfo,
 };
 
@@ -23,13 +23,13 @@ use sr3_proto::{
 #[derive(Debug, Default)]
 pub struct History {
     results: HashMap<String, Past>,
-    jobs: BTreeMap<JobId, JobRecord>,
+    jobs: BTreeMap<RunId, JobRecord>,
     recipes: HashMap<Digest, RecipeSpec>,
 }
 
 #[derive(Debug)]
 struct Past {
-    job: JobId,
+    job: RunId,
     record: ItemRecord,
 }
 
@@ -64,9 +64,9 @@ impl History {
     }
 
     /// The id of the next run.
-    pub fn next_job(&self) -> JobId {
+    pub fn next_job(&self) -> RunId {
         let latest = self.jobs.keys().copied().chain(self.results.values().map(|past| past.job)).max();
-        latest.map_or(JobId::new(1), JobId::next)
+        latest.map_or(RunId::new(1), RunId::next)
     }
 
     /// Results of other recipes than `recipe` that nobody allowed it to replace: the record, and in which fields
@@ -193,14 +193,14 @@ mod tests {
     }
 
     fn job(number: u64, recipe: &RecipeSpec, overwrite: bool) -> JobRecord {
-        let (job, recipe) = (JobId::new(number), recipe.clone());
+        let (job, recipe) = (RunId::new(number), recipe.clone());
         JobRecord { version: VERSION, job, recipe, source: "/in".into(), overwrite }
     }
 
     fn manifest(number: u64, recipe: &RecipeSpec, items: Vec<ItemRecord>) -> ShardManifest {
         ShardManifest {
             version: VERSION,
-            job: JobId::new(number),
+            job: RunId::new(number),
             shard: ShardId::new(0),
             recipe: recipe.clone(),
             recipe_digest: recipe.digest(),
@@ -289,7 +289,7 @@ mod tests {
                 |bytes| history.decide(&digest, &input, &key("a.png"), Some(&object("a.png", bytes, "o")));
             assert!(matches!(decide(200), Some(Decision::Finished(_))));
             assert_eq!(decide(100), None);
-            assert_eq!(history.next_job(), JobId::new(3));
+            assert_eq!(history.next_job(), RunId::new(3));
         }
     }
 
@@ -305,6 +305,6 @@ mod tests {
         history.add_job(job(3, &recipe(2), true));
         history.add_manifest(manifest(3, &recipe(2), vec![ok_record("a.png", &recipe(2))]));
         assert_eq!(history.foreign(&recipe(1)).count(), 1);
-        assert_eq!(history.next_job(), JobId::new(4));
+        assert_eq!(history.next_job(), RunId::new(4));
     }
 }

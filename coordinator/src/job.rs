@@ -12,7 +12,7 @@ use std::{
 
 use futures::StreamExt;
 use sr3_proto::{
-    Cancel, CoordinatorLink, ItemRecord, ItemStatus, JobId, Key, ShardId, ShardTask, Store, WorkerEvent,
+    Cancel, CoordinatorLink, ItemRecord, ItemStatus, Key, RunId, ShardId, ShardTask, Store, WorkerEvent,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -41,7 +41,7 @@ pub enum Outcome {
 #[derive(Clone, Debug)]
 pub struct Summary {
     /// The run.
-    pub job: JobId,
+    pub job: RunId,
     /// How it ended.
     pub outcome: Outcome,
     /// Items with a result.

@@ -11,6 +11,7 @@ pub mod job;
 pub mod planner;
 pub mod progress;
 pub mod scan;
+pub mod scheduler;
 pub mod sniff;
 pub mod state;
 

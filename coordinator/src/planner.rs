@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use sr3_proto::{ItemTask, JobId, Key, ShardId, ShardTask};
+use sr3_proto::{ItemTask, Key, RunId, ShardId, ShardTask};
 
 /// How large shards get.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +36,7 @@ pub struct PlannedShard {
 /// Collects items into shards.
 #[derive(Debug)]
 pub struct ShardCutter {
-    job: JobId,
+    job: RunId,
     limits: ShardLimits,
     next: ShardId,
     items: Vec<ItemTask>,
@@ -46,7 +46,7 @@ pub struct ShardCutter {
 
 impl ShardCutter {
     /// Starts with shard 0 of `job`.
-    pub fn new(job: JobId, limits: ShardLimits) -> Self {
+    pub fn new(job: RunId, limits: ShardLimits) -> Self {
         Self { job, limits, next: ShardId::new(0), items: Vec::new(), positions: Vec::new(), weight: 0 }
     }
 
@@ -102,6 +102,7 @@ mod tests {
         ItemTask {
             input: key.clone(),
             input_bytes: bytes,
+            input_etag: None,
             output: key,
             format: OutputFormat::Png,
             on_existing: OnExisting::Keep,
@@ -109,7 +110,7 @@ mod tests {
     }
 
     fn cut(sizes: &[u64], limits: ShardLimits) -> Vec<PlannedShard> {
-        let mut cutter = ShardCutter::new(JobId::new(1), limits);
+        let mut cutter = ShardCutter::new(RunId::new(1), limits);
         let mut shards = Vec::new();
         for (i, &bytes) in sizes.iter().enumerate() {
             shards.extend(cutter.push(i as u64, task(&format!("{i}.png"), bytes)));

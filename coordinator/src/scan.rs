@@ -174,6 +174,7 @@ impl Scan<'_> {
             Decision::Compute(on_existing) => Planned::Compute(ItemTask {
                 input: info.key,
                 input_bytes: info.bytes,
+                input_etag: info.etag,
                 output,
                 format,
                 on_existing,

@@ -11,7 +11,7 @@
 
 use futures::{StreamExt, TryStreamExt};
 use sr3_proto::{
-    Digest, ItemRecord, JobId, JobRecord, Key, ShardId, ShardManifest, Store, StoreError, Success,
+    Digest, ItemRecord, JobRecord, Key, RunId, ShardId, ShardManifest, Store, StoreError, Success,
     UpscaleSpec, layout,
     record::{VERSION, read_document, write_document},
     store::{ListEntry, Lock, PutMode},
@@ -27,7 +27,7 @@ const READS_AT_ONCE: usize = 16;
 pub struct JobState {
     store: Store,
     history: History,
-    job: JobId,
+    job: RunId,
     spec: UpscaleSpec,
     recipe_digest: Digest,
     _lock: Option<Lock>,
@@ -68,7 +68,7 @@ impl JobState {
     }
 
     /// This run.
-    pub fn job(&self) -> JobId {
+    pub fn job(&self) -> RunId {
         self.job
     }
 

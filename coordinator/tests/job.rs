@@ -16,6 +16,7 @@ fn spec() -> UpscaleSpec {
     UpscaleSpec {
         source: "in".into(),
         destination: "out".into(),
+        model: "m".into(),
         recipe: RecipeSpec {
             model: Digest::of(b"model"),
             model_name: "m".into(),
@@ -33,6 +34,8 @@ fn spec() -> UpscaleSpec {
         naming: Naming::Mirror,
         include: Vec::new(),
         exclude: Vec::new(),
+        bytes_min: None,
+        bytes_max: None,
         max_bad_items: None,
         overwrite: false,
     }

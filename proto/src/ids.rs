@@ -54,8 +54,19 @@ macro_rules! number_id {
 }
 
 number_id! {
-    /// One run of a job on one destination; counted from 1 in the order in which they began.
+    /// A job of a coordinator; counted from 1 in the order in which they were accepted.
     JobId, "6"
+}
+
+number_id! {
+    /// One run on one destination, by whatever coordinator; counted from 1 in the order in which they began. Names
+    /// what it leaves under `.sr3/`.
+    RunId, "6"
+}
+
+number_id! {
+    /// A worker's session with a coordinator; counted from 1 within a writer epoch.
+    WorkerId, "4"
 }
 
 number_id! {

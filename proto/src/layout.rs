@@ -9,7 +9,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{JobId, Key, ShardId};
+use crate::{Key, RunId, ShardId};
 
 /// The folder below a destination that holds the state of its jobs; never listed as input, at any depth.
 pub const STATE_FOLDER: &str = ".sr3";
@@ -41,6 +41,21 @@ impl OutputFormat {
             "tif" | "tiff" => Some(Self::Tiff),
             _ => None,
         }
+    }
+
+    /// Its name in specs and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Jpeg => "jpeg",
+            Self::Webp => "webp",
+            Self::Tiff => "tiff",
+        }
+    }
+
+    /// The format of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Png, Self::Jpeg, Self::Webp, Self::Tiff].into_iter().find(|format| format.name() == name)
     }
 
     /// The extension that is added to names, without dot.
@@ -105,10 +120,7 @@ impl fmt::Display for FormatChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Auto => "auto",
-            Self::Fixed(OutputFormat::Png) => "png",
-            Self::Fixed(OutputFormat::Jpeg) => "jpeg",
-            Self::Fixed(OutputFormat::Webp) => "webp",
-            Self::Fixed(OutputFormat::Tiff) => "tiff",
+            Self::Fixed(format) => format.name(),
         })
     }
 }
@@ -161,7 +173,7 @@ pub fn manifest_prefix() -> Key {
 }
 
 /// The manifest of a shard; created once, never replaced.
-pub fn manifest_key(job: JobId, shard: ShardId) -> Key {
+pub fn manifest_key(job: RunId, shard: ShardId) -> Key {
     Key::trusted(format!("{STATE_FOLDER}/manifests/{job}/{shard}.json"))
 }
 
@@ -171,7 +183,7 @@ pub fn jobs_prefix() -> Key {
 }
 
 /// What a run was asked to do; created once when it begins.
-pub fn job_key(job: JobId) -> Key {
+pub fn job_key(job: RunId) -> Key {
     Key::trusted(format!("{STATE_FOLDER}/jobs/{job}.json"))
 }
 

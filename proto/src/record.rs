@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Digest, JobId, Key, RecipeSpec, ShardId};
+use crate::{Digest, Key, RecipeSpec, RunId, ShardId};
 
 /// The version of every document that this crate writes.
 pub const VERSION: u32 = 1;
@@ -99,7 +99,7 @@ pub struct ShardManifest {
     /// [`VERSION`].
     pub version: u32,
     /// The run.
-    pub job: JobId,
+    pub job: RunId,
     /// The shard.
     pub shard: ShardId,
     /// The recipe that every item here was made by.
@@ -116,7 +116,7 @@ pub struct JobRecord {
     /// [`VERSION`].
     pub version: u32,
     /// The run.
-    pub job: JobId,
+    pub job: RunId,
     /// Its recipe.
     pub recipe: RecipeSpec,
     /// Its source, as the user named it.
@@ -132,7 +132,7 @@ pub struct Success {
     /// [`VERSION`].
     pub version: u32,
     /// The run.
-    pub job: JobId,
+    pub job: RunId,
     /// Digest of its recipe.
     pub recipe_digest: Digest,
     /// Items with a result, of this run.
@@ -195,7 +195,7 @@ mod tests {
     fn success() -> Success {
         Success {
             version: VERSION,
-            job: JobId::new(3),
+            job: RunId::new(3),
             recipe_digest: Digest::of(b"r"),
             done: 1,
             skipped: 2,

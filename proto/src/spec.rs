@@ -16,6 +16,8 @@ pub struct UpscaleSpec {
     pub source: String,
     /// Where the results go, as the user named it.
     pub destination: String,
+    /// The model as the user named it: in the box, or where its checkpoint lies.
+    pub model: String,
     /// What is done to each.
     pub recipe: RecipeSpec,
     /// How outputs are named.
@@ -24,6 +26,10 @@ pub struct UpscaleSpec {
     pub include: Vec<String>,
     /// Globs on the path relative to the source; an item that matches one is left out.
     pub exclude: Vec<String>,
+    /// Shortest encoded length of an item, in bytes; shorter objects are left out.
+    pub bytes_min: Option<u64>,
+    /// Longest encoded length of an item, in bytes; longer objects are left out.
+    pub bytes_max: Option<u64>,
     /// With more quarantined items than this the job fails; none for no bound.
     pub max_bad_items: Option<u64>,
     /// Compute everything again and replace whatever lies at an output's key.

@@ -6,7 +6,7 @@
 
 use tokio::sync::mpsc;
 
-use crate::{Digest, ItemRecord, JobId, Key, OutputFormat, ShardId};
+use crate::{Digest, ItemRecord, Key, OutputFormat, RunId, ShardId};
 
 /// What to do when something already lies at an output's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct ItemTask {
     pub input: Key,
     /// Encoded length as listed.
     pub input_bytes: u64,
+    /// The store's tag of the input as listed.
+    pub input_etag: Option<String>,
     /// Key of the output.
     pub output: Key,
     /// Format of the output.
@@ -38,7 +40,7 @@ pub struct ItemTask {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardTask {
     /// The run.
-    pub job: JobId,
+    pub job: RunId,
     /// The shard.
     pub shard: ShardId,
     /// Its items, in input order.

@@ -78,6 +78,7 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
     let spec = UpscaleSpec {
         source: source_name,
         destination: arguments.destination.clone(),
+        model: arguments.model.model.clone(),
         recipe: RecipeSpec {
             model: digest,
             model_name: name,
@@ -95,6 +96,8 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
         naming: destination.naming(),
         include: arguments.include.clone(),
         exclude: arguments.exclude.clone(),
+        bytes_min: None,
+        bytes_max: None,
         max_bad_items: arguments.max_bad_items,
         overwrite: arguments.overwrite,
     };

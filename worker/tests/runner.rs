@@ -12,8 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use sr3_proto::{
-    Cancel, Digest, FormatChoice, ItemRecord, ItemStatus, ItemTask, JobId, Key, OnExisting, OutputFormat,
-    RecipeSpec, ShardId, ShardTask, Store, WorkerEvent,
+    Cancel, Digest, FormatChoice, ItemRecord, ItemStatus, ItemTask, Key, OnExisting, OutputFormat,
+    RecipeSpec, RunId, ShardId, ShardTask, Store, WorkerEvent,
     store::{PutMode, Staging},
     task::link,
 };
@@ -140,12 +140,13 @@ async fn run(
     let mut tasks = Vec::new();
     for (number, items) in shards.iter().enumerate() {
         let mut shard =
-            ShardTask { job: JobId::new(1), shard: ShardId::new(number as u64), items: Vec::new() };
+            ShardTask { job: RunId::new(1), shard: ShardId::new(number as u64), items: Vec::new() };
         for (name, content) in items {
             source.put(&key(name), Bytes::from(content.clone()), PutMode::Create).await.unwrap();
             shard.items.push(ItemTask {
                 input: key(name),
                 input_bytes: content.len() as u64,
+                input_etag: None,
                 output: key(name),
                 format: OutputFormat::Png,
                 on_existing: on_existing.clone(),

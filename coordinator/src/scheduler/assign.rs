@@ -1,0 +1,121 @@
+//! Who gets the next shard.
+//!
+//! Every pair of a job with something to lease and a worker with a credit has a cost: what the job was served so far
+//! over its priority, and a bit more where the worker would have to load the model. The cheapest pair comes first; among
+//! equals the worker with the fewest shards.
+
+use sr3_proto::{JobId, ShardId, WorkerId};
+
+use super::{
+    Effect, Scheduler, Time,
+    jobs::{Held, Job},
+};
+
+impl Scheduler {
+    /// Hands out shards until no credit or no shard is left.
+    pub(super) fn assign(&mut self, now: Time) {
+        while !self.free.is_empty() {
+            let Some((job, worker)) = self.cheapest(now) else { break };
+            let Some(found) = self.jobs.get_mut(&job) else { break };
+            let Some(shard) = found.take_next(now) else { break };
+            self.grant(job, shard, worker, now);
+        }
+        if !self.free.is_empty() {
+            self.assign_backups(now);
+        }
+    }
+
+    fn cheapest(&self, now: Time) -> Option<(JobId, WorkerId)> {
+        let mut best: Option<(f64, usize, JobId, WorkerId)> = None;
+        for (&id, job) in self.jobs.iter().filter(|(_, job)| job.has_next(now)) {
+            for &worker in &self.free {
+                let Some(found) = self.workers.get(&worker) else { continue };
+                if found.cannot.contains(&id) {
+                    continue;
+                }
+                let loaded = found.models.contains(&job.model);
+                let extra = if loaded { 0.0 } else { self.config.affinity_shards / f64::from(job.priority) };
+                let cost = (job.served + extra, found.leases.len(), id, worker);
+                if best.is_none_or(|best| (cost.0, cost.1) < (best.0, best.1)) {
+                    best = Some(cost);
+                }
+                // No other worker can be cheaper for this job.
+                if loaded && found.leases.is_empty() {
+                    break;
+                }
+            }
+        }
+        best.map(|(_, _, job, worker)| (job, worker))
+    }
+
+    fn assign_backups(&mut self, now: Time) {
+        let mut wanted = Vec::new();
+        for (&id, job) in &self.jobs {
+            if job.paused || !job.planning_done || job.has_next(now) {
+                continue;
+            }
+            let Some(median) = job.median() else { continue };
+            let late = median.mul_f64(self.config.straggler_factor).max(self.config.straggler_least);
+            for (&shard, open) in &job.open {
+                if let [only] = open.held.as_slice()
+                    && only.since + late <= now
+                    // One item after the other is slow by intent.
+                    && open.state.losses < self.config.losses_before_isolation
+                {
+                    wanted.push((id, shard, only.worker));
+                }
+            }
+        }
+        for (job, shard, holder) in wanted {
+            let other = self.free.iter().copied().find(|id| {
+                Some(*id) != holder && self.workers.get(id).is_some_and(|w| !w.cannot.contains(&job))
+            });
+            if let Some(worker) = other {
+                let text = format!("shard {shard} takes long: worker {worker} tries it too");
+                self.effects.push(Effect::Log { job, text });
+                self.grant(job, shard, worker, now);
+            }
+        }
+    }
+
+    fn grant(&mut self, job: JobId, shard: ShardId, worker: WorkerId, now: Time) {
+        let token = self.next_token;
+        let (epoch, deadline) = (self.epoch, now + self.config.lease_ttl);
+        let Some(found) = self.jobs.get_mut(&job) else { return };
+        let Some(holder) = self.workers.get_mut(&worker) else { return };
+        self.next_token += 1;
+        found.served += 1.0 / f64::from(found.priority);
+        let open = found.open.entry(shard).or_default();
+        open.state.attempts += 1;
+        open.state.holder = Some((holder.instance.clone(), epoch, token));
+        let attempt = open.state.attempts;
+        open.held.push(Held { worker: Some(worker), token, attempt, since: now, deadline });
+        holder.leases.insert((job, shard));
+        holder.credits -= 1;
+        let (state, records) = (open.state.clone(), open.state.records.clone());
+        let isolated = state.losses >= self.config.losses_before_isolation;
+        let lease = self.lease(job, shard, attempt, token);
+        self.effects.push(Effect::Save { job, shard, open: state });
+        self.effects.push(Effect::Grant { worker, lease, records, isolated });
+        self.update_free(worker);
+    }
+}
+
+impl Job {
+    /// Whether something waits for a worker.
+    pub(super) fn has_next(&self, now: Time) -> bool {
+        let due = self.waiting.first().is_some_and(|(not_before, _)| *not_before <= now);
+        !self.paused && (due || !self.pending.is_empty())
+    }
+
+    /// What was tried before comes first.
+    fn take_next(&mut self, now: Time) -> Option<ShardId> {
+        match self.waiting.first() {
+            Some(&(not_before, shard)) if not_before <= now => {
+                self.waiting.pop_first();
+                Some(shard)
+            }
+            _ => self.pending.pop_front(),
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Jobs and their shards: what is pending, open and recorded, and what every report means.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use sr3_proto::{Digest, FailureKind, JobId, Lease, ShardId, WorkerId};
+
+use super::{Effect, OpenShard, Scheduler, Time};
+
+/// So many recent durations give a job's median.
+const DURATIONS: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) priority: u32,
+    pub(super) model: Digest,
+    pub(super) paused: bool,
+    /// Never leased.
+    pub(super) pending: VecDeque<ShardId>,
+    /// Leased before and not recorded.
+    pub(super) open: BTreeMap<ShardId, Open>,
+    /// Of the open ones, those that wait for a worker, and until when.
+    pub(super) waiting: BTreeSet<(Time, ShardId)>,
+    pub(super) planning_done: bool,
+    /// Shards granted, over the priority: who has the least comes next.
+    pub(super) served: f64,
+    pub(super) durations: VecDeque<Duration>,
+    done_told: bool,
+}
+
+/// A shard that was leased.
+#[derive(Debug, Default)]
+pub(super) struct Open {
+    pub(super) state: OpenShard,
+    pub(super) held: Vec<Held>,
+}
+
+/// A lease in force.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// None after a restart, until the process that holds it joins.
+    pub(super) worker: Option<WorkerId>,
+    pub(super) token: u64,
+    pub(super) attempt: u32,
+    pub(super) since: Time,
+    pub(super) deadline: Time,
+}
+
+impl Job {
+    pub(super) fn new(priority: u32, model: Digest, served: f64) -> Self {
+        Self {
+            priority: priority.max(1),
+            model,
+            paused: false,
+            pending: VecDeque::new(),
+            open: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            planning_done: false,
+            served,
+            durations: VecDeque::new(),
+            done_told: false,
+        }
+    }
+
+    pub(super) fn lease_count(&self) -> usize {
+        self.open.values().map(|open| open.held.len()).sum()
+    }
+
+    pub(super) fn median(&self) -> Option<Duration> {
+        let mut sorted: Vec<_> = self.durations.iter().copied().collect();
+        sorted.sort_unstable();
+        if sorted.len() < 5 { None } else { sorted.get(sorted.len() / 2).copied() }
+    }
+}
+
+impl Scheduler {
+    pub(super) fn add_job(&mut self, job: JobId, priority: u32, model: Digest) {
+        // A new job begins level with the least served, so that it cannot claim what it was not there for.
+        let level = self.jobs.values().map(|job| job.served).fold(f64::INFINITY, f64::min);
+        let level = if level.is_finite() { level } else { 0.0 };
+        self.jobs.entry(job).or_insert_with(|| Job::new(priority, model, level));
+    }
+
+    pub(super) fn set_paused(&mut self, job: JobId, paused: bool) {
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.paused = paused;
+        }
+    }
+
+    pub(super) fn end_job(&mut self, id: JobId, reason: &str) {
+        let Some(job) = self.jobs.remove(&id) else { return };
+        for (shard, open) in job.open {
+            for held in open.held {
+                let Some(worker) = held.worker else { continue };
+                let lease = self.lease(id, shard, held.attempt, held.token);
+                self.forget_lease(worker, id, shard);
+                self.revoke(worker, lease, reason);
+            }
+        }
+        for worker in self.workers.values_mut() {
+            worker.cannot.remove(&id);
+        }
+    }
+
+    pub(super) fn shard_done(&mut self, worker: WorkerId, lease: Lease, now: Time) {
+        let Some(since) = self.held_mut(worker, lease).map(|held| held.since) else {
+            return self.revoke(worker, lease, "it was recorded, or given to another worker");
+        };
+        let Some(job) = self.jobs.get_mut(&lease.job) else { return };
+        let Some(open) = job.open.remove(&lease.shard) else { return };
+        job.waiting.retain(|(_, shard)| *shard != lease.shard);
+        job.durations.push_back(now.saturating_sub(since));
+        if job.durations.len() > DURATIONS {
+            job.durations.pop_front();
+        }
+        if let Some(found) = self.workers.get_mut(&worker) {
+            found.shards_done += 1;
+        }
+        self.effects.push(Effect::Record { worker, lease });
+        for held in open.held {
+            let Some(holder) = held.worker else { continue };
+            self.forget_lease(holder, lease.job, lease.shard);
+            if held.token != lease.token {
+                let other = self.lease(lease.job, lease.shard, held.attempt, held.token);
+                self.revoke(holder, other, "another attempt was quicker");
+            }
+        }
+        self.check_done(lease.job);
+    }
+
+    pub(super) fn item_done(&mut self, worker: WorkerId, lease: Lease, record: Bytes) {
+        if self.held_mut(worker, lease).is_none() {
+            return self.revoke(worker, lease, "it is no longer held");
+        }
+        if let Some(open) = self.open_mut(lease.job, lease.shard) {
+            open.state.records.push(record);
+            open.state.item_losses = 0;
+            let state = open.state.clone();
+            self.effects.push(Effect::Save { job: lease.job, shard: lease.shard, open: state });
+            self.effects.push(Effect::Committed { worker, lease });
+        }
+    }
+
+    pub(super) fn shard_failed(
+        &mut self,
+        worker: WorkerId,
+        lease: Lease,
+        kind: FailureKind,
+        reason: &str,
+        now: Time,
+    ) {
+        if self.held_mut(worker, lease).is_none() {
+            return self.revoke(worker, lease, "it is no longer held");
+        }
+        let (job, shard) = (lease.job, lease.shard);
+        self.give_up(job, shard, lease.token);
+        self.effects.push(Effect::Log { job, text: format!("shard {shard} failed: {reason}") });
+        match kind {
+            FailureKind::Job => return self.fail_job(job, reason.to_string()),
+            FailureKind::Worker => {
+                if let Some(found) = self.workers.get_mut(&worker) {
+                    found.cannot.insert(job);
+                }
+                let mut connected = self.workers.values().filter(|w| w.is_connected());
+                if connected.all(|w| w.cannot.contains(&job)) {
+                    let reason = format!("no worker can run it: {reason}");
+                    return self.fail_job(job, reason);
+                }
+                self.save(job, shard);
+                self.retry(job, shard, now);
+            }
+            FailureKind::Transient => {
+                let Some(open) = self.open_mut(job, shard) else { return };
+                open.state.failures += 1;
+                let failures = open.state.failures;
+                if failures > self.config.failures_max {
+                    let reason = format!("shard {shard} failed {failures} times, last: {reason}");
+                    return self.fail_job(job, reason);
+                }
+                let doubled = self.config.backoff_first.saturating_mul(1 << (failures - 1).min(16));
+                self.save(job, shard);
+                self.retry(job, shard, now + doubled.min(self.config.backoff_max));
+            }
+        }
+    }
+
+    pub(super) fn shard_returned(&mut self, worker: WorkerId, lease: Lease, records: Vec<Bytes>, now: Time) {
+        if self.held_mut(worker, lease).is_none() {
+            return self.revoke(worker, lease, "it is no longer held");
+        }
+        self.give_up(lease.job, lease.shard, lease.token);
+        if let Some(open) = self.open_mut(lease.job, lease.shard)
+            && open.held.is_empty()
+        {
+            open.state.records.extend(records);
+        }
+        self.save(lease.job, lease.shard);
+        self.effects.push(Effect::Committed { worker, lease });
+        self.retry(lease.job, lease.shard, now);
+    }
+
+    /// A lease ends without a word from its holder.
+    pub(super) fn lose(&mut self, job: JobId, shard: ShardId, token: u64, now: Time) {
+        let who = self.give_up(job, shard, token);
+        let super::Config { losses_before_isolation, losses_before_quarantine, .. } = self.config;
+        let Some(open) = self.open_mut(job, shard) else { return };
+        let was_isolated = open.state.losses >= losses_before_isolation;
+        open.state.losses += 1;
+        if was_isolated {
+            open.state.item_losses += 1;
+        }
+        let (losses, item_losses) = (open.state.losses, open.state.item_losses);
+        let mut text = format!("shard {shard} lost its worker{who}, which makes {losses}");
+        if losses == losses_before_isolation {
+            text += "; its items run one by one from now on";
+        }
+        self.effects.push(Effect::Log { job, text });
+        self.save(job, shard);
+        if item_losses >= losses_before_quarantine {
+            self.effects.push(Effect::QuarantineNext { job, shard, losses: item_losses });
+        } else {
+            self.retry(job, shard, now);
+        }
+    }
+
+    /// Puts an open shard that nobody holds among those that wait.
+    pub(super) fn retry(&mut self, job: JobId, shard: ShardId, not_before: Time) {
+        if let Some(found) = self.jobs.get_mut(&job)
+            && found.open.get(&shard).is_some_and(|open| open.held.is_empty())
+            && !found.waiting.iter().any(|(_, waiting)| *waiting == shard)
+        {
+            found.waiting.insert((not_before, shard));
+        }
+    }
+
+    fn fail_job(&mut self, job: JobId, reason: String) {
+        self.effects.push(Effect::JobFailed { job, reason });
+    }
+
+    pub(super) fn check_done(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.get_mut(&id)
+            && job.planning_done
+            && job.pending.is_empty()
+            && job.open.is_empty()
+            && !job.done_told
+        {
+            job.done_told = true;
+            self.effects.push(Effect::JobDone { job: id });
+        }
+    }
+
+    /// Ends a lease; returns who held it, for the log.
+    fn give_up(&mut self, job: JobId, shard: ShardId, token: u64) -> String {
+        let Some(open) = self.open_mut(job, shard) else { return String::new() };
+        let Some(at) = open.held.iter().position(|held| held.token == token) else { return String::new() };
+        let held = open.held.swap_remove(at);
+        if open.state.holder.as_ref().is_some_and(|(_, _, holder)| *holder == token) {
+            open.state.holder = None;
+        }
+        match held.worker {
+            Some(worker) => {
+                self.forget_lease(worker, job, shard);
+                format!(" {worker}")
+            }
+            None => String::new(),
+        }
+    }
+
+    fn save(&mut self, job: JobId, shard: ShardId) {
+        if let Some(open) = self.open_mut(job, shard) {
+            let state = open.state.clone();
+            self.effects.push(Effect::Save { job, shard, open: state });
+        }
+    }
+
+    pub(super) fn revoke(&mut self, worker: WorkerId, lease: Lease, reason: &str) {
+        self.effects.push(Effect::Revoke { worker, lease, reason: reason.to_string() });
+    }
+
+    fn forget_lease(&mut self, worker: WorkerId, job: JobId, shard: ShardId) {
+        if let Some(found) = self.workers.get_mut(&worker) {
+            found.leases.remove(&(job, shard));
+        }
+    }
+
+    pub(super) fn lease(&self, job: JobId, shard: ShardId, attempt: u32, token: u64) -> Lease {
+        Lease { epoch: self.epoch, job, shard, attempt, token }
+    }
+
+    fn open_mut(&mut self, job: JobId, shard: ShardId) -> Option<&mut Open> {
+        self.jobs.get_mut(&job)?.open.get_mut(&shard)
+    }
+
+    /// The lease in force that `lease` is, if this worker holds it in this epoch.
+    pub(super) fn held_mut(&mut self, worker: WorkerId, lease: Lease) -> Option<&mut Held> {
+        if lease.epoch != self.epoch {
+            return None;
+        }
+        let open = self.open_mut(lease.job, lease.shard)?;
+        open.held.iter_mut().find(|held| held.token == lease.token && held.worker == Some(worker))
+    }
+
+    pub(super) fn token_of(&self, worker: WorkerId, job: JobId, shard: ShardId) -> Option<u64> {
+        let open = self.jobs.get(&job)?.open.get(&shard)?;
+        open.held.iter().find(|held| held.worker == Some(worker)).map(|held| held.token)
+    }
+}

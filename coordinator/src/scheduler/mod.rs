@@ -1,0 +1,452 @@
+//! Who works on what: leases of shards to workers, as a pure state machine.
+//!
+//! `apply(event, now)` changes the state and returns effects, in the order in which they must take place: what is to be
+//! made durable, and what is to be told once it is. Time is an argument, there is no randomness, and nothing is read
+//! or written here, so tests drive it through any history.
+//!
+//! Promises:
+//! - A shard is recorded once: the first report under a lease that is held wins, every other is refused.
+//! - A lease is held until it is reported, given back, revoked, or not renewed for its time. One loss path: whatever
+//!   took a worker away, its leases are lost when their time is over, or at once when it says goodbye.
+//! - Losing a worker does not spend a shard's attempts. A shard that lost [`Config::losses_before_isolation`] workers
+//!   is isolated: its items run one after the other, so that the next loss has a name; the item that takes down
+//!   [`Config::losses_before_quarantine`] workers alone is quarantined.
+//! - A failure spends an attempt; the shard waits longer each time, and after [`Config::failures_max`] the job fails.
+//! - Jobs share the workers by their priorities; a worker that has the model loaded is preferred.
+//! - Near the end of a job a shard that takes much longer than others gets one backup attempt.
+//!
+//! It never decides about items: that is the planner's and the worker's.
+
+mod assign;
+mod jobs;
+mod recovery;
+#[cfg(test)]
+mod tests;
+mod workers;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use sr3_proto::{Digest, FailureKind, JobId, Lease, ShardId, WorkerId};
+
+pub use recovery::RecoveredShard;
+use jobs::Job;
+use workers::Worker;
+
+/// Time since an origin that the driver chose; only differences count.
+pub type Time = Duration;
+
+/// The numbers that decide. Each default is a trade-off that its doc names.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// A lease that is not renewed for so long is lost: shorter notices a dead worker sooner, longer forgives a stall.
+    pub lease_ttl: Duration,
+    /// How often workers report; several must fit into the time of a lease.
+    pub heartbeat_every: Duration,
+    /// Failures of a shard, after which its job fails.
+    pub failures_max: u32,
+    /// Wait after the first failure; doubled by each further one.
+    pub backoff_first: Duration,
+    /// Longest wait.
+    pub backoff_max: Duration,
+    /// Workers that a shard loses before its items run one by one.
+    pub losses_before_isolation: u32,
+    /// Workers that an isolated item takes down before it is quarantined.
+    pub losses_before_quarantine: u32,
+    /// A shard gets a backup attempt when it takes so many times the median of its job.
+    pub straggler_factor: f64,
+    /// And at least so long.
+    pub straggler_least: Duration,
+    /// How many shards of unfairness between jobs a loaded model is worth.
+    pub affinity_shards: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            lease_ttl: Duration::from_secs(20),
+            heartbeat_every: Duration::from_secs(4),
+            failures_max: 8,
+            backoff_first: Duration::from_millis(500),
+            backoff_max: Duration::from_secs(60),
+            losses_before_isolation: 2,
+            losses_before_quarantine: 3,
+            straggler_factor: 3.0,
+            straggler_least: Duration::from_secs(30),
+            affinity_shards: 8.0,
+        }
+    }
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A worker's session began. `held` are the leases that it still works on.
+    Joined {
+        /// Of this session; never used before.
+        worker: WorkerId,
+        /// Of the process.
+        instance: String,
+        /// From earlier sessions.
+        held: Vec<Lease>,
+        /// Shards that it would take.
+        credits: u32,
+        /// Models that are loaded.
+        models: Vec<Digest>,
+    },
+    /// A worker lives, and works on these.
+    Heartbeat {
+        /// Who.
+        worker: WorkerId,
+        /// Shards that it would take.
+        credits: u32,
+        /// What it works on.
+        leases: Vec<Lease>,
+        /// Models that are loaded.
+        models: Vec<Digest>,
+        /// Whether it leaves.
+        draining: bool,
+    },
+    /// A session ended. After a goodbye nothing is held any more; otherwise leases run until their time is over.
+    Left {
+        /// Who.
+        worker: WorkerId,
+        /// Whether it said goodbye.
+        goodbye: bool,
+    },
+    /// A worker is to take no more.
+    DrainAsked {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// A shard's manifest lies at the destination.
+    ShardDone {
+        /// Who.
+        worker: WorkerId,
+        /// Under what.
+        lease: Lease,
+    },
+    /// An item of an isolated shard has its verdict.
+    ItemDone {
+        /// Who.
+        worker: WorkerId,
+        /// Under what.
+        lease: Lease,
+        /// The verdict, which is kept for the next attempt.
+        record: Bytes,
+    },
+    /// A shard could not be done.
+    ShardFailed {
+        /// Who.
+        worker: WorkerId,
+        /// Under what.
+        lease: Lease,
+        /// Who could do better.
+        kind: FailureKind,
+        /// Why.
+        reason: String,
+    },
+    /// A shard is given back.
+    ShardReturned {
+        /// Who.
+        worker: WorkerId,
+        /// Under what.
+        lease: Lease,
+        /// Verdicts, which are kept for the next attempt.
+        records: Vec<Bytes>,
+    },
+    /// A job exists.
+    JobAdded {
+        /// The job.
+        job: JobId,
+        /// Weight of its share, at least 1.
+        priority: u32,
+        /// Its model.
+        model: Digest,
+    },
+    /// Shards of a job are planned, in order, and durable.
+    Planned {
+        /// The job.
+        job: JobId,
+        /// Those that have something to compute.
+        shards: Vec<ShardId>,
+    },
+    /// No more shards will be planned.
+    PlanningDone {
+        /// The job.
+        job: JobId,
+    },
+    /// Lease nothing more of a job.
+    Paused {
+        /// The job.
+        job: JobId,
+    },
+    /// Go on with it.
+    Resumed {
+        /// The job.
+        job: JobId,
+    },
+    /// The job is over, whatever is open.
+    Ended {
+        /// The job.
+        job: JobId,
+        /// Told to workers.
+        reason: String,
+    },
+    /// Time went on.
+    Tick,
+}
+
+/// What is to take place.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Make the shard's open state durable.
+    Save {
+        /// The job.
+        job: JobId,
+        /// The shard.
+        shard: ShardId,
+        /// What is to be read back after a restart.
+        open: OpenShard,
+    },
+    /// Then hand the shard to the worker.
+    Grant {
+        /// To whom.
+        worker: WorkerId,
+        /// Under what.
+        lease: Lease,
+        /// Verdicts that exist.
+        records: Vec<Bytes>,
+        /// Whether its items run one by one.
+        isolated: bool,
+    },
+    /// Record the shard: once in its life. Then tell the worker, if it is still there.
+    Record {
+        /// Who did it.
+        worker: WorkerId,
+        /// Under what.
+        lease: Lease,
+    },
+    /// Tell the worker that what it reported is durable.
+    Committed {
+        /// Whom.
+        worker: WorkerId,
+        /// Which.
+        lease: Lease,
+    },
+    /// Tell the worker that the lease is void.
+    Revoke {
+        /// Whom.
+        worker: WorkerId,
+        /// Which.
+        lease: Lease,
+        /// Why.
+        reason: String,
+    },
+    /// Tell the worker which of the leases that it held go on, and as what. First thing of a session.
+    Renewed {
+        /// Whom.
+        worker: WorkerId,
+        /// Old and new.
+        leases: Vec<(Lease, Lease)>,
+    },
+    /// Tell the worker to drain.
+    Drain {
+        /// Whom.
+        worker: WorkerId,
+    },
+    /// The item of this isolated shard that comes next took down too many workers: answer with its record as
+    /// [`Scheduler::quarantined`].
+    QuarantineNext {
+        /// The job.
+        job: JobId,
+        /// The shard.
+        shard: ShardId,
+        /// How many.
+        losses: u32,
+    },
+    /// For the job's log.
+    Log {
+        /// The job.
+        job: JobId,
+        /// One line.
+        text: String,
+    },
+    /// Every shard is recorded.
+    JobDone {
+        /// The job.
+        job: JobId,
+    },
+    /// The job cannot go on. Answer with [`Event::Ended`].
+    JobFailed {
+        /// The job.
+        job: JobId,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The part of an open shard's state that outlives a coordinator.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenShard {
+    /// Leases granted so far.
+    pub attempts: u32,
+    /// Failures so far.
+    pub failures: u32,
+    /// Workers lost so far.
+    pub losses: u32,
+    /// Workers that the next item of the isolated shard took down.
+    pub item_losses: u32,
+    /// Verdicts so far.
+    pub records: Vec<Bytes>,
+    /// Who holds it: the process, and under which epoch and token. Of several, the latest.
+    pub holder: Option<(String, u64, u64)>,
+}
+
+/// The state.
+#[derive(Debug)]
+pub struct Scheduler {
+    config: Config,
+    epoch: u64,
+    next_token: u64,
+    workers: BTreeMap<WorkerId, Worker>,
+    jobs: BTreeMap<JobId, Job>,
+    /// Workers with credits, connected and not draining.
+    free: BTreeSet<WorkerId>,
+    effects: Vec<Effect>,
+}
+
+impl Scheduler {
+    /// Nothing is known yet. `epoch` is the ledger's.
+    pub fn new(config: Config, epoch: u64) -> Self {
+        Self {
+            config,
+            epoch,
+            next_token: 1,
+            workers: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            free: BTreeSet::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// The numbers in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Shards of the job at workers now.
+    pub fn leases_of(&self, job: JobId) -> usize {
+        self.jobs.get(&job).map_or(0, Job::lease_count)
+    }
+
+    /// Leases of a worker, its credits, whether it drains, its loaded models and the shards that it finished.
+    pub fn worker(&self, worker: WorkerId) -> Option<WorkerView<'_>> {
+        self.workers.get(&worker).map(Worker::view)
+    }
+
+    /// Whether anything may happen as time goes on.
+    pub fn is_idle(&self) -> bool {
+        self.workers.is_empty() && self.jobs.is_empty()
+    }
+
+    /// What happens when `event` does, at `now`. Times must not run backwards.
+    pub fn apply(&mut self, event: Event, now: Time) -> Vec<Effect> {
+        match event {
+            Event::Joined { worker, instance, held, credits, models } => {
+                self.join(worker, instance, held, credits, models, now);
+            }
+            Event::Heartbeat { worker, credits, leases, models, draining } => {
+                self.heartbeat(worker, credits, &leases, models, draining, now);
+            }
+            Event::Left { worker, goodbye } => self.leave(worker, goodbye, now),
+            Event::DrainAsked { worker } => self.drain(worker),
+            Event::ShardDone { worker, lease } => self.shard_done(worker, lease, now),
+            Event::ItemDone { worker, lease, record } => self.item_done(worker, lease, record),
+            Event::ShardFailed { worker, lease, kind, reason } => {
+                self.shard_failed(worker, lease, kind, &reason, now);
+            }
+            Event::ShardReturned { worker, lease, records } => {
+                self.shard_returned(worker, lease, records, now);
+            }
+            Event::JobAdded { job, priority, model } => self.add_job(job, priority, model),
+            Event::Planned { job, shards } => {
+                if let Some(job) = self.jobs.get_mut(&job) {
+                    job.pending.extend(shards);
+                }
+            }
+            Event::PlanningDone { job } => {
+                if let Some(found) = self.jobs.get_mut(&job) {
+                    found.planning_done = true;
+                }
+                self.check_done(job);
+            }
+            Event::Paused { job } => self.set_paused(job, true),
+            Event::Resumed { job } => self.set_paused(job, false),
+            Event::Ended { job, reason } => self.end_job(job, &reason),
+            Event::Tick => self.tick(now),
+        }
+        self.assign(now);
+        std::mem::take(&mut self.effects)
+    }
+
+    /// The answer to [`Effect::QuarantineNext`]: the item's verdict.
+    pub fn quarantined(&mut self, job: JobId, shard: ShardId, record: Bytes, now: Time) -> Vec<Effect> {
+        if let Some(open) = self.jobs.get_mut(&job).and_then(|job| job.open.get_mut(&shard)) {
+            open.state.records.push(record);
+            open.state.item_losses = 0;
+            let state = open.state.clone();
+            self.effects.push(Effect::Save { job, shard, open: state });
+            self.retry(job, shard, now);
+        }
+        self.assign(now);
+        std::mem::take(&mut self.effects)
+    }
+
+    fn tick(&mut self, now: Time) {
+        let lost: Vec<_> = self
+            .jobs
+            .iter()
+            .flat_map(|(&job, state)| {
+                state.open.iter().flat_map(move |(&shard, open)| {
+                    open.held
+                        .iter()
+                        .filter(|held| held.deadline <= now)
+                        .map(move |held| (job, shard, held.token))
+                })
+            })
+            .collect();
+        for (job, shard, token) in lost {
+            self.lose(job, shard, token, now);
+        }
+        self.silence(now);
+        let gone: Vec<_> = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.is_forgotten(now, self.config.lease_ttl))
+            .map(|(&id, _)| id)
+            .collect();
+        for worker in gone {
+            self.workers.remove(&worker);
+            self.free.remove(&worker);
+        }
+    }
+}
+
+/// What people see of a worker.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerView<'a> {
+    /// Shards at it.
+    pub leases: usize,
+    /// Shards that it would take.
+    pub credits: u32,
+    /// Whether it takes no more.
+    pub draining: bool,
+    /// Models that are loaded.
+    pub models: &'a [Digest],
+    /// Shards recorded since it joined.
+    pub shards_done: u64,
+}

@@ -1,0 +1,172 @@
+//! Workers: joining, living, leaving.
+
+use std::collections::BTreeSet;
+
+use sr3_proto::{Digest, JobId, Lease, ShardId, WorkerId};
+
+use super::{Effect, Scheduler, Time, WorkerView};
+
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) instance: String,
+    pub(super) credits: u32,
+    pub(super) leases: BTreeSet<(JobId, ShardId)>,
+    pub(super) models: Vec<Digest>,
+    /// Jobs that it cannot run.
+    pub(super) cannot: BTreeSet<JobId>,
+    pub(super) draining: bool,
+    connected: bool,
+    seen: Time,
+    pub(super) shards_done: u64,
+}
+
+impl Worker {
+    pub(super) fn view(&self) -> WorkerView<'_> {
+        WorkerView {
+            leases: self.leases.len(),
+            credits: self.credits,
+            draining: self.draining,
+            models: &self.models,
+            shards_done: self.shards_done,
+        }
+    }
+
+    fn takes_more(&self) -> bool {
+        self.connected && !self.draining && self.credits > 0
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// Its session is over and its leases too.
+    pub(super) fn is_forgotten(&self, now: Time, ttl: Time) -> bool {
+        !self.connected && self.leases.is_empty() && self.seen + ttl <= now
+    }
+}
+
+impl Scheduler {
+    pub(super) fn join(
+        &mut self,
+        worker: WorkerId,
+        instance: String,
+        held: Vec<Lease>,
+        credits: u32,
+        models: Vec<Digest>,
+        now: Time,
+    ) {
+        // A process has one session: an older one is a connection that has not noticed its end.
+        let older: Vec<_> =
+            self.workers.iter().filter(|(_, w)| w.instance == instance).map(|(&id, _)| id).collect();
+        let mut joined = Worker {
+            instance: instance.clone(),
+            credits,
+            leases: BTreeSet::new(),
+            models,
+            cannot: BTreeSet::new(),
+            draining: false,
+            connected: true,
+            seen: now,
+            shards_done: 0,
+        };
+        for id in &older {
+            if let Some(worker) = self.workers.get(id) {
+                joined.cannot.extend(&worker.cannot);
+                joined.shards_done += worker.shards_done;
+            }
+        }
+        let mut renewed = Vec::new();
+        for old in held {
+            if let Some(new) = self.renew_held(worker, &instance, old, now) {
+                joined.leases.insert((new.job, new.shard));
+                renewed.push((old, new));
+            }
+        }
+        self.workers.insert(worker, joined);
+        // What an older session still held and this one does not name is lost: the process knows nothing of it.
+        for id in older {
+            for (job, shard) in self.workers.get(&id).map(|w| w.leases.clone()).unwrap_or_default() {
+                if let Some(token) = self.token_of(id, job, shard) {
+                    self.lose(job, shard, token, now);
+                }
+            }
+            self.workers.remove(&id);
+            self.free.remove(&id);
+        }
+        self.effects.insert(0, Effect::Renewed { worker, leases: renewed });
+        self.update_free(worker);
+    }
+
+    pub(super) fn heartbeat(
+        &mut self,
+        worker: WorkerId,
+        credits: u32,
+        leases: &[Lease],
+        models: Vec<Digest>,
+        draining: bool,
+        now: Time,
+    ) {
+        let Some(found) = self.workers.get_mut(&worker) else { return };
+        found.seen = now;
+        found.credits = credits;
+        found.models = models;
+        found.draining |= draining;
+        let deadline = now + self.config.lease_ttl;
+        for &lease in leases {
+            match self.held_mut(worker, lease) {
+                Some(held) => held.deadline = deadline,
+                None => self.revoke(worker, lease, "it is no longer held"),
+            }
+        }
+        self.update_free(worker);
+    }
+
+    pub(super) fn leave(&mut self, worker: WorkerId, goodbye: bool, now: Time) {
+        let Some(found) = self.workers.get_mut(&worker) else { return };
+        found.connected = false;
+        found.seen = now;
+        let leases = if goodbye { found.leases.clone() } else { BTreeSet::new() };
+        for (job, shard) in leases {
+            if let Some(token) = self.token_of(worker, job, shard) {
+                self.lose(job, shard, token, now);
+            }
+        }
+        if goodbye {
+            self.workers.remove(&worker);
+        }
+        self.free.remove(&worker);
+    }
+
+    pub(super) fn drain(&mut self, worker: WorkerId) {
+        if let Some(found) = self.workers.get_mut(&worker) {
+            found.draining = true;
+            self.effects.push(Effect::Drain { worker });
+            self.update_free(worker);
+        }
+    }
+
+    /// A worker that missed two heartbeats gets nothing more until it reports again: it would lose that too.
+    pub(super) fn silence(&mut self, now: Time) {
+        let late = self.config.heartbeat_every.mul_f64(2.5);
+        let silent: Vec<_> = self
+            .free
+            .iter()
+            .copied()
+            .filter(|id| self.workers.get(id).is_some_and(|worker| worker.seen + late <= now))
+            .collect();
+        for worker in silent {
+            if let Some(found) = self.workers.get_mut(&worker) {
+                found.credits = 0;
+            }
+            self.free.remove(&worker);
+        }
+    }
+
+    pub(super) fn update_free(&mut self, worker: WorkerId) {
+        if self.workers.get(&worker).is_some_and(Worker::takes_more) {
+            self.free.insert(worker);
+        } else {
+            self.free.remove(&worker);
+        }
+    }
+}
