@@ -1,13 +1,14 @@
 //! The coordinator: plans a job, hands out its shards, records what is finished.
 //!
 //! Decisions are pure functions of facts that others fetched ([`filter`], [`history`], [`planner`], [`progress`]);
-//! reading and writing stores is in [`state`] and [`scan`]; [`job`] joins them to a worker's link. It knows nothing
-//! of images beyond their first bytes, and nothing of models or devices.
+//! reading and writing stores is in [`state`] and [`scan`]; what must outlive a crash is in the [`ledger`]; [`job`]
+//! joins them to a worker's link. It knows nothing of images beyond their first bytes, and nothing of models or devices.
 
 pub mod error;
 pub mod filter;
 pub mod history;
 pub mod job;
+pub mod ledger;
 pub mod planner;
 pub mod progress;
 pub mod scan;
