@@ -8,6 +8,7 @@
 pub mod cancel;
 pub mod digest;
 pub mod ids;
+pub mod job_spec;
 pub mod key;
 pub mod layout;
 pub mod record;
@@ -18,6 +19,7 @@ pub mod task;
 pub use cancel::Cancel;
 pub use digest::Digest;
 pub use ids::{JobId, ShardId};
+pub use job_spec::{JobSpec, SpecError, UpscaleJob};
 pub use key::Key;
 pub use layout::{FormatChoice, Naming, OutputFormat};
 pub use record::{ItemRecord, ItemStatus, JobRecord, ShardManifest, Success};
