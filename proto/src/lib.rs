@@ -8,6 +8,7 @@
 pub mod cancel;
 pub mod digest;
 pub mod ids;
+pub mod job_spec;
 pub mod key;
 pub mod layout;
 pub mod record;
@@ -20,6 +21,7 @@ pub mod wire;
 pub use cancel::Cancel;
 pub use digest::Digest;
 pub use ids::{JobId, RunId, ShardId, WorkerId};
+pub use job_spec::{JobSpec, SpecError, UpscaleJob};
 pub use key::Key;
 pub use layout::{FormatChoice, Naming, OutputFormat};
 pub use record::{ItemRecord, ItemStatus, JobRecord, ShardManifest, Success};
