@@ -9,6 +9,7 @@ use crate::{
     commands::{
         bench::{self, BenchCommand},
         convert::{self, ConvertArgs},
+        coordinator::{self, CoordinatorArgs},
         evaluate::{self, EvaluateArgs},
         models::{self as models_command, ModelsCommand},
         upscale::{self, UpscaleArgs},
@@ -33,6 +34,8 @@ enum Command {
     Evaluate(EvaluateArgs),
     /// Import a generator checkpoint of the public SR3 implementation.
     Convert(ConvertArgs),
+    /// Run a coordinator: it shards jobs over workers and keeps their state.
+    Coordinator(CoordinatorArgs),
     /// Show models.
     #[command(subcommand)]
     Models(ModelsCommand),
@@ -65,6 +68,7 @@ pub fn main_with<M: Models>(models: &M, arguments: impl IntoIterator<Item = OsSt
         Command::Upscale(arguments) => upscale::run(arguments, models),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
+        Command::Coordinator(arguments) => coordinator::run(arguments),
         Command::Models(command) => models_command::run(command),
         Command::Bench(command) => bench::run(command),
     };

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use sr3_engine::model::bundled::{BUNDLED, Bundled};
 use sr3_engine::model::checkpoint::{Checkpoint, CheckpointConfig};
 use sr3_engine::upscaler::{Recipe, RecipeRequest};
-use sr3_proto::Digest;
-use sr3_worker::SuperResolution;
+use sr3_coordinator::core::Recipes;
+use sr3_proto::{Digest, RecipeSpec, UpscaleJob, UpscaleSpec};
+use sr3_worker::{OpenProcessor, SuperResolution};
 
 use crate::exit::CommandError;
 use crate::models::{ModelRequest, Models, OpenModel};
@@ -70,6 +71,72 @@ impl Models for EngineModels {
             scale: scale as u32,
             processor: SuperResolution::new(Arc::new(checkpoint), recipe, scale, request.quality),
         })
+    }
+}
+
+impl Recipes for EngineModels {
+    fn resolve(&self, job: &UpscaleJob) -> Result<RecipeSpec, String> {
+        let request = ModelRequest {
+            model: job.model.clone(),
+            preset: job.preset.clone(),
+            scale: job.scale,
+            steps: job.steps,
+            sampler: job.sampler.clone(),
+            seed: job.seed,
+            quality: job.quality,
+            tile: job.tile,
+            batch: None,
+            projection: job.projection,
+        };
+        let opened = Models::open(self, &request).map_err(|e| e.to_string())?;
+        Ok(RecipeSpec {
+            model: opened.digest,
+            model_name: opened.name,
+            preset: opened.preset,
+            sampler: job.sampler.clone(),
+            steps: job.steps,
+            sampling: opened.sampling,
+            seed: job.seed,
+            scale: opened.scale,
+            format: job.format,
+            quality: job.quality,
+            tile: job.tile,
+            projection: job.projection,
+        })
+    }
+}
+
+impl OpenProcessor for EngineModels {
+    type Processor = SuperResolution;
+
+    fn open(&self, spec: &UpscaleSpec) -> Result<SuperResolution, String> {
+        let recipe = &spec.recipe;
+        let request = ModelRequest {
+            model: spec.model.clone(),
+            preset: Some(recipe.preset.clone()),
+            scale: Some(recipe.scale),
+            steps: recipe.steps,
+            sampler: recipe.sampler.clone(),
+            seed: recipe.seed,
+            quality: recipe.quality,
+            tile: recipe.tile,
+            batch: None,
+            projection: recipe.projection,
+        };
+        let opened = Models::open(self, &request).map_err(|e| e.to_string())?;
+        if opened.digest != recipe.model {
+            return Err(format!(
+                "model `{}` has sha256 {} here and {} in the job: give every machine the same checkpoint",
+                spec.model, opened.digest, recipe.model
+            ));
+        }
+        if opened.sampling != recipe.sampling {
+            return Err(format!(
+                "model `{}` samples as `{}` here and as `{}` in the job: run the same sr3 on every machine",
+                spec.model, opened.sampling, recipe.sampling
+            ));
+        }
+        Ok(opened.processor)
     }
 }
 

@@ -41,6 +41,9 @@ pub enum JobError {
         /// What would have counted.
         looked_for: String,
     },
+    /// The coordinator's own state cannot be read or written.
+    #[error(transparent)]
+    Ledger(#[from] crate::ledger::LedgerError),
     /// Another run created this run's record first.
     #[error("another run began on `{destination}` at the same moment: wait for it or stop it")]
     Race {

@@ -63,6 +63,14 @@ impl History {
         }
     }
 
+    /// What was known before `run` began.
+    #[must_use]
+    pub fn before(mut self, run: RunId) -> Self {
+        self.jobs.retain(|id, _| *id < run);
+        self.results.retain(|_, past| past.job < run);
+        self
+    }
+
     /// The id of the next run.
     pub fn next_job(&self) -> RunId {
         let latest = self.jobs.keys().copied().chain(self.results.values().map(|past| past.job)).max();
@@ -90,6 +98,11 @@ impl History {
                 let theirs = self.recipes.get(&past.record.recipe);
                 (&past.record, theirs.map(|theirs| recipe.differences(theirs)).unwrap_or_default())
             })
+    }
+
+    /// Whether any run has a result of this input.
+    pub fn knows(&self, input: &str) -> bool {
+        self.results.contains_key(input)
     }
 
     /// What to do with `input`, now that `output` is what lies at `output_key`. None if its tag does not decide:

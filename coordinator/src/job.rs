@@ -122,7 +122,7 @@ async fn plan(
     found: mpsc::Sender<Found>,
 ) {
     let spec = state.spec();
-    let mut entries = pin!(source.plan(outputs, spec, state.recipe_digest(), state.history(), filter));
+    let mut entries = pin!(source.plan(outputs, spec, state.recipe_digest(), state.history(), filter, None));
     let mut cutter = ShardCutter::new(state.job(), ShardLimits::default());
     let mut claims = OutputClaims::default();
     let mut position = 0;

@@ -4,15 +4,19 @@
 //! reading and writing stores is in [`state`] and [`scan`]; what must outlive a crash is in the [`ledger`]; [`job`]
 //! joins them to a worker's link. It knows nothing of images beyond their first bytes, and nothing of models or devices.
 
+pub mod clock;
+pub mod core;
 pub mod error;
 pub mod filter;
 pub mod history;
 pub mod job;
 pub mod ledger;
 pub mod planner;
+pub mod rows;
 pub mod progress;
 pub mod scan;
 pub mod scheduler;
+pub mod service;
 pub mod sniff;
 pub mod state;
 

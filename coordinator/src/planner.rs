@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use sr3_proto::{ItemTask, Key, RunId, ShardId, ShardTask};
+use sr3_proto::{ItemRecord, ItemTask, Key, RunId, ShardId, ShardTask};
 
 /// How large shards get.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +71,54 @@ impl ShardCutter {
             task: ShardTask { job: self.job, shard, items: std::mem::take(&mut self.items) },
             positions: std::mem::take(&mut self.positions),
         })
+    }
+}
+
+/// One entry of a listing, planned.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entry {
+    /// To be computed.
+    Item(ItemTask),
+    /// Has its verdict.
+    Settled(Box<ItemRecord>),
+}
+
+/// So many settled entries close a shard too: they cost nothing but the row they stand in.
+const SETTLED_MAX: usize = 1024;
+
+/// Cuts planned entries into shards of consecutive entries, so that a job's report is its shards one after the other.
+#[derive(Debug)]
+pub struct EntryCutter {
+    limits: ShardLimits,
+    entries: Vec<Entry>,
+    items: usize,
+    weight: u64,
+}
+
+impl EntryCutter {
+    /// Starts with an empty shard.
+    pub fn new(limits: ShardLimits) -> Self {
+        Self { limits, entries: Vec::new(), items: 0, weight: 0 }
+    }
+
+    /// Adds an entry; returns the shard's entries when it is full.
+    pub fn push(&mut self, entry: Entry) -> Option<Vec<Entry>> {
+        if let Entry::Item(item) = &entry {
+            self.items += 1;
+            self.weight =
+                self.weight.saturating_add(item.input_bytes).saturating_add(self.limits.item_weight);
+        }
+        self.entries.push(entry);
+        let full = self.weight >= self.limits.weight_max
+            || self.items >= self.limits.items_max
+            || self.entries.len() - self.items >= SETTLED_MAX;
+        if full { self.finish() } else { None }
+    }
+
+    /// The shard that is still open, if it holds anything.
+    pub fn finish(&mut self) -> Option<Vec<Entry>> {
+        (self.items, self.weight) = (0, 0);
+        Some(std::mem::take(&mut self.entries)).filter(|entries| !entries.is_empty())
     }
 }
 

@@ -86,7 +86,8 @@ impl Source {
         Err(JobError::NoImages { location: spec.source.clone(), looked_for })
     }
 
-    /// The entries that `filter` takes, planned, in input order.
+    /// The entries that `filter` and the spec's bounds take, planned, in input order; with `after`, only those
+    /// whose names sort behind it.
     pub fn plan<'a>(
         &'a self,
         outputs: &'a Store,
@@ -94,13 +95,21 @@ impl Source {
         recipe: &'a Digest,
         history: &'a History,
         filter: &'a Filter,
+        after: Option<&'a str>,
     ) -> impl Stream<Item = Result<Planned, JobError>> + Send + 'a {
         let scan = Scan { source: self, outputs, spec, recipe, history };
         self.entries()
             .filter(move |entry| {
                 let taken = match entry {
-                    Ok(ListEntry::Object(info)) => filter.takes(info.key.as_str()),
-                    Ok(ListEntry::Odd { path, .. }) => filter.takes(path),
+                    Ok(ListEntry::Object(info)) => {
+                        after.is_none_or(|after| info.key.as_str() > after)
+                            && spec.bytes_min.is_none_or(|min| info.bytes >= min)
+                            && spec.bytes_max.is_none_or(|max| info.bytes <= max)
+                            && filter.takes(info.key.as_str())
+                    }
+                    Ok(ListEntry::Odd { path, .. }) => {
+                        after.is_none_or(|after| path.as_str() > after) && filter.takes(path)
+                    }
                     Err(_) => true,
                 };
                 async move { taken }
@@ -185,6 +194,10 @@ impl Scan<'_> {
     async fn decide(self, input: &ObjectInfo, output: &Key) -> Result<Decision, StoreError> {
         if self.spec.overwrite {
             return Ok(Decision::Compute(OnExisting::Replace));
+        }
+        // Most often nothing is known of an input, and then what lies there is the worker's to meet.
+        if !self.history.knows(input.key.as_str()) {
+            return Ok(Decision::Compute(OnExisting::Keep));
         }
         let there = self.outputs.head(output).await?;
         if let Some(decided) = self.history.decide(self.recipe, input, output, there.as_ref()) {

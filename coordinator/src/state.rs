@@ -67,6 +67,20 @@ impl JobState {
         Ok(Self { store: state, history, job, spec, recipe_digest, _lock: lock })
     }
 
+    /// Goes on with a run that an earlier coordinator began. `planning`: whether what earlier runs recorded is needed.
+    pub async fn resume(
+        state: Store,
+        spec: UpscaleSpec,
+        run: RunId,
+        planning: bool,
+    ) -> Result<Self, JobError> {
+        let holder = format!("process {}", std::process::id());
+        let lock = state.lock(&layout::lock_key(), &holder).await?;
+        let history = if planning { read_history(&state).await?.before(run) } else { History::default() };
+        let recipe_digest = spec.recipe.digest();
+        Ok(Self { store: state, history, job: run, spec, recipe_digest, _lock: lock })
+    }
+
     /// This run.
     pub fn job(&self) -> RunId {
         self.job
@@ -105,6 +119,18 @@ impl JobState {
             }
             other => Ok(other?),
         }
+    }
+
+    /// What a shard's worker recorded.
+    pub async fn read_manifest(&self, shard: ShardId) -> Result<ShardManifest, JobError> {
+        let key = layout::manifest_key(self.job, shard);
+        let (_, bytes) = self.store.get(&key).await?;
+        Ok(read_document(key.as_str(), &bytes)?)
+    }
+
+    /// Replaces the report by these lines.
+    pub async fn write_report_bytes(&self, lines: Vec<u8>) -> Result<(), JobError> {
+        Ok(self.store.put(&layout::report_key(), lines.into(), PutMode::Replace).await?)
     }
 
     /// Replaces the report by `records`, one line each.

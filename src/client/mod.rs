@@ -2,3 +2,4 @@
 
 pub mod local;
 pub mod places;
+pub(crate) mod signals;

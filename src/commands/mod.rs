@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod convert;
+pub mod coordinator;
 pub mod evaluate;
 mod model_args;
 pub mod models;

@@ -1,6 +1,6 @@
 //! `sr3 upscale SRC DST`.
 
-use std::{process, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use clap::{Args, value_parser};
 use sr3_coordinator::{JobState, Outcome, Progress};
@@ -11,6 +11,7 @@ use crate::{
     client::{
         local,
         places::{self, Destination, Places},
+        signals,
     },
     commands::model_args::ModelArgs,
     console::{self, Console, Ended},
@@ -103,7 +104,7 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
     };
     source.require_images(&spec).await?;
     let interrupt = Cancel::new();
-    tokio::spawn(watch_signals(interrupt.clone()));
+    tokio::spawn(signals::stop_on_signal(interrupt.clone()));
     let (outputs, state_store) = destination.open()?;
     let state = JobState::begin(state_store, &outputs, spec).await?;
     let (progress, seen) = watch::channel(Progress::default());
@@ -126,37 +127,4 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
         Outcome::Interrupted => Ending::Interrupted,
         Outcome::Failed { .. } => Ending::Failed,
     })
-}
-
-/// The first signal asks for a clean stop, the second ends the process where it stands: no output is ever under its
-/// name before it is whole, so even that leaves nothing to repair.
-async fn watch_signals(interrupt: Cancel) {
-    if !next_signal().await {
-        return;
-    }
-    interrupt.cancel();
-    eprintln!("sr3: stopping; once more to stop at once");
-    if next_signal().await {
-        process::exit(exit::INTERRUPTED.into());
-    }
-}
-
-/// False if this system lets nobody listen; then a signal does what it always does.
-#[cfg(unix)]
-async fn next_signal() -> bool {
-    use tokio::signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-        (Ok(mut interrupt), Ok(mut terminate)) => {
-            tokio::select! {
-                _ = interrupt.recv() => true,
-                _ = terminate.recv() => true,
-            }
-        }
-        _ => false,
-    }
-}
-
-#[cfg(not(unix))]
-async fn next_signal() -> bool {
-    tokio::signal::ctrl_c().await.is_ok()
 }

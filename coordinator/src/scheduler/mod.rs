@@ -348,6 +348,11 @@ impl Scheduler {
         self.workers.get(&worker).map(Worker::view)
     }
 
+    /// Verdicts that an open shard has so far.
+    pub fn records_of(&self, job: JobId, shard: ShardId) -> Option<&[Bytes]> {
+        Some(&self.jobs.get(&job)?.open.get(&shard)?.state.records)
+    }
+
     /// Whether anything may happen as time goes on.
     pub fn is_idle(&self) -> bool {
         self.workers.is_empty() && self.jobs.is_empty()

@@ -1,0 +1,201 @@
+//! A running coordinator, and the handle that services and sessions hold.
+
+use std::sync::Arc;
+
+use sr3_proto::{
+    Cancel, FromWorker, Hello, JobId, Naming, UpscaleJob, UpscaleSpec, WorkerEnd, WorkerId,
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+};
+
+use super::{
+    Parts, committer,
+    driver::{Command, Driver},
+    view::{JobView, Refusal, WorkerInfo},
+};
+use crate::{
+    ledger::{Ledger, LedgerError},
+    rows,
+};
+
+/// Commands that wait for the driver.
+const COMMANDS: usize = 4096;
+/// Batches that wait for the committer.
+const BATCHES: usize = 4;
+/// Messages that wait for a worker; one that does not read for so long is gone.
+const MESSAGES: usize = 1024;
+
+/// A running coordinator. Cheap to clone.
+#[derive(Clone)]
+pub struct Coordinator {
+    commands: mpsc::Sender<Command>,
+    ledger: Arc<dyn Ledger>,
+    parts: Parts,
+    stop: Cancel,
+}
+
+/// The tasks of a coordinator.
+pub struct Running {
+    driver: JoinHandle<()>,
+    committer: JoinHandle<Result<(), LedgerError>>,
+    stop: Cancel,
+    ledger: Arc<dyn Ledger>,
+}
+
+/// Reads the ledger and starts.
+pub async fn start(
+    parts: Parts,
+    ledger: Arc<dyn Ledger>,
+    stop: Cancel,
+) -> Result<(Coordinator, Running), LedgerError> {
+    let (commands, received) = mpsc::channel(COMMANDS);
+    let mut driver = Driver::recover(parts.clone(), Arc::clone(&ledger), &commands, stop.clone()).await?;
+    driver.start_tasks();
+    let (work, batches) = mpsc::channel(BATCHES);
+    let committer = tokio::spawn(committer::run(Arc::clone(&ledger), batches, stop.clone()));
+    let driver = tokio::spawn(driver.run(received, work));
+    let running = Running { driver, committer, stop: stop.clone(), ledger: Arc::clone(&ledger) };
+    Ok((Coordinator { commands, ledger, parts, stop }, running))
+}
+
+impl Running {
+    /// Waits until the coordinator has ended: it was stopped, or the ledger refused.
+    pub async fn ended(self) -> Result<(), LedgerError> {
+        // A panic of either is a bug that must not look like a clean end.
+        let broken = |_| LedgerError::Closed;
+        let driven = self.driver.await;
+        self.stop.cancel();
+        let committed = self.committer.await;
+        let closed = self.ledger.close().await;
+        committed.map_err(broken)??;
+        driven.map_err(broken)?;
+        closed
+    }
+}
+
+impl Coordinator {
+    /// The flag that stops it.
+    pub fn stop(&self) -> &Cancel {
+        &self.stop
+    }
+
+    /// Accepts a job; durable when this returns. The flag says whether the key had made it before.
+    pub async fn submit(&self, spec: UpscaleJob, key: String) -> Result<(JobView, bool), Refusal> {
+        for (what, location) in [("source", &spec.source), ("destination", &spec.destination)] {
+            if let Err(error) = (self.parts.open_store)(location) {
+                return Err(Refusal::Invalid(format!("the {what} cannot be used: {error}")));
+            }
+        }
+        let (recipes, wanted) = (Arc::clone(&self.parts.recipes), spec.clone());
+        let recipe = tokio::task::spawn_blocking(move || recipes.resolve(&wanted))
+            .await
+            .map_err(|e| Refusal::Unavailable(e.to_string()))?
+            .map_err(Refusal::Invalid)?;
+        let resolved = UpscaleSpec {
+            source: spec.source.clone(),
+            destination: spec.destination.clone(),
+            model: spec.model.clone(),
+            recipe,
+            naming: Naming::Mirror,
+            include: spec.include.clone(),
+            exclude: spec.exclude.clone(),
+            bytes_min: spec.bytes_min,
+            bytes_max: spec.bytes_max,
+            max_bad_items: spec.max_bad_items,
+            overwrite: spec.overwrite,
+        };
+        let (spec, resolved) = (Box::new(spec), Box::new(resolved));
+        self.ask(|answer| Command::Submit { spec, resolved, key, answer }).await
+    }
+
+    /// A job's state, now and as it changes.
+    pub async fn job(&self, job: JobId) -> Result<watch::Receiver<Arc<JobView>>, Refusal> {
+        self.ask(|answer| Command::Job { job, answer }).await
+    }
+
+    /// Jobs, newest first.
+    pub async fn jobs(&self, before: Option<JobId>, most: usize) -> Result<Vec<JobView>, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Jobs { before, most, answer }).await?;
+        answered.await.map_err(|_| over())
+    }
+
+    /// Pauses or resumes a job.
+    pub async fn pause(&self, job: JobId, paused: bool) -> Result<JobView, Refusal> {
+        self.ask(|answer| Command::Pause { job, paused, answer }).await
+    }
+
+    /// Cancels a job.
+    pub async fn cancel(&self, job: JobId) -> Result<JobView, Refusal> {
+        self.ask(|answer| Command::Cancel { job, answer }).await
+    }
+
+    /// Workers that are connected.
+    pub async fn workers(&self) -> Result<Vec<WorkerInfo>, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Workers { answer }).await?;
+        answered.await.map_err(|_| over())
+    }
+
+    /// Lets a worker drain.
+    pub async fn drain(&self, worker: WorkerId) -> Result<(), Refusal> {
+        self.ask(|answer| Command::DrainWorker { worker, answer }).await
+    }
+
+    /// A job's events after a number: number, time in milliseconds since the Unix epoch, text.
+    pub async fn events(&self, job: JobId, after: u64) -> Result<Vec<(u64, u64, String)>, Refusal> {
+        use futures::TryStreamExt;
+        let (prefix, after) = (rows::events(job), rows::event(job, after));
+        let unavailable = |e: LedgerError| Refusal::Unavailable(e.to_string());
+        self.ledger
+            .scan(&prefix, Some(&after))
+            .and_then(|(key, bytes)| async move {
+                let row: sr3_proto::wire::ledger::EventRow = rows::read(&key, &bytes)?;
+                Ok((rows::last_number(&key)?, row.at_ms, row.text))
+            })
+            .try_collect()
+            .await
+            .map_err(unavailable)
+    }
+
+    /// Begins a worker's session in this process, or behind a stream: the first thing to be received is the welcome.
+    pub async fn attach(&self, hello: Hello) -> Result<WorkerEnd, Refusal> {
+        let (to_worker, receive) = mpsc::channel(MESSAGES);
+        let (send, mut from_worker) = mpsc::channel::<FromWorker>(MESSAGES);
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Attach { hello, send: to_worker, answer }).await?;
+        let worker: WorkerId = answered.await.map_err(|_| over())?;
+        let commands = self.commands.clone();
+        tokio::spawn(async move {
+            while let Some(report) = from_worker.recv().await {
+                if commands.send(Command::Report { worker, report }).await.is_err() {
+                    return;
+                }
+            }
+            drop(commands.send(Command::Detached { worker }).await);
+        });
+        Ok(WorkerEnd { receive, send })
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Command + Send,
+    ) -> Result<T, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.send(command(answer)).await?;
+        answered.await.map_err(|_| over())?
+    }
+
+    async fn send(&self, command: Command) -> Result<(), Refusal> {
+        if self.stop.is_cancelled() {
+            return Err(over());
+        }
+        self.commands.send(command).await.map_err(|_| over())
+    }
+}
+
+fn over() -> Refusal {
+    Refusal::Unavailable("this coordinator has ended: another one may have taken over".into())
+}

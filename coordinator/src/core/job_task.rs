@@ -1,0 +1,285 @@
+//! The task of one job: takes the destination, lists the source into shards, waits until the driver says that the work
+//! is over, writes the report. It reads and writes stores and only ever sends commands, so the driver never waits for
+//! a store.
+//!
+//! After a restart it goes on: planning after the last entry that is in the ledger, the rest from what is recorded.
+
+use std::{pin::pin, sync::Arc};
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use sr3_proto::{
+    Cancel, ItemRecord, ItemStatus, JobId, Key, RunId, ShardId, Store, UpscaleSpec,
+    wire::ledger::{DoneRow, PlanRow, ShardRow},
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Parts, driver::Command, view::Phase};
+use crate::{
+    JobError, JobState, Source,
+    filter::Filter,
+    ledger::Ledger,
+    planner::{Entry, EntryCutter, OutputClaims},
+    rows,
+    scan::Planned,
+};
+
+/// So many planned entries are taken at once, if they are there.
+const ENTRIES_AT_ONCE: usize = 1024;
+/// So many manifests are read at a time for the report.
+const READS_AT_ONCE: usize = 32;
+
+pub(super) struct JobTask {
+    pub(super) id: JobId,
+    pub(super) spec: Arc<UpscaleSpec>,
+    /// The run that an earlier coordinator began.
+    pub(super) run: Option<RunId>,
+    pub(super) plan: PlanRow,
+    pub(super) parts: Parts,
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) stop_planning: Cancel,
+    pub(super) finish: watch::Receiver<Option<Phase>>,
+    pub(super) stop: Cancel,
+}
+
+impl JobTask {
+    pub(super) async fn run(mut self) {
+        let stop = self.stop.clone();
+        tokio::select! {
+            // Whatever it was at, another coordinator goes on with it.
+            () = stop.cancelled() => {}
+            () = self.to_its_end() => {}
+        }
+    }
+
+    async fn to_its_end(&mut self) {
+        let begun = self.begin().await;
+        if let Err(error) = &begun {
+            self.fail(error).await;
+        }
+        let begun = begun.ok();
+        if let Some(place) = &begun
+            && !self.plan.done
+            && let Err(error) = self.make_plan(place).await
+        {
+            self.fail(&error).await;
+        }
+        let Ok(ending) = self.finish.wait_for(Option::is_some).await.map(|ending| *ending) else { return };
+        let Some(mut phase) = ending else { return };
+        let mut reason = None;
+        if let Some(place) = &begun
+            && let Err(error) = self.write_end(place, phase).await
+        {
+            (phase, reason) = (Phase::Failed, Some(format!("its report cannot be written: {error}")));
+        }
+        // The driver is gone only if the process ends.
+        drop(self.commands.send(Command::Finished { job: self.id, phase, reason }).await);
+    }
+
+    async fn fail(&self, error: &JobError) {
+        drop(self.commands.send(Command::Failed { job: self.id, reason: error.to_string() }).await);
+    }
+
+    async fn begin(&self) -> Result<Place, JobError> {
+        let source = Source::All((self.parts.open_store)(&self.spec.source)?);
+        let outputs = (self.parts.open_store)(&self.spec.destination)?;
+        let spec = (*self.spec).clone();
+        let state = match self.run {
+            None => {
+                source.require_images(&spec).await?;
+                JobState::begin(outputs.clone(), &outputs, spec).await?
+            }
+            Some(run) => JobState::resume(outputs.clone(), spec, run, !self.plan.done).await?,
+        };
+        let (answer, durable) = oneshot::channel();
+        let command = Command::Began { job: self.id, run: state.job(), answer };
+        drop(self.commands.send(command).await);
+        drop(durable.await);
+        Ok(Place { source, outputs, state })
+    }
+
+    async fn make_plan(&mut self, place: &Place) -> Result<(), JobError> {
+        let (spec, state) = (Arc::clone(&self.spec), &place.state);
+        let filter = Filter::new(&spec.include, &spec.exclude)?;
+        let mut claims = self.claims().await?;
+        let mut plan = self.plan.clone();
+        let after = Some(plan.last_input.clone()).filter(|last| !last.is_empty());
+        let entries = place.source.plan(
+            &place.outputs,
+            &spec,
+            state.recipe_digest(),
+            state.history(),
+            &filter,
+            after.as_deref(),
+        );
+        let mut entries = pin!(entries.ready_chunks(ENTRIES_AT_ONCE));
+        let mut cutter = EntryCutter::new(self.parts.shard_limits);
+        loop {
+            let chunk = tokio::select! {
+                () = self.stop_planning.cancelled() => return Ok(()),
+                chunk = entries.next() => chunk,
+            };
+            let mut cut = Vec::new();
+            plan.done = chunk.is_none();
+            for entry in chunk.unwrap_or_default() {
+                cut.extend(cutter.push(claimed(entry?, &mut claims, &spec)));
+            }
+            if plan.done {
+                cut.extend(cutter.finish());
+            }
+            let mut shards = Vec::with_capacity(cut.len());
+            for entries in cut {
+                let shard = ShardId::new(plan.shards);
+                plan.shards += 1;
+                shards.push((shard, shard_row(entries, &mut plan)));
+            }
+            if shards.is_empty() && !plan.done {
+                continue;
+            }
+            let (answer, durable) = oneshot::channel();
+            let command = Command::Planned { job: self.id, shards, plan: plan.clone(), answer };
+            // Without an answer the job is over, or the process is.
+            if self.commands.send(command).await.is_err() || durable.await.is_err() || plan.done {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Outputs that shards in the ledger have claimed.
+    async fn claims(&self) -> Result<OutputClaims, JobError> {
+        let mut claims = OutputClaims::default();
+        if self.plan.shards > 0 {
+            let prefix = rows::shards(self.id);
+            let mut shards = self.ledger.scan(&prefix, None);
+            while let Some((key, bytes)) = shards.try_next().await? {
+                for item in rows::read::<ShardRow>(&key, &bytes)?.items {
+                    if let (Ok(input), Ok(output)) = (Key::new(item.input), Key::new(item.output)) {
+                        claims.claim(&input, &output);
+                    }
+                }
+            }
+        }
+        Ok(claims)
+    }
+
+    async fn write_end(&self, place: &Place, phase: Phase) -> Result<(), JobError> {
+        let mut report = Vec::new();
+        let [mut done, mut skipped, mut quarantined] = [0; 3];
+        let prefix = rows::shards(self.id);
+        let state = &place.state;
+        let mut shards = pin!(
+            self.ledger
+                .scan(&prefix, None)
+                .map_err(JobError::from)
+                .map(|row| async {
+                    let (key, bytes) = row?;
+                    let row = rows::read::<ShardRow>(&key, &bytes)?;
+                    self.records_of(state, ShardId::new(rows::last_number(&key)?), row).await
+                })
+                .buffered(READS_AT_ONCE)
+        );
+        while let Some(records) = shards.try_next().await? {
+            for record in records {
+                match record.status {
+                    ItemStatus::Ok => done += 1,
+                    ItemStatus::Skipped => skipped += 1,
+                    ItemStatus::Quarantined => quarantined += 1,
+                }
+                report.extend_from_slice(&Bytes::from(&record));
+                report.push(b'\n');
+            }
+        }
+        state.write_report_bytes(report).await?;
+        if phase == Phase::Succeeded {
+            state.write_success(done, skipped, quarantined).await?;
+        }
+        Ok(())
+    }
+
+    /// Verdicts of a shard's entries in input order: those of planning, and those of its manifest if it is recorded.
+    async fn records_of(
+        &self,
+        state: &JobState,
+        shard: ShardId,
+        row: ShardRow,
+    ) -> Result<Vec<ItemRecord>, JobError> {
+        let mut records = Vec::with_capacity(row.items.len() + row.settled.len());
+        for settled in &row.settled {
+            if let Ok(record) = ItemRecord::try_from(&settled.record) {
+                records.push((settled.place, record));
+            }
+        }
+        let key = rows::done(self.id, shard);
+        if !row.items.is_empty()
+            && let Some(bytes) = self.ledger.get(&key).await?
+        {
+            rows::read::<DoneRow>(&key, &bytes)?;
+            let manifest = state.read_manifest(shard).await?;
+            for record in manifest.items {
+                if let Some(item) = row.items.iter().find(|item| item.input == record.input) {
+                    records.push((item.place, record));
+                }
+            }
+        }
+        records.sort_by_key(|(place, _)| *place);
+        Ok(records.into_iter().map(|(_, record)| record).collect())
+    }
+}
+
+/// The job's stores, and its state at the destination.
+struct Place {
+    source: Source,
+    outputs: Store,
+    state: JobState,
+}
+
+/// The entry, unless an earlier input has its output.
+fn claimed(planned: Planned, claims: &mut OutputClaims, spec: &UpscaleSpec) -> Entry {
+    let taken = |input: &str| {
+        let reason = format!(
+            "its output would be named as that of another input: rename `{input}`, or exclude one of them"
+        );
+        Entry::Settled(Box::new(ItemRecord::without_result(
+            input,
+            None,
+            ItemStatus::Quarantined,
+            reason,
+            &spec.recipe,
+        )))
+    };
+    match planned {
+        Planned::Settled(record) => Entry::Settled(record),
+        Planned::Finished(record) => match (Key::new(record.input.as_str()), &record.output) {
+            (Ok(input), Some(output)) if !claims.claim(&input, output) => taken(&record.input),
+            _ => Entry::Settled(record),
+        },
+        Planned::Compute(item) if !claims.claim(&item.input, &item.output) => taken(item.input.as_str()),
+        Planned::Compute(item) => Entry::Item(item),
+    }
+}
+
+/// The row of a shard; its numbers are added to the plan's.
+fn shard_row(entries: Vec<Entry>, plan: &mut PlanRow) -> ShardRow {
+    let mut row = ShardRow::default();
+    for (place, entry) in (0..).zip(entries) {
+        plan.entries += 1;
+        plan.planned += 1;
+        match entry {
+            Entry::Item(item) => {
+                plan.work += item.input_bytes;
+                plan.last_input = item.input.to_string();
+                row.items.push(rows::item_row(place, item));
+            }
+            Entry::Settled(record) => {
+                match record.status {
+                    ItemStatus::Quarantined => plan.quarantined += 1,
+                    ItemStatus::Ok | ItemStatus::Skipped => plan.skipped += 1,
+                }
+                plan.last_input.clone_from(&record.input);
+                row.settled.push(rows::settled_row(place, Bytes::from(&*record)));
+            }
+        }
+    }
+    row
+}

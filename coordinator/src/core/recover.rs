@@ -1,0 +1,142 @@
+//! Reading the ledger when a coordinator starts: every job as it stood, every open shard with whoever holds it.
+
+use std::{collections::HashSet, sync::Arc};
+
+use futures::TryStreamExt;
+use sr3_proto::{Cancel, JobId, RunId, ShardId, WorkerId};
+use tokio::sync::mpsc;
+
+use super::{
+    Parts,
+    committer::Work,
+    driver::{Command, Driver},
+    jobs::Job,
+    view::Phase,
+};
+use crate::{
+    ledger::{Ledger, LedgerError},
+    rows,
+    scheduler::{Event, RecoveredShard, Scheduler},
+};
+
+impl Driver {
+    /// The driver as the ledger has it. Jobs' tasks are not started yet.
+    pub(super) async fn recover(
+        parts: Parts,
+        ledger: Arc<dyn Ledger>,
+        commands: &mpsc::Sender<Command>,
+        stop: Cancel,
+    ) -> Result<Self, LedgerError> {
+        let scheduler = Scheduler::new(parts.scheduler, ledger.epoch());
+        let mut driver = Self {
+            parts,
+            ledger: Arc::clone(&ledger),
+            scheduler,
+            jobs: std::collections::BTreeMap::new(),
+            by_key: std::collections::HashMap::new(),
+            workers: std::collections::BTreeMap::new(),
+            next_worker: WorkerId::new(1),
+            kept: std::collections::HashMap::new(),
+            work: Work::default(),
+            commands: commands.downgrade(),
+            stop,
+        };
+        let mut jobs = ledger.scan(rows::JOBS, None);
+        while let Some((key, bytes)) = jobs.try_next().await? {
+            let row = rows::read::<sr3_proto::wire::ledger::JobRow>(&key, &bytes)?;
+            let mut job = Job::from_row(&key, row)?;
+            let prefix = rows::events(job.id);
+            // Their numbers have no gaps.
+            job.last_event = ledger.scan(&prefix, None).try_fold(0, |count, _| async move { Ok(count + 1) }).await?;
+            if !job.idempotency_key.is_empty() {
+                driver.by_key.insert(job.idempotency_key.clone(), job.id);
+            }
+            driver.jobs.insert(job.id, job);
+        }
+        drop(jobs);
+        let active: Vec<_> =
+            driver.jobs.iter().filter(|(_, job)| !job.phase.is_final()).map(|(id, _)| *id).collect();
+        for id in active {
+            driver.recover_job(id).await?;
+        }
+        Ok(driver)
+    }
+
+    async fn recover_job(&mut self, id: JobId) -> Result<(), LedgerError> {
+        let ledger = Arc::clone(&self.ledger);
+        let key = rows::plan(id);
+        let plan = ledger.get(&key).await?.map(|bytes| rows::read(&key, &bytes)).transpose()?;
+        let mut done = HashSet::new();
+        let mut counts = super::view::Counts::default();
+        let mut rows_done = ledger.scan(&rows::all_done(id), None);
+        while let Some((key, bytes)) = rows_done.try_next().await? {
+            let row = rows::read::<sr3_proto::wire::ledger::DoneRow>(&key, &bytes)?;
+            counts.done += row.done;
+            counts.quarantined += row.quarantined;
+            counts.work_done += row.work;
+            counts.shards_done += 1;
+            done.insert(rows::last_number(&key)?);
+        }
+        drop(rows_done);
+        let mut open = Vec::new();
+        let mut seen = HashSet::new();
+        let mut attempts = ledger.scan(&rows::all_attempts(id), None);
+        while let Some((key, bytes)) = attempts.try_next().await? {
+            let shard = rows::last_number(&key)?;
+            seen.insert(shard);
+            let state = rows::open_shard(rows::read(&key, &bytes)?);
+            open.push(RecoveredShard { shard: ShardId::new(shard), open: state });
+        }
+        drop(attempts);
+        let mut pending = Vec::new();
+        let mut shards = ledger.scan(&rows::shards(id), None);
+        while let Some((key, bytes)) = shards.try_next().await? {
+            let row = rows::read::<sr3_proto::wire::ledger::ShardRow>(&key, &bytes)?;
+            if row.items.is_empty() {
+                continue;
+            }
+            counts.shards_planned += 1;
+            let shard = rows::last_number(&key)?;
+            if !done.contains(&shard) && !seen.contains(&shard) {
+                pending.push(ShardId::new(shard));
+            }
+        }
+        drop(shards);
+        let Some(job) = self.jobs.get_mut(&id) else { return Ok(()) };
+        job.plan = plan.unwrap_or_default();
+        job.counts = counts;
+        let planning_done = job.plan.done;
+        let (priority, model) = (job.spec.priority.into(), job.resolved.recipe.model.clone());
+        match job.phase {
+            Phase::Running => {
+                let paused = job.paused;
+                self.event(Event::JobAdded { job: id, priority, model });
+                self.scheduler.recover(id, open, self.parts.clock.now());
+                if paused {
+                    self.event(Event::Paused { job: id });
+                }
+                self.event(Event::Planned { job: id, shards: pending });
+                if planning_done {
+                    self.event(Event::PlanningDone { job: id });
+                }
+            }
+            Phase::Finishing => drop(job.finish.send_replace(Some(job.ending))),
+            _ => {}
+        }
+        self.publish(id);
+        Ok(())
+    }
+
+    /// Starts the tasks of jobs that have not ended.
+    pub(super) fn start_tasks(&mut self) {
+        let active: Vec<_> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| !job.phase.is_final())
+            .map(|(id, job)| (*id, Some(job.run).filter(|run| *run > RunId::new(0))))
+            .collect();
+        for (id, run) in active {
+            self.start_task(id, run);
+        }
+    }
+}

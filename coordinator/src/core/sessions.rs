@@ -1,0 +1,229 @@
+//! Workers' sessions in the driver: welcome, reports, grants.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sr3_proto::{
+    FromWorker, Grant, Hello, ItemRecord, ItemStatus, JobId, Lease, LeaseProgress, ShardId, ToWorker,
+    WorkerId, wire::ledger::ShardRow,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    committer::Told,
+    driver::{Driver, done_row, open_items},
+    view::{OnDevice, WorkerInfo},
+};
+use crate::{
+    rows,
+    scheduler::{Event, WorkerView},
+};
+
+/// A worker that is connected.
+pub(super) struct Connected {
+    hello: Hello,
+    pub(super) send: mpsc::Sender<ToWorker>,
+    goodbye: bool,
+}
+
+/// What a worker says.
+pub(super) type Report = FromWorker;
+
+impl Connected {
+    pub(super) fn info(&self, id: WorkerId, view: WorkerView<'_>) -> WorkerInfo {
+        WorkerInfo {
+            id,
+            name: self.hello.name.clone(),
+            device: self.hello.device.clone(),
+            version: self.hello.version.clone(),
+            draining: view.draining,
+            leases: u32::try_from(view.leases).unwrap_or(u32::MAX),
+            credits: view.credits,
+            models: view.models.to_vec(),
+            shards_done: view.shards_done,
+        }
+    }
+}
+
+impl Driver {
+    pub(super) fn attach(
+        &mut self,
+        hello: Hello,
+        send: mpsc::Sender<ToWorker>,
+        answer: oneshot::Sender<WorkerId>,
+    ) {
+        let worker = self.next_worker;
+        self.next_worker = worker.next();
+        let (instance, held) = (hello.instance.clone(), hello.held.clone());
+        let (credits, models) = (hello.credits, hello.models.clone());
+        // An older session of the process ends with its channel.
+        self.workers.retain(|_, other| other.hello.instance != instance);
+        self.workers.insert(worker, Connected { hello, send, goodbye: false });
+        self.work.told.push(Told::answer(answer, worker));
+        self.event(Event::Joined { worker, instance, held, credits, models });
+    }
+
+    pub(super) fn welcome(&mut self, worker: WorkerId, renewed: Vec<(Lease, Lease)>) {
+        let config = self.scheduler.config();
+        let welcome = ToWorker::Welcome {
+            worker,
+            epoch: self.ledger.epoch(),
+            lease_ttl: config.lease_ttl,
+            heartbeat_every: config.heartbeat_every,
+            renewed,
+        };
+        self.tell(worker, welcome);
+    }
+
+    pub(super) fn detached(&mut self, worker: WorkerId) {
+        if let Some(gone) = self.workers.remove(&worker) {
+            self.event(Event::Left { worker, goodbye: gone.goodbye });
+            self.clear_progress(worker);
+        }
+    }
+
+    pub(super) fn report(&mut self, worker: WorkerId, report: Report) {
+        if !self.workers.contains_key(&worker) {
+            return;
+        }
+        match report {
+            FromWorker::Heartbeat { credits, leases, models, draining } => {
+                self.show_progress(worker, &leases);
+                let leases = leases.into_iter().map(|progress| progress.lease).collect();
+                self.event(Event::Heartbeat { worker, credits, leases, models, draining });
+            }
+            FromWorker::ItemDone { lease, record } => {
+                let record = Bytes::from(&*record);
+                self.event(Event::ItemDone { worker, lease, record });
+            }
+            FromWorker::ShardDone { lease, done, quarantined, manifest, reasons } => {
+                let recorded = self.jobs.get(&lease.job).map_or(0, |job| job.counts.shards_done);
+                let work = self.shard_work(lease.job, lease.shard, recorded);
+                self.shard_done(worker, lease, done_row(done, quarantined, manifest, work, lease.attempt));
+                let now = self.jobs.get(&lease.job).map_or(0, |job| job.counts.shards_done);
+                // Only what was recorded is told.
+                if now > recorded {
+                    for reason in reasons {
+                        self.log(lease.job, format!("set aside: {reason}"));
+                    }
+                }
+            }
+            FromWorker::ShardFailed { lease, reason, kind } => {
+                self.event(Event::ShardFailed { worker, lease, kind, reason });
+            }
+            FromWorker::ShardReturned { lease, records } => {
+                let records = records.iter().map(Bytes::from).collect();
+                self.event(Event::ShardReturned { worker, lease, records });
+            }
+            FromWorker::Goodbye => {
+                if let Some(found) = self.workers.get_mut(&worker) {
+                    found.goodbye = true;
+                }
+                self.detached(worker);
+            }
+        }
+    }
+
+    /// Encoded bytes of a shard's items; for one that is not kept in memory, the mean of what is left.
+    fn shard_work(&self, job: JobId, shard: ShardId, recorded: u64) -> u64 {
+        if let Some(row) = self.kept.get(&(job, shard)) {
+            return row.items.iter().map(|item| item.input_bytes).sum();
+        }
+        let Some(found) = self.jobs.get(&job) else { return 0 };
+        let counts = found.all_counts();
+        let left = counts.work_planned.saturating_sub(counts.work_done);
+        left / counts.shards_planned.saturating_sub(recorded).max(1)
+    }
+
+    fn show_progress(&mut self, worker: WorkerId, leases: &[LeaseProgress]) {
+        let Some(name) = self.workers.get(&worker).map(|w| w.hello.name.clone()) else { return };
+        self.clear_progress(worker);
+        for progress in leases {
+            let Some(input) = progress.current.clone() else { continue };
+            if let Some(job) = self.jobs.get_mut(&progress.lease.job) {
+                let on_device = OnDevice { worker: name.clone(), input, share: progress.share };
+                job.on_device.insert(worker, on_device);
+            }
+        }
+        let of: std::collections::BTreeSet<JobId> = leases.iter().map(|l| l.lease.job).collect();
+        for job in of {
+            self.publish(job);
+        }
+    }
+
+    fn clear_progress(&mut self, worker: WorkerId) {
+        for job in self.jobs.values_mut() {
+            job.on_device.remove(&worker);
+        }
+    }
+
+    /// Sends a grant once it is durable. A shard that is not kept in memory is read from the ledger first, beside
+    /// everything else.
+    pub(super) fn grant(&mut self, worker: WorkerId, lease: Lease, records: &[Bytes], isolated: bool) {
+        let Some(send) = self.workers.get(&worker).map(|w| w.send.clone()) else { return };
+        let Some(job) = self.jobs.get(&lease.job) else { return };
+        let (spec, run, records) = (Arc::clone(&job.resolved), job.run, records.to_vec());
+        let make = move |row: &ShardRow| {
+            let items = open_items(row, &records);
+            let records = records.iter().filter_map(|bytes| ItemRecord::try_from(bytes).ok()).collect();
+            ToWorker::Grant(Box::new(Grant { lease, spec, run, items, records, isolated }))
+        };
+        if let Some(row) = self.kept.get(&(lease.job, lease.shard)) {
+            let message = make(row);
+            self.work.told.push(Told::Worker(send, message));
+            return;
+        }
+        let ledger = Arc::clone(&self.ledger);
+        let key = rows::shard(lease.job, lease.shard);
+        self.work.told.push(Told::Answer(Box::new(move || {
+            tokio::spawn(async move {
+                let row = match ledger.get(&key).await {
+                    Ok(Some(bytes)) => rows::read::<ShardRow>(&key, &bytes),
+                    Ok(None) => Ok(ShardRow::default()),
+                    Err(error) => Err(error),
+                };
+                match row {
+                    Ok(row) => drop(send.send(make(&row)).await),
+                    // The lease runs out, and the shard is granted again.
+                    Err(error) => tracing::warn!(%error, "a shard cannot be read"),
+                }
+            });
+        })));
+    }
+
+    /// Makes the record of the item that took down too many workers.
+    pub(super) fn quarantine_next(&mut self, job: JobId, shard: ShardId, losses: u32) {
+        let Some(commands) = self.commands.upgrade() else { return };
+        let (ledger, key) = (Arc::clone(&self.ledger), rows::shard(job, shard));
+        self.work.told.push(Told::Answer(Box::new(move || {
+            tokio::spawn(async move {
+                match ledger.get(&key).await.map(|row| row.map(|bytes| rows::read::<ShardRow>(&key, &bytes))) {
+                    Ok(Some(Ok(row))) => {
+                        let command = super::driver::Command::Quarantine { job, shard, losses, row };
+                        drop(commands.send(command).await);
+                    }
+                    _ => tracing::warn!("a shard cannot be read"),
+                }
+            });
+        })));
+    }
+
+    pub(super) fn quarantine(&mut self, job: JobId, shard: ShardId, losses: u32, row: &ShardRow) {
+        let Some(found) = self.jobs.get(&job) else { return };
+        let Some(records) = self.scheduler.records_of(job, shard) else { return };
+        let Some(item) = open_items(row, records).into_iter().next() else { return };
+        let reason = format!("{losses} workers ended while they computed it");
+        let input = item.input.to_string();
+        let record = ItemRecord::without_result(
+            input.as_str(),
+            Some(item.output),
+            ItemStatus::Quarantined,
+            reason.as_str(),
+            &found.resolved.recipe,
+        );
+        self.log(job, format!("set aside: {input}: {reason}"));
+        let now = self.parts.clock.now();
+        let effects = self.scheduler.quarantined(job, shard, Bytes::from(&record), now);
+        self.take_effects(effects);
+    }
+}

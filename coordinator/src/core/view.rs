@@ -1,0 +1,132 @@
+//! What is seen of jobs and workers from outside.
+
+use sr3_proto::{Digest, JobId, WorkerId};
+
+/// How a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Accepted.
+    Queued,
+    /// Planned or being planned, and worked on unless paused.
+    Running,
+    /// Everything is recorded; the report is being written.
+    Finishing,
+    /// Every item has its verdict.
+    Succeeded,
+    /// It could not go on.
+    Failed,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl Phase {
+    /// Whether nothing will change any more.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// Numbers of items, shards and encoded bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Entries of the listing that the job takes.
+    pub planned: u64,
+    /// With a result of this job.
+    pub done: u64,
+    /// With nothing to do.
+    pub skipped: u64,
+    /// Without a result.
+    pub quarantined: u64,
+    /// Encoded bytes of what is to be computed.
+    pub work_planned: u64,
+    /// Of that, recorded.
+    pub work_done: u64,
+    /// Shards with something to compute.
+    pub shards_planned: u64,
+    /// Of these, recorded.
+    pub shards_done: u64,
+}
+
+/// An item on a device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OnDevice {
+    /// The worker's name.
+    pub worker: String,
+    /// The item.
+    pub input: String,
+    /// How much of it is done, from 0 to 1.
+    pub share: f32,
+}
+
+/// A job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobView {
+    /// The job.
+    pub id: JobId,
+    /// Its spec in canonical form.
+    pub spec: String,
+    /// How it stands.
+    pub phase: Phase,
+    /// Whether nothing more of it is leased.
+    pub paused: bool,
+    /// Why it ended so.
+    pub reason: String,
+    /// Its numbers.
+    pub counts: Counts,
+    /// Whether the planned numbers are final.
+    pub planning_done: bool,
+    /// Milliseconds since the Unix epoch.
+    pub submitted_ms: u64,
+    /// Milliseconds since the Unix epoch; 0 before the end.
+    pub ended_ms: u64,
+    /// The model's name.
+    pub model: String,
+    /// Its digest.
+    pub model_sha256: Option<Digest>,
+    /// Shards at workers.
+    pub leases: u32,
+    /// Items on devices.
+    pub on_device: Vec<OnDevice>,
+    /// Sequence number of the latest event.
+    pub last_event: u64,
+}
+
+/// A worker's session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkerInfo {
+    /// The session.
+    pub id: WorkerId,
+    /// For people.
+    pub name: String,
+    /// What it computes on.
+    pub device: String,
+    /// Version of its program.
+    pub version: String,
+    /// Whether it takes no more.
+    pub draining: bool,
+    /// Shards at it.
+    pub leases: u32,
+    /// Shards that it would take.
+    pub credits: u32,
+    /// Models that are loaded.
+    pub models: Vec<Digest>,
+    /// Shards recorded since it joined.
+    pub shards_done: u64,
+}
+
+/// Why a call was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The caller must change something.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such job or worker.
+    #[error("{0}")]
+    NotFound(String),
+    /// It clashes with what there is.
+    #[error("{0}")]
+    Conflict(String),
+    /// Not by this coordinator, or not now: try another, or again.
+    #[error("{0}")]
+    Unavailable(String),
+}

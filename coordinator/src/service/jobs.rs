@@ -1,0 +1,210 @@
+//! `JobService`.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::stream::BoxStream;
+use sr3_proto::{
+    JobId, JobSpec, WorkerId,
+    wire::v1::{self, job_service_server::JobService},
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::{Active, active, status};
+use crate::core::{
+    Coordinator,
+    view::{JobView, OnDevice, Phase, WorkerInfo},
+};
+
+/// A watcher hears of changes at most so often.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
+/// Jobs on a page, unless asked otherwise.
+const PAGE: usize = 100;
+/// Most jobs on a page.
+const PAGE_MAX: usize = 1000;
+
+pub(super) struct Jobs(pub(super) Active);
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl JobService for Jobs {
+    async fn submit_job(&self, request: Request<v1::SubmitJobRequest>) -> Answer<v1::SubmitJobResponse> {
+        let v1::SubmitJobRequest { spec, idempotency_key } = request.into_inner();
+        let spec = JobSpec::parse(&spec).map_err(|e| Status::invalid_argument(format!("the spec: {e}")))?;
+        let JobSpec::Upscale(job) = spec else {
+            return Err(Status::invalid_argument("the spec's kind is none that this coordinator runs"));
+        };
+        let submitted = active(&self.0)?.submit(job, idempotency_key).await;
+        let (job, existed) = submitted.map_err(status)?;
+        Ok(Response::new(v1::SubmitJobResponse { job: Some((&job).into()), existed }))
+    }
+
+    async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Answer<v1::GetJobResponse> {
+        let seen = active(&self.0)?.job(JobId::new(request.into_inner().id)).await.map_err(status)?;
+        let job = Some((&**seen.borrow()).into());
+        Ok(Response::new(v1::GetJobResponse { job }))
+    }
+
+    async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Answer<v1::ListJobsResponse> {
+        let v1::ListJobsRequest { page_size, before } = request.into_inner();
+        let most = if page_size == 0 { PAGE } else { (page_size as usize).min(PAGE_MAX) };
+        let before = Some(before).filter(|before| *before > 0).map(JobId::new);
+        let jobs = active(&self.0)?.jobs(before, most).await.map_err(status)?;
+        Ok(Response::new(v1::ListJobsResponse { jobs: jobs.iter().map(v1::Job::from).collect() }))
+    }
+
+    type WatchJobStream = BoxStream<'static, Result<v1::WatchJobResponse, Status>>;
+
+    async fn watch_job(&self, request: Request<v1::WatchJobRequest>) -> Answer<Self::WatchJobStream> {
+        let coordinator = active(&self.0)?;
+        let mut seen = coordinator.job(JobId::new(request.into_inner().id)).await.map_err(status)?;
+        let (send, receive) = mpsc::channel(4);
+        let stop = coordinator.stop().clone();
+        tokio::spawn(async move {
+            loop {
+                let view = Arc::clone(&seen.borrow_and_update());
+                let response = v1::WatchJobResponse { job: Some((&*view).into()) };
+                if send.send(Ok(response)).await.is_err() || view.phase.is_final() {
+                    return;
+                }
+                tokio::select! {
+                    () = stop.cancelled() => {
+                        let ended = Status::unavailable("this coordinator has ended");
+                        drop(send.send(Err(ended)).await);
+                        return;
+                    }
+                    () = send.closed() => return,
+                    changed = seen.changed() => if changed.is_err() { return },
+                }
+                tokio::time::sleep(WATCH_EVERY).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receive))))
+    }
+
+    type JobLogsStream = BoxStream<'static, Result<v1::JobLogsResponse, Status>>;
+
+    async fn job_logs(&self, request: Request<v1::JobLogsRequest>) -> Answer<Self::JobLogsStream> {
+        let v1::JobLogsRequest { id, after, follow } = request.into_inner();
+        let coordinator = active(&self.0)?;
+        let seen = coordinator.job(JobId::new(id)).await.map_err(status)?;
+        let (send, receive) = mpsc::channel(64);
+        tokio::spawn(async move {
+            if let Err(status) = send_logs(&coordinator, id, after, follow, seen, &send).await {
+                drop(send.send(Err(status)).await);
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receive))))
+    }
+
+    async fn cancel_job(&self, request: Request<v1::CancelJobRequest>) -> Answer<v1::CancelJobResponse> {
+        let job = active(&self.0)?.cancel(JobId::new(request.into_inner().id)).await.map_err(status)?;
+        Ok(Response::new(v1::CancelJobResponse { job: Some((&job).into()) }))
+    }
+
+    async fn pause_job(&self, request: Request<v1::PauseJobRequest>) -> Answer<v1::PauseJobResponse> {
+        let job = active(&self.0)?.pause(JobId::new(request.into_inner().id), true).await.map_err(status)?;
+        Ok(Response::new(v1::PauseJobResponse { job: Some((&job).into()) }))
+    }
+
+    async fn resume_job(&self, request: Request<v1::ResumeJobRequest>) -> Answer<v1::ResumeJobResponse> {
+        let job = active(&self.0)?.pause(JobId::new(request.into_inner().id), false).await.map_err(status)?;
+        Ok(Response::new(v1::ResumeJobResponse { job: Some((&job).into()) }))
+    }
+
+    async fn list_workers(&self, _: Request<v1::ListWorkersRequest>) -> Answer<v1::ListWorkersResponse> {
+        let workers = active(&self.0)?.workers().await.map_err(status)?;
+        let workers = workers.into_iter().map(v1::Worker::from).collect();
+        Ok(Response::new(v1::ListWorkersResponse { workers }))
+    }
+
+    async fn drain_worker(&self, request: Request<v1::DrainWorkerRequest>) -> Answer<v1::DrainWorkerResponse> {
+        active(&self.0)?.drain(WorkerId::new(request.into_inner().id)).await.map_err(status)?;
+        Ok(Response::new(v1::DrainWorkerResponse {}))
+    }
+}
+
+async fn send_logs(
+    coordinator: &Coordinator,
+    id: u64,
+    mut after: u64,
+    follow: bool,
+    mut seen: tokio::sync::watch::Receiver<Arc<JobView>>,
+    send: &mpsc::Sender<Result<v1::JobLogsResponse, Status>>,
+) -> Result<(), Status> {
+    loop {
+        let ended = seen.borrow_and_update().phase.is_final();
+        for (sequence, at_ms, text) in coordinator.events(JobId::new(id), after).await.map_err(status)? {
+            after = sequence;
+            let event = Some(v1::JobEvent { sequence, at_ms, text });
+            if send.send(Ok(v1::JobLogsResponse { event })).await.is_err() {
+                return Ok(());
+            }
+        }
+        if ended || !follow {
+            return Ok(());
+        }
+        tokio::select! {
+            () = coordinator.stop().cancelled() => return Err(Status::unavailable("this coordinator has ended")),
+            () = send.closed() => return Ok(()),
+            changed = seen.changed() => if changed.is_err() { return Ok(()) },
+        }
+        tokio::time::sleep(WATCH_EVERY).await;
+    }
+}
+
+impl From<&JobView> for v1::Job {
+    fn from(view: &JobView) -> Self {
+        let state = match view.phase {
+            Phase::Queued | Phase::Running if view.paused => v1::JobState::Paused,
+            Phase::Queued => v1::JobState::Queued,
+            Phase::Running => v1::JobState::Running,
+            Phase::Finishing => v1::JobState::Finishing,
+            Phase::Succeeded => v1::JobState::Succeeded,
+            Phase::Failed => v1::JobState::Failed,
+            Phase::Cancelled => v1::JobState::Cancelled,
+        };
+        let counts = view.counts;
+        Self {
+            id: view.id.get(),
+            spec: view.spec.clone(),
+            state: state.into(),
+            reason: view.reason.clone(),
+            counts: Some(v1::JobCounts {
+                planned: counts.planned,
+                done: counts.done,
+                skipped: counts.skipped,
+                quarantined: counts.quarantined,
+                work_planned: counts.work_planned,
+                work_done: counts.work_done,
+                shards_planned: counts.shards_planned,
+                shards_done: counts.shards_done,
+            }),
+            planning_done: view.planning_done,
+            submitted_ms: view.submitted_ms,
+            ended_ms: view.ended_ms,
+            model: view.model.clone(),
+            model_sha256: view.model_sha256.clone().map(String::from).unwrap_or_default(),
+            leases: view.leases,
+            current: view.on_device.iter().cloned().map(v1::CurrentItem::from).collect(),
+        }
+    }
+}
+
+impl From<OnDevice> for v1::CurrentItem {
+    fn from(item: OnDevice) -> Self {
+        let OnDevice { worker, input, share } = item;
+        Self { worker, input, share }
+    }
+}
+
+impl From<WorkerInfo> for v1::Worker {
+    fn from(worker: WorkerInfo) -> Self {
+        let WorkerInfo { id, name, device, version, draining, leases, credits, models, shards_done } = worker;
+        let models = models.into_iter().map(String::from).collect();
+        Self { id: id.get(), name, device, version, draining, leases, credits, models, shards_done }
+    }
+}
+

@@ -1,0 +1,181 @@
+//! A coordinator process: listens, is active or on standby, and changes between the two.
+//!
+//! Who has the ledger is active. A process with peers begins on standby and asks them: while one of them is active it
+//! waits; when none has answered for [`Standby::silence`] it opens the ledger, which fences whoever had it, and is
+//! active. One that is fenced goes back to standby. Two that open at the same moment settle it in the ledger: the later
+//! one stays.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use sr3_proto::{
+    Cancel,
+    wire::{self, v1},
+};
+use tokio::{net::TcpListener, sync::watch, time::Instant};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use super::{jobs::Jobs, sessions::Sessions};
+use crate::{
+    core::{self, Parts},
+    ledger::{Ledger, LedgerError},
+};
+
+/// Stream and connection windows: one loopback stream went from 1 to over 3 GB/s with them.
+const WINDOW: u32 = 16 << 20;
+/// Largest frame.
+const FRAME: u32 = 1 << 20;
+
+/// How a process shares a ledger with others.
+#[derive(Clone, Debug)]
+pub struct Standby {
+    /// Addresses of the other coordinators on the same ledger, as `http://host:port`.
+    pub peers: Vec<String>,
+    /// After so long without an answer from an active one, this one takes over.
+    pub silence: Duration,
+}
+
+impl Default for Standby {
+    fn default() -> Self {
+        Self { peers: Vec::new(), silence: Duration::from_secs(2) }
+    }
+}
+
+/// Why a coordinator process ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The ledger cannot be used.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The listener broke.
+    #[error("the listener broke: {0}")]
+    Listener(#[from] tonic::transport::Error),
+    /// An address that cannot be one.
+    #[error("`{address}` is not an address of a coordinator: use http://HOST:PORT")]
+    Address {
+        /// What was given.
+        address: String,
+    },
+}
+
+/// Serves on `listener` until `stop` is set. `open` opens the ledger, every time this process becomes active; `told` is
+/// called with true whenever it does, and with false when it goes to standby.
+pub async fn serve<O, F>(
+    listener: TcpListener,
+    parts: Parts,
+    open: O,
+    standby: Standby,
+    stop: Cancel,
+    told: impl Fn(bool) + Send + Sync,
+) -> Result<(), ServerError>
+where
+    O: Fn() -> F + Send + Sync,
+    F: Future<Output = Result<Arc<dyn Ledger>, LedgerError>> + Send,
+{
+    let peers = standby.peers.iter().map(|peer| channel(peer)).collect::<Result<Vec<_>, _>>()?;
+    let (active, seen) = watch::channel(None);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(wire::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .ok();
+    let server_stop = stop.clone();
+    let server = Server::builder()
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_frame_size(FRAME)
+        .http2_keepalive_interval(Some(Duration::from_secs(5)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .tcp_nodelay(true)
+        .add_service(health_service)
+        .add_optional_service(reflection)
+        .add_service(v1::job_service_server::JobServiceServer::new(Jobs(seen.clone())))
+        .add_service(
+            v1::worker_session_service_server::WorkerSessionServiceServer::new(Sessions(seen))
+                .max_decoding_message_size(64 << 20),
+        )
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+            server_stop.cancelled().await;
+        });
+    let server = tokio::spawn(server);
+    let ended = loop {
+        health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        told(false);
+        tokio::select! {
+            () = stop.cancelled() => break Ok(()),
+            () = all_silent(&peers, standby.silence) => {}
+        }
+        let ledger = tokio::select! {
+            () = stop.cancelled() => break Ok(()),
+            ledger = open() => ledger,
+        };
+        let term = Cancel::new();
+        let started = match ledger {
+            Ok(ledger) => core::start(parts.clone(), ledger, term.clone()).await,
+            Err(error) => Err(error),
+        };
+        let running = match started {
+            Ok((coordinator, running)) => {
+                active.send_replace(Some(Arc::new(coordinator)));
+                running
+            }
+            Err(error) if error.is_fenced() && !peers.is_empty() => continue,
+            Err(error) => break Err(error.into()),
+        };
+        health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+        told(true);
+        let mut running = std::pin::pin!(running.ended());
+        let result = tokio::select! {
+            () = stop.cancelled() => {
+                term.cancel();
+                running.await
+            }
+            result = &mut running => result,
+        };
+        active.send_replace(None);
+        match result {
+            Err(error) if error.is_fenced() && !peers.is_empty() && !stop.is_cancelled() => {
+                tracing::warn!("another coordinator took over: on standby now");
+            }
+            Err(error) => break Err(error.into()),
+            Ok(()) => break Ok(()),
+        }
+    };
+    active.send_replace(None);
+    stop.cancel();
+    // Streams that nobody reads any more must not hold the process.
+    if let Ok(Ok(served)) = tokio::time::timeout(Duration::from_secs(2), server).await {
+        served?;
+    }
+    ended
+}
+
+fn channel(address: &str) -> Result<Channel, ServerError> {
+    let bad = || ServerError::Address { address: address.to_string() };
+    let endpoint = Endpoint::from_shared(address.to_string()).map_err(|_| bad())?;
+    if endpoint.uri().host().is_none() {
+        return Err(bad());
+    }
+    Ok(endpoint.connect_timeout(Duration::from_secs(1)).timeout(Duration::from_secs(1)).connect_lazy())
+}
+
+/// Returns when no peer has said for so long that it is active.
+async fn all_silent(peers: &[Channel], silence: Duration) {
+    let every = silence / 8;
+    let mut heard = Instant::now();
+    while !peers.is_empty() && heard.elapsed() < silence {
+        let asked: FuturesUnordered<_> = peers.iter().cloned().map(is_active).collect();
+        if asked.any(|active| async move { active }).await {
+            heard = Instant::now();
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+async fn is_active(peer: Channel) -> bool {
+    let asked = HealthClient::new(peer).check(HealthCheckRequest { service: String::new() }).await;
+    asked.is_ok_and(|answer| answer.into_inner().status() == ServingStatus::Serving)
+}

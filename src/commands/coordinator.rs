@@ -1,0 +1,87 @@
+//! `sr3 coordinator`: a coordinator process.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use clap::Args;
+use sr3_coordinator::{
+    ShardLimits,
+    clock::Clock,
+    core::Parts,
+    ledger::open_ledger,
+    scheduler,
+    service::{self, Standby},
+};
+use sr3_proto::{Cancel, Store};
+
+use crate::{
+    client::signals,
+    engine_models::EngineModels,
+    exit::{CommandError, Ending},
+};
+
+/// Arguments of `sr3 coordinator`.
+#[derive(Clone, Debug, Args)]
+pub struct CoordinatorArgs {
+    /// Address to listen on. Port 0 takes a free one and prints it.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7700")]
+    pub listen: SocketAddr,
+    /// Where the cluster's state lies: a folder, or a URL such as s3://bucket/prefix. Coordinators on the same state
+    /// stand in for each other.
+    #[arg(long, value_name = "URL")]
+    pub state: String,
+    /// Another coordinator on the same state. While it is active this one is on standby. May be repeated.
+    #[arg(long, value_name = "URL")]
+    pub peer: Vec<String>,
+    /// Seconds after which a worker that says nothing loses its shards.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub lease_ttl: u32,
+}
+
+/// Runs it until a signal comes.
+pub fn run(arguments: &CoordinatorArgs) -> Result<Ending, CommandError> {
+    if !arguments.listen.ip().is_loopback() {
+        return Err(CommandError::usage(format!(
+            "`{}` can be reached from other machines, and this version has no TLS: listen on 127.0.0.1, and let others \
+             in through a tunnel",
+            arguments.listen
+        )));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| CommandError::failed(format!("cannot start: {e}")))?;
+    runtime.block_on(serve(arguments))
+}
+
+async fn serve(arguments: &CoordinatorArgs) -> Result<Ending, CommandError> {
+    let listener = tokio::net::TcpListener::bind(arguments.listen).await.map_err(|e| {
+        CommandError::failed(format!("cannot listen on {}: {e}: choose another --listen", arguments.listen))
+    })?;
+    let address = listener.local_addr().map_err(|e| CommandError::failed(e.to_string()))?;
+    let lease_ttl = std::time::Duration::from_secs(arguments.lease_ttl.into());
+    let parts = Parts {
+        recipes: Arc::new(EngineModels),
+        open_store: Arc::new(|location| Store::open(location)),
+        scheduler: scheduler::Config {
+            lease_ttl,
+            heartbeat_every: (lease_ttl / 5).max(std::time::Duration::from_millis(200)),
+            ..scheduler::Config::default()
+        },
+        shard_limits: ShardLimits::default(),
+        clock: Clock::default(),
+    };
+    let stop = Cancel::new();
+    tokio::spawn(signals::stop_on_signal(stop.clone()));
+    let standby = Standby { peers: arguments.peer.clone(), ..Standby::default() };
+    let state = arguments.state.clone();
+    let open = || open_ledger(&state);
+    let told = |active: bool| {
+        let what = if active { "active" } else { "on standby" };
+        println!("sr3: coordinator on http://{address} is {what}");
+    };
+    println!("sr3: coordinator listens on http://{address}");
+    service::serve(listener, parts, open, standby, stop, told)
+        .await
+        .map_err(|e| CommandError::failed(e.to_string()))?;
+    Ok(Ending::Done)
+}

@@ -1,0 +1,63 @@
+//! `sr3 worker`: a worker process.
+
+use std::{sync::Arc, time::Duration};
+
+use clap::{Args, value_parser};
+use sr3_engine::ops::Isa;
+use sr3_proto::{Cancel, Store};
+use sr3_worker::{ClusterWorkerConfig, GrpcConnect, WorkerConfig, serve};
+
+use super::model_args::start_threads;
+use crate::{
+    client::{addresses, signals},
+    engine_models::EngineModels,
+    exit::{CommandError, Ending},
+};
+
+/// Arguments of `sr3 worker`.
+#[derive(Clone, Debug, Args)]
+pub struct WorkerArgs {
+    /// Coordinators on the same state, separated by commas: the worker finds the active one.
+    #[arg(long, value_name = "URL[,URL…]", env = "SR3_COORDINATOR", default_value = "http://127.0.0.1:7700")]
+    pub coordinator: String,
+    /// Threads that compute [default: one per core].
+    #[arg(long, value_parser = value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Name for people [default: host and process].
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Seconds that a signal leaves for finishing what is begun; what is not finished then is given back.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub drain_timeout: u64,
+}
+
+/// Runs it until a signal comes.
+pub fn run(arguments: &WorkerArgs) -> Result<Ending, CommandError> {
+    start_threads(arguments.threads);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| CommandError::failed(format!("cannot start: {e}")))?;
+    runtime.block_on(async {
+        let stop = Cancel::new();
+        tokio::spawn(signals::stop_on_signal(stop.clone()));
+        let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+        let name = arguments.name.clone();
+        let name = name.unwrap_or_else(|| format!("{}-{}", host.trim(), std::process::id()));
+        let config = ClusterWorkerConfig {
+            name,
+            device: format!("cpu ({:?})", Isa::detect()),
+            version: env!("CARGO_PKG_VERSION").into(),
+            credits: 2,
+            drain_timeout: Duration::from_secs(arguments.drain_timeout),
+            pipeline: WorkerConfig::default(),
+            open_store: Arc::new(|location| Store::open(location)),
+        };
+        let connect = GrpcConnect::new(addresses::parse(&arguments.coordinator)?);
+        serve(Arc::new(EngineModels), connect, config, stop)
+            .await
+            .map_err(|e| CommandError::failed(e.to_string()))?;
+        Ok(Ending::Done)
+    })
+}
