@@ -3,10 +3,12 @@
 //! Only [`LedgerError::Key`] leaves the ledger as it was and the handle usable for sure. After any other error of a
 //! commit the handle is to be dropped; whoever opens the ledger next finds the batch whole or not at all.
 
+use std::{error::Error, fmt, sync::Arc};
+
 use super::batch::MAX_KEY_BYTES;
 
-/// An error of the ledger.
-#[derive(Debug, thiserror::Error)]
+/// An error of the ledger. Everyone whose commit shared a flush gets the same one.
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum LedgerError {
     /// A later opener took the ledger over.
     #[error(
@@ -34,7 +36,7 @@ pub enum LedgerError {
         /// Where it lies.
         location: String,
         /// What went wrong.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: Cause,
     },
     /// The handle was closed.
     #[error("the ledger was closed: open it again")]
@@ -61,5 +63,28 @@ impl LedgerError {
     /// Whether a later opener took over.
     pub fn is_fenced(&self) -> bool {
         matches!(self, Self::Fenced { .. })
+    }
+}
+
+/// What a store said, shared by all who asked it at once.
+#[derive(Clone, Debug)]
+pub struct Cause(Arc<dyn Error + Send + Sync>);
+
+impl Cause {
+    /// Keeps the error and its sources.
+    pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(error.into().into())
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for Cause {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
     }
 }

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream, stream::BoxStream};
 
-use super::{Batch, Ledger, LedgerError, LedgerKey, Operation, batch::check_key};
+use super::{Batch, Ledger, LedgerError, LedgerKey, Operation, batch::check_key, error::Cause};
 
 const LOCATION: &str = "memory";
 
@@ -126,7 +126,7 @@ impl Ledger for MemoryLedger {
                 Err(LedgerError::Full { location: LOCATION.into(), detail: "as a test asked".into() })
             }
             Some(Fault::Lost | Fault::WrittenButUnknown) => {
-                Err(LedgerError::Store { location: LOCATION.into(), source: "as a test asked".into() })
+                Err(LedgerError::Store { location: LOCATION.into(), source: Cause::new("as a test asked") })
             }
         }
     }

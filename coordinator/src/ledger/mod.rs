@@ -13,19 +13,25 @@
 //! nothing of what the rows mean.
 //!
 //! Two implementations pass one conformance suite (`tests/ledger/`): [`MemoryLedger`] for simulation and tests, and
-//! SlateDB over an object store for everything else.
+//! [`SlateLedger`], on a folder or an object store, for everything else.
 
 mod batch;
+pub mod dump;
 mod error;
 mod memory;
+mod open;
+mod slate;
+mod space;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
 pub use batch::{Batch, MAX_KEY_BYTES, Operation};
-pub use error::LedgerError;
+pub use error::{Cause, LedgerError};
 pub use memory::{Fault, MemoryLedger, MemoryLedgerStorage};
+pub use open::open_ledger;
+pub use slate::SlateLedger;
 
 /// The name of a row: 1 to [`MAX_KEY_BYTES`] bytes, ordered by them.
 pub type LedgerKey = String;

@@ -1,0 +1,82 @@
+//! The ledger: one conformance suite over every implementation, and what only the real ones can show.
+
+mod conformance;
+mod crash;
+mod dump;
+mod full;
+mod memory;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use object_store::{ObjectStore, memory::InMemory};
+use sr3_coordinator::ledger::{Ledger, LedgerError, MemoryLedgerStorage, SlateLedger, open_ledger};
+use tempfile::TempDir;
+
+/// What outlives a coordinator, of any kind.
+#[async_trait]
+trait Place: Send + Sync {
+    /// Takes the ledger over.
+    async fn open(&self) -> Result<Arc<dyn Ledger>, LedgerError>;
+}
+
+#[async_trait]
+impl Place for MemoryLedgerStorage {
+    async fn open(&self) -> Result<Arc<dyn Ledger>, LedgerError> {
+        Ok(Arc::new(Self::open(self)))
+    }
+}
+
+/// SlateDB on objects in memory.
+struct Objects(Arc<dyn ObjectStore>);
+
+#[async_trait]
+impl Place for Objects {
+    async fn open(&self) -> Result<Arc<dyn Ledger>, LedgerError> {
+        Ok(Arc::new(SlateLedger::open(Arc::clone(&self.0), "a/b").await?))
+    }
+}
+
+/// SlateDB on a folder.
+struct Folder(TempDir);
+
+#[async_trait]
+impl Place for Folder {
+    async fn open(&self) -> Result<Arc<dyn Ledger>, LedgerError> {
+        open_ledger(&format!("file://{}/new/folder", self.0.path().display())).await
+    }
+}
+
+fn objects() -> Objects {
+    Objects(Arc::new(InMemory::new()))
+}
+
+fn folder() -> Folder {
+    Folder(TempDir::new().expect("a temporary folder"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_conforms() {
+    conformance::all(MemoryLedgerStorage::new).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slate_on_objects_conforms() {
+    conformance::all(objects).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slate_on_a_folder_conforms() {
+    conformance::all(folder).await;
+}
+
+#[tokio::test]
+async fn locations_open_what_they_say() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("with space");
+    open_ledger(path.to_str().unwrap()).await.unwrap().close().await.unwrap();
+    let url = url::Url::from_directory_path(&path).unwrap();
+    assert_eq!(open_ledger(url.as_str()).await.unwrap().epoch(), 2);
+    assert_eq!(open_ledger("memory://").await.unwrap().epoch(), 1);
+    assert!(matches!(open_ledger("ftp://a/b").await, Err(LedgerError::Store { .. })));
+}
