@@ -11,6 +11,7 @@ use crate::{
         convert::{self, ConvertArgs},
         evaluate::{self, EvaluateArgs},
         models::{self as models_command, ModelsCommand},
+        spec::{self, SpecCommand},
         upscale::{self, UpscaleArgs},
     },
     exit::{self, CommandError, Ending},
@@ -36,6 +37,9 @@ enum Command {
     /// Show models.
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// Describe and check job specs.
+    #[command(subcommand)]
+    Spec(SpecCommand),
     /// Measure this machine.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -66,6 +70,7 @@ pub fn main_with<M: Models>(models: &M, arguments: impl IntoIterator<Item = OsSt
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
         Command::Models(command) => models_command::run(command),
+        Command::Spec(command) => spec::run(command),
         Command::Bench(command) => bench::run(command),
     };
     match ended {

@@ -5,6 +5,7 @@ pub mod convert;
 pub mod evaluate;
 mod model_args;
 pub mod models;
+pub mod spec;
 pub mod upscale;
 
 pub use model_args::ModelArgs;
