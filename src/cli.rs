@@ -12,6 +12,7 @@ use crate::{
         coordinator::{self, CoordinatorArgs},
         evaluate::{self, EvaluateArgs},
         models::{self as models_command, ModelsCommand},
+        spec::{self, SpecCommand},
         upscale::{self, UpscaleArgs},
     },
     exit::{self, CommandError, Ending},
@@ -39,6 +40,9 @@ enum Command {
     /// Show models.
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// Describe and check job specs.
+    #[command(subcommand)]
+    Spec(SpecCommand),
     /// Measure this machine.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -70,6 +74,7 @@ pub fn main_with<M: Models>(models: &M, arguments: impl IntoIterator<Item = OsSt
         Command::Convert(arguments) => convert::run(arguments),
         Command::Coordinator(arguments) => coordinator::run(arguments),
         Command::Models(command) => models_command::run(command),
+        Command::Spec(command) => spec::run(command),
         Command::Bench(command) => bench::run(command),
     };
     match ended {

@@ -1,6 +1,6 @@
 //! What the command asks of the engine: to open a model by name and make a processor of it.
 
-use sr3_proto::Digest;
+use sr3_proto::{Digest, UpscaleJob};
 use sr3_worker::Processor;
 
 use crate::exit::CommandError;
@@ -28,6 +28,24 @@ pub struct ModelRequest {
     pub batch: Option<u32>,
     /// Whether outputs are projected so that they reduce to their input.
     pub projection: bool,
+}
+
+impl From<&UpscaleJob> for ModelRequest {
+    /// What the job asks of its model; the batch is for whoever runs it to choose.
+    fn from(job: &UpscaleJob) -> Self {
+        Self {
+            model: job.model.clone(),
+            preset: job.preset.clone(),
+            scale: job.scale,
+            steps: job.steps,
+            sampler: job.sampler.clone(),
+            seed: job.seed,
+            quality: job.quality,
+            tile: job.tile,
+            batch: None,
+            projection: job.projection,
+        }
+    }
 }
 
 /// An open model.

@@ -6,6 +6,7 @@ pub mod coordinator;
 pub mod evaluate;
 mod model_args;
 pub mod models;
+pub mod spec;
 pub mod upscale;
 
 pub use model_args::ModelArgs;

@@ -24,6 +24,9 @@ pub mod ranges {
 
 /// A field that does not go with another, and why.
 pub(super) fn contradiction(job: &UpscaleJob) -> Option<(&'static str, String)> {
+    if job.source.trim_end_matches('/') == job.destination.trim_end_matches('/') {
+        return Some(("destination", "it is the source: results never go among their inputs".to_string()));
+    }
     let (min, max) = (job.bytes_min?, job.bytes_max?);
     (min > max).then(|| ("bytes_max", format!("{max} is below `bytes_min`, {min}: no image would be left")))
 }

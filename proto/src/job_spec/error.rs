@@ -44,7 +44,9 @@ impl fmt::Display for SpecError {
 /// What serde has to say; whoever knows the line adds it.
 impl serde::de::Error for SpecError {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::nowhere(message.to_string())
+        const CHARS_MAX: usize = 300;
+        let text: String = message.to_string().chars().take(CHARS_MAX).collect();
+        Self::nowhere(printable(&text))
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
@@ -95,15 +97,15 @@ pub(super) fn shown(text: &str) -> String {
 }
 
 /// `text` with everything escaped that would break a line or steer a terminal.
-pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let plain = matches!(c, '"' | '\'' | '\\');
-            let escaped: Box<dyn Iterator<Item = char>> =
-                if plain { Box::new(std::iter::once(c)) } else { Box::new(c.escape_debug()) };
-            escaped
-        })
-        .collect()
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\'' | '\\' => out.push(c),
+            _ => out.extend(c.escape_debug()),
+        }
+    }
+    out
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::FormatChoice;
 
 pub use check::ranges;
-pub use error::SpecError;
+pub use error::{SpecError, printable};
 pub use parse::TEXT_BYTES_MAX;
 
 /// A job for sr3, told apart by `kind`.

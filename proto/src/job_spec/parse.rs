@@ -74,8 +74,7 @@ impl JobSpec {
 fn document(text: &str) -> Result<Node, SpecError> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(SpecError::nowhere(format!(
-            "{} bytes, and a job spec has at most {TEXT_BYTES_MAX}: is this the right file?",
-            text.len()
+            "more than {TEXT_BYTES_MAX} bytes, and a job spec has a few hundred: is this the right file?"
         )));
     }
     tree::read(text)?.ok_or_else(|| SpecError::nowhere("nothing in it: a job begins with `kind: upscale`"))

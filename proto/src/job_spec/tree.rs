@@ -54,11 +54,8 @@ pub(super) fn read(text: &str) -> Result<Option<Node>, SpecError> {
             node => root = Some(events.node(node, line, 0)?),
         }
     }
-    Ok(root.filter(|root| {
-        !root.is_null() || matches!(&root.value, Value::Scalar { text, .. } if !text.is_empty())
-    }))
+    Ok(root.filter(|root| !root.is_null()))
 }
-
 impl Node {
     /// Whether it is how YAML spells nothing.
     pub(super) fn is_null(&self) -> bool {
@@ -152,7 +149,12 @@ impl<'a> Events<'a> {
                 ));
             }
             let (event, value_line) = self.inside()?;
-            map.push((Key { line, name }, self.node(event, value_line, depth + 1)?));
+            let mut value = self.node(event, value_line, depth + 1)?;
+            if value.is_null() {
+                // Nothing is found where the next thing begins.
+                value.line = line;
+            }
+            map.push((Key { line, name }, value));
         }
     }
 }

@@ -1,0 +1,126 @@
+//! `sr3 spec`: the schema of job specs, and whether a file is one. Works offline and starts nothing.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+};
+
+use clap::Subcommand;
+use sr3_coordinator::filter::Filter;
+use sr3_engine::model::bundled::Bundled;
+use sr3_proto::{
+    JobSpec, SpecError, UpscaleJob,
+    job_spec::{TEXT_BYTES_MAX, printable},
+};
+
+use crate::{
+    engine_models,
+    exit::{CommandError, Ending},
+    models::ModelRequest,
+};
+
+/// What to do with job specs.
+#[derive(Clone, Debug, Subcommand)]
+pub enum SpecCommand {
+    /// Print JSON Schema of job specs, for editors.
+    Schema,
+    /// Say whether a job spec can be used, and if not, the line and what would be right.
+    Validate {
+        /// A YAML file; - for standard input.
+        file: String,
+    },
+}
+
+/// Runs it.
+pub fn run(command: &SpecCommand) -> Result<Ending, CommandError> {
+    match command {
+        SpecCommand::Schema => println!("{:#}", JobSpec::schema()),
+        SpecCommand::Validate { file } => {
+            let (name, text) = read(file)?;
+            let summary = validate(&text).map_err(|error| CommandError::usage(error.in_file(&name)))?;
+            println!("{name}: {summary}");
+        }
+    }
+    Ok(Ending::Done)
+}
+
+/// The name for messages, and the text.
+fn read(file: &str) -> Result<(String, String), CommandError> {
+    // One byte more than a spec may have tells that there is more.
+    let bytes_max = TEXT_BYTES_MAX as u64 + 1;
+    let mut bytes = Vec::new();
+    let (name, outcome) = if file == "-" {
+        ("stdin".to_string(), io::stdin().take(bytes_max).read_to_end(&mut bytes))
+    } else {
+        let read = File::open(file).and_then(|open| open.take(bytes_max).read_to_end(&mut bytes));
+        (printable(file), read)
+    };
+    outcome.map_err(|e| CommandError::usage(format!("cannot read `{name}`: {e}")))?;
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        // The cut may have gone through a character.
+        Err(error) if error.as_bytes().len() > TEXT_BYTES_MAX => {
+            String::from_utf8_lossy(error.as_bytes()).into_owned()
+        }
+        Err(error) => {
+            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+            return Err(CommandError::usage(format!(
+                "{name}:{line}: not UTF-8: save the file as UTF-8 text"
+            )));
+        }
+    };
+    Ok((name, text))
+}
+
+/// One line about a spec that can be used.
+fn validate(text: &str) -> Result<String, SpecError> {
+    let located = |field: &str, error: String| SpecError {
+        line: JobSpec::line_of(text, field),
+        message: printable(&error),
+    };
+    match JobSpec::parse(text)? {
+        JobSpec::Upscale(job) => {
+            for (field, globs) in [("include", &job.include), ("exclude", &job.exclude)] {
+                Filter::new(globs, &[]).map_err(|error| located(field, error.to_string()))?;
+            }
+            let model = check_model(&job).map_err(|(field, error)| located(field, error.to_string()))?;
+            let (source, destination) = (printable(&job.source), printable(&job.destination));
+            Ok(format!("upscale {source} to {destination} with {model}"))
+        }
+        // Kinds that this command does not know more about than their parser does.
+        _ => Ok("a job".to_string()),
+    }
+}
+
+/// The model as the job will use it, or the field that does not fit it. A model that lies where only the cluster can
+/// look is not an error.
+fn check_model(job: &UpscaleJob) -> Result<String, (&'static str, CommandError)> {
+    let name = printable(&job.model);
+    if Bundled::find(&job.model).is_none() && is_elsewhere(&job.model) {
+        return Ok(format!("{name} (not here, so not checked)"));
+    }
+    let checkpoint = engine_models::read_checkpoint(&job.model).map_err(|error| ("model", error))?;
+    // One wish after the other, so that the error is known to be about the last.
+    let all = ModelRequest::from(job);
+    let mut request = ModelRequest { preset: None, sampler: None, steps: None, tile: None, ..all.clone() };
+    let wishes: [(&str, fn(&mut ModelRequest, &ModelRequest)); 5] = [
+        ("model", |_, _| {}),
+        ("preset", |request, all| request.preset.clone_from(&all.preset)),
+        ("sampler", |request, all| request.sampler.clone_from(&all.sampler)),
+        ("steps", |request, all| request.steps = all.steps),
+        ("tile", |request, all| request.tile = all.tile),
+    ];
+    for (field, wish) in wishes {
+        wish(&mut request, &all);
+        engine_models::recipe(&checkpoint.config, &request).map_err(|error| (field, error))?;
+    }
+    let preset = job.preset.as_deref().unwrap_or(&checkpoint.config.default_preset);
+    let scale = job.scale.map_or(checkpoint.config.scale, |scale| scale as usize);
+    Ok(format!("{name}, preset {}, {scale}×", printable(preset)))
+}
+
+/// Whether a model that is not in the box is named by a place that this machine cannot see.
+fn is_elsewhere(model: &str) -> bool {
+    model.contains("://") || model.contains('/') && !std::path::Path::new(model).exists()
+}
