@@ -11,6 +11,7 @@ use crate::{
         convert::{self, ConvertArgs},
         coordinator::{self, CoordinatorArgs},
         evaluate::{self, EvaluateArgs},
+        ledger::{self, LedgerCommand},
         models::{self as models_command, ModelsCommand},
         spec::{self, SpecCommand},
         upscale::{self, UpscaleArgs},
@@ -37,6 +38,9 @@ enum Command {
     Convert(ConvertArgs),
     /// Run a coordinator: it shards jobs over workers and keeps their state.
     Coordinator(CoordinatorArgs),
+    /// Copy a coordinator's state to a file, and back.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
     /// Show models.
     #[command(subcommand)]
     Models(ModelsCommand),
@@ -72,6 +76,7 @@ pub fn main_with<M: Models>(models: &M, arguments: impl IntoIterator<Item = OsSt
         Command::Upscale(arguments) => upscale::run(arguments, models),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
+        Command::Ledger(command) => ledger::run(command),
         Command::Coordinator(arguments) => coordinator::run(arguments),
         Command::Models(command) => models_command::run(command),
         Command::Spec(command) => spec::run(command),

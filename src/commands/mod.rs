@@ -4,6 +4,7 @@ pub mod bench;
 pub mod convert;
 pub mod coordinator;
 pub mod evaluate;
+pub mod ledger;
 mod model_args;
 pub mod models;
 pub mod spec;

@@ -35,27 +35,80 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
 
 /// What the driver is asked, and told.
 pub(super) enum Command {
-    Submit { spec: Box<UpscaleJob>, resolved: Box<UpscaleSpec>, key: String, answer: Answer<(JobView, bool)> },
-    Job { job: JobId, answer: Answer<tokio::sync::watch::Receiver<Arc<JobView>>> },
-    Jobs { before: Option<JobId>, most: usize, answer: oneshot::Sender<Vec<JobView>> },
-    Pause { job: JobId, paused: bool, answer: Answer<JobView> },
-    Cancel { job: JobId, answer: Answer<JobView> },
-    Workers { answer: oneshot::Sender<Vec<WorkerInfo>> },
-    DrainWorker { worker: WorkerId, answer: Answer<()> },
-    Attach { hello: Hello, send: mpsc::Sender<ToWorker>, answer: oneshot::Sender<WorkerId> },
-    Report { worker: WorkerId, report: Report },
-    Detached { worker: WorkerId },
+    Submit {
+        spec: Box<UpscaleJob>,
+        resolved: Box<UpscaleSpec>,
+        key: String,
+        answer: Answer<(JobView, bool)>,
+    },
+    Job {
+        job: JobId,
+        answer: Answer<tokio::sync::watch::Receiver<Arc<JobView>>>,
+    },
+    Jobs {
+        before: Option<JobId>,
+        most: usize,
+        answer: oneshot::Sender<Vec<JobView>>,
+    },
+    Pause {
+        job: JobId,
+        paused: bool,
+        answer: Answer<JobView>,
+    },
+    Cancel {
+        job: JobId,
+        answer: Answer<JobView>,
+    },
+    Workers {
+        answer: oneshot::Sender<Vec<WorkerInfo>>,
+    },
+    DrainWorker {
+        worker: WorkerId,
+        answer: Answer<()>,
+    },
+    Attach {
+        hello: Hello,
+        send: mpsc::Sender<ToWorker>,
+        answer: oneshot::Sender<WorkerId>,
+    },
+    Report {
+        worker: WorkerId,
+        report: Report,
+    },
+    Detached {
+        worker: WorkerId,
+    },
     /// A job's task took the destination.
-    Began { job: JobId, run: RunId, answer: oneshot::Sender<()> },
+    Began {
+        job: JobId,
+        run: RunId,
+        answer: oneshot::Sender<()>,
+    },
     /// A job's task planned more; the answer comes once that is durable.
-    Planned { job: JobId, shards: Vec<(ShardId, ShardRow)>, plan: PlanRow, answer: oneshot::Sender<()> },
+    Planned {
+        job: JobId,
+        shards: Vec<(ShardId, ShardRow)>,
+        plan: PlanRow,
+        answer: oneshot::Sender<()>,
+    },
     /// A job's task cannot go on.
-    Failed { job: JobId, reason: String },
+    Failed {
+        job: JobId,
+        reason: String,
+    },
     /// A job's task wrote the report, and `_SUCCESS` if it succeeded.
-    Finished { job: JobId, phase: Phase, reason: Option<String> },
+    Finished {
+        job: JobId,
+        phase: Phase,
+        reason: Option<String>,
+    },
     /// The item that comes next in an isolated shard took down too many workers.
-    Quarantine { job: JobId, shard: ShardId, losses: u32, row: ShardRow },
-    Log { job: JobId, text: String },
+    Quarantine {
+        job: JobId,
+        shard: ShardId,
+        losses: u32,
+        row: ShardRow,
+    },
 }
 
 pub(super) struct Driver {
@@ -118,9 +171,10 @@ impl Driver {
             Command::Pause { job, paused, answer } => self.pause(job, paused, answer),
             Command::Cancel { job, answer } => self.cancel(job, answer),
             Command::Workers { answer } => {
-                let views = self.workers.iter().filter_map(|(&id, worker)| {
-                    Some(worker.info(id, self.scheduler.worker(id)?))
-                });
+                let views = self
+                    .workers
+                    .iter()
+                    .filter_map(|(&id, worker)| Some(worker.info(id, self.scheduler.worker(id)?)));
                 drop(answer.send(views.collect()));
             }
             Command::DrainWorker { worker, answer } => {
@@ -140,7 +194,6 @@ impl Driver {
             Command::Failed { job, reason } => self.end_job(job, Phase::Failed, reason),
             Command::Finished { job, phase, reason } => self.finished(job, phase, reason),
             Command::Quarantine { job, shard, losses, row } => self.quarantine(job, shard, losses, &row),
-            Command::Log { job, text } => self.log(job, text),
         }
     }
 
@@ -165,9 +218,10 @@ impl Driver {
             // What it answers with may still be on its way to the ledger.
             return self.work.told.push(Told::answer(answer, answered));
         }
-        let clash = self.jobs.values().find(|job| {
-            !job.phase.is_final() && overlap(&job.resolved.destination, &resolved.destination)
-        });
+        let clash = self
+            .jobs
+            .values()
+            .find(|job| !job.phase.is_final() && overlap(&job.resolved.destination, &resolved.destination));
         if let Some(other) = clash {
             let reason = format!(
                 "job {} writes to `{}` already: wait for it, cancel it, or choose another destination",
@@ -304,7 +358,9 @@ impl Driver {
         self.work.batch.put(rows::job(id), rows::write(job.row()));
         let finish = job.finish.clone();
         // The report rests on what is durable by then.
-        self.work.told.push(Told::Answer(Box::new(move || drop(finish.send_replace(Some(ending))))));
+        self.work.told.push(Told::Answer(Box::new(move || {
+            finish.send_replace(Some(ending));
+        })));
         if ending != Phase::Succeeded {
             self.log(id, reason.clone());
         }
@@ -455,12 +511,5 @@ pub(super) fn open_items(row: &ShardRow, records: &[Bytes]) -> Vec<sr3_proto::It
 
 /// Row of a recorded shard.
 pub(super) fn done_row(done: u64, quarantined: u64, manifest: Digest, work: u64, attempt: u32) -> DoneRow {
-    DoneRow {
-        done,
-        quarantined,
-        manifest_sha256: manifest.into(),
-        work,
-        attempt,
-        ..DoneRow::default()
-    }
+    DoneRow { done, quarantined, manifest_sha256: manifest.into(), work, attempt, ..DoneRow::default() }
 }

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use sr3_proto::{
-    Cancel, FromWorker, Hello, JobId, Naming, UpscaleJob, UpscaleSpec, WorkerEnd, WorkerId,
-};
+use sr3_proto::{Cancel, FromWorker, Hello, JobId, Naming, UpscaleJob, UpscaleSpec, WorkerEnd, WorkerId};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,

@@ -120,8 +120,16 @@ impl Job {
     }
 
     pub(super) fn row(&self) -> JobRow {
-        let Counts { planned, done, skipped, quarantined, work_planned, work_done, shards_planned, shards_done } =
-            self.all_counts();
+        let Counts {
+            planned,
+            done,
+            skipped,
+            quarantined,
+            work_planned,
+            work_done,
+            shards_planned,
+            shards_done,
+        } = self.all_counts();
         JobRow {
             version: 0,
             id: self.id.get(),
@@ -152,8 +160,7 @@ impl Job {
 
     /// A job that ended, or one whose other rows are still to be read.
     pub(super) fn from_row(key: &str, row: JobRow) -> Result<Self, LedgerError> {
-        let corrupt =
-            |reason: String| LedgerError::Corrupt { location: format!("row `{key}`"), reason };
+        let corrupt = |reason: String| LedgerError::Corrupt { location: format!("row `{key}`"), reason };
         let JobSpec::Upscale(spec) =
             JobSpec::parse(&row.spec).map_err(|e| corrupt(format!("its spec cannot be read: {e}")))?
         else {
@@ -162,8 +169,7 @@ impl Job {
         let resolved = serde_json::from_str(&row.resolved).map_err(|e| corrupt(e.to_string()))?;
         let (phase, ending) = (phase(row.phase()), phase(row.ending()));
         let counts = row.counts.unwrap_or_default();
-        let mut job =
-            Self::new(JobId::new(row.id), spec, row.idempotency_key, resolved, row.submitted_ms);
+        let mut job = Self::new(JobId::new(row.id), spec, row.idempotency_key, resolved, row.submitted_ms);
         job.run = RunId::new(row.run);
         job.phase = phase;
         job.ending = ending;

@@ -47,7 +47,8 @@ impl Driver {
             let mut job = Job::from_row(&key, row)?;
             let prefix = rows::events(job.id);
             // Their numbers have no gaps.
-            job.last_event = ledger.scan(&prefix, None).try_fold(0, |count, _| async move { Ok(count + 1) }).await?;
+            job.last_event =
+                ledger.scan(&prefix, None).try_fold(0, |count, _| async move { Ok(count + 1) }).await?;
             if !job.idempotency_key.is_empty() {
                 driver.by_key.insert(job.idempotency_key.clone(), job.id);
             }
@@ -120,7 +121,9 @@ impl Driver {
                     self.event(Event::PlanningDone { job: id });
                 }
             }
-            Phase::Finishing => drop(job.finish.send_replace(Some(job.ending))),
+            Phase::Finishing => {
+                job.finish.send_replace(Some(job.ending));
+            }
             _ => {}
         }
         self.publish(id);

@@ -197,7 +197,8 @@ impl Driver {
         let (ledger, key) = (Arc::clone(&self.ledger), rows::shard(job, shard));
         self.work.told.push(Told::Answer(Box::new(move || {
             tokio::spawn(async move {
-                match ledger.get(&key).await.map(|row| row.map(|bytes| rows::read::<ShardRow>(&key, &bytes))) {
+                match ledger.get(&key).await.map(|row| row.map(|bytes| rows::read::<ShardRow>(&key, &bytes)))
+                {
                     Ok(Some(Ok(row))) => {
                         let command = super::driver::Command::Quarantine { job, shard, losses, row };
                         drop(commands.send(command).await);

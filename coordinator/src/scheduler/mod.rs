@@ -32,8 +32,8 @@ use std::{
 use bytes::Bytes;
 use sr3_proto::{Digest, FailureKind, JobId, Lease, ShardId, WorkerId};
 
-pub use recovery::RecoveredShard;
 use jobs::Job;
+pub use recovery::RecoveredShard;
 use workers::Worker;
 
 /// Time since an origin that the driver chose; only differences count.
@@ -412,18 +412,13 @@ impl Scheduler {
     }
 
     fn tick(&mut self, now: Time) {
-        let lost: Vec<_> = self
-            .jobs
-            .iter()
-            .flat_map(|(&job, state)| {
-                state.open.iter().flat_map(move |(&shard, open)| {
-                    open.held
-                        .iter()
-                        .filter(|held| held.deadline <= now)
-                        .map(move |held| (job, shard, held.token))
-                })
-            })
-            .collect();
+        let mut lost = Vec::new();
+        for (&job, state) in &self.jobs {
+            for (&shard, open) in &state.open {
+                let over = open.held.iter().filter(|held| held.deadline <= now);
+                lost.extend(over.map(|held| (job, shard, held.token)));
+            }
+        }
         for (job, shard, token) in lost {
             self.lose(job, shard, token, now);
         }

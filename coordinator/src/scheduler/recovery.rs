@@ -29,11 +29,11 @@ impl Scheduler {
                     // Tokens of this epoch stay apart from those that were recovered.
                     self.next_token = self.next_token.max(token + 1);
                     open.held.push(Held {
-                    worker: None,
-                    token: *token,
-                    attempt: open.state.attempts,
-                    since: now,
-                    deadline,
+                        worker: None,
+                        token: *token,
+                        attempt: open.state.attempts,
+                        since: now,
+                        deadline,
                     });
                 }
                 None => {

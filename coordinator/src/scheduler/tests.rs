@@ -92,8 +92,7 @@ impl World {
                     self.held.insert(worker, held);
                 }
                 Effect::QuarantineNext { job, shard, .. } => {
-                    let effects =
-                        self.scheduler.quarantined(job, shard, Bytes::from_static(b"{}"), self.now);
+                    let effects = self.scheduler.quarantined(job, shard, Bytes::from_static(b"{}"), self.now);
                     self.take(effects);
                 }
                 Effect::JobDone { job } => assert!(self.done.insert(job), "done twice"),
@@ -101,7 +100,10 @@ impl World {
                     self.failed.insert(job);
                     self.event(Event::Ended { job, reason });
                 }
-                Effect::Save { .. } | Effect::Committed { .. } | Effect::Drain { .. } | Effect::Log { .. } => {}
+                Effect::Save { .. }
+                | Effect::Committed { .. }
+                | Effect::Drain { .. }
+                | Effect::Log { .. } => {}
             }
         }
     }
@@ -194,8 +196,11 @@ impl World {
     }
 
     fn some_lease(&self, n: usize) -> Option<(WorkerId, Lease)> {
-        let all: Vec<_> =
-            self.held.iter().flat_map(|(&worker, held)| held.iter().map(move |&lease| (worker, lease))).collect();
+        let all: Vec<_> = self
+            .held
+            .iter()
+            .flat_map(|(&worker, held)| held.iter().map(move |&lease| (worker, lease)))
+            .collect();
         all.get(n % all.len().max(1)).copied()
     }
 
@@ -423,8 +428,7 @@ fn a_worker_that_has_the_model_is_preferred() {
     join(&mut scheduler, 2, vec![Digest::of(b"m")]);
     let job = JobId::new(1);
     scheduler.apply(Event::JobAdded { job, priority: 1, model: Digest::of(b"m") }, Duration::ZERO);
-    let effects =
-        scheduler.apply(Event::Planned { job, shards: vec![ShardId::new(0)] }, Duration::ZERO);
+    let effects = scheduler.apply(Event::Planned { job, shards: vec![ShardId::new(0)] }, Duration::ZERO);
     let granted = effects.iter().find_map(|effect| match effect {
         Effect::Grant { worker, .. } => Some(worker.get()),
         _ => None,

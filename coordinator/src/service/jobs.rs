@@ -120,7 +120,10 @@ impl JobService for Jobs {
         Ok(Response::new(v1::ListWorkersResponse { workers }))
     }
 
-    async fn drain_worker(&self, request: Request<v1::DrainWorkerRequest>) -> Answer<v1::DrainWorkerResponse> {
+    async fn drain_worker(
+        &self,
+        request: Request<v1::DrainWorkerRequest>,
+    ) -> Answer<v1::DrainWorkerResponse> {
         active(&self.0)?.drain(WorkerId::new(request.into_inner().id)).await.map_err(status)?;
         Ok(Response::new(v1::DrainWorkerResponse {}))
     }
@@ -207,4 +210,3 @@ impl From<WorkerInfo> for v1::Worker {
         Self { id: id.get(), name, device, version, draining, leases, credits, models, shards_done }
     }
 }
-

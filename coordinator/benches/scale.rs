@@ -1,0 +1,166 @@
+//! How much one coordinator carries: `cargo bench -p sr3-coordinator --bench scale [OBJECTS] [WORKERS]`.
+//!
+//! Plans a listing of OBJECTS (a million) into a ledger on a local folder with fsync, and lets WORKERS (a thousand) that are played
+//! report every shard as fast as they get them. Prints seconds, rates and resident memory; the objects' own memory is
+//! there before planning begins and is printed apart.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark: a panic is a failure")]
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use sr3_coordinator::{
+    ShardLimits,
+    clock::Clock,
+    core::{self, Coordinator, Parts, Recipes},
+    ledger::open_ledger,
+    scheduler,
+};
+use sr3_proto::{
+    Cancel, Digest, FormatChoice, FromWorker, Hello, Key, Lease, LeaseProgress, RecipeSpec, Store, StoreError,
+    ToWorker, UpscaleJob, store::PutMode,
+};
+
+struct Any;
+
+impl Recipes for Any {
+    fn resolve(&self, job: &UpscaleJob) -> Result<RecipeSpec, String> {
+        Ok(RecipeSpec {
+            model: Digest::of(b"m"),
+            model_name: job.model.clone(),
+            preset: "default".into(),
+            sampler: None,
+            steps: None,
+            sampling: "as played".into(),
+            seed: 0,
+            scale: 4,
+            format: FormatChoice::Auto,
+            quality: 95,
+            tile: None,
+            projection: true,
+        })
+    }
+}
+
+fn resident_mb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) / 1024
+}
+
+fn main() {
+    let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
+    let objects = numbers.first().copied().unwrap_or(1_000_000);
+    let workers = numbers.get(1).copied().unwrap_or(1000);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(run(objects, workers));
+}
+
+async fn run(objects: usize, workers: usize) {
+    let (source, destination) = (Store::in_memory(), Store::in_memory());
+    for i in 0..objects {
+        let key = Key::new(format!("{:04}/{:07}.jpg", i / 1000, i)).unwrap();
+        source.put(&key, "x".into(), PutMode::Replace).await.unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = open_ledger(folder.path().to_str().unwrap()).await.unwrap();
+    let (inputs, outputs) = (source.clone(), destination.clone());
+    let parts = Parts {
+        recipes: Arc::new(Any),
+        open_store: Arc::new(move |location| match location {
+            "memory://in" => Ok(inputs.clone()),
+            "memory://out" => Ok(outputs.clone()),
+            other => Err(StoreError::NotFound { path: other.into() }),
+        }),
+        scheduler: scheduler::Config::default(),
+        shard_limits: ShardLimits::default(),
+        clock: Clock::default(),
+    };
+    let stop = Cancel::new();
+    let (coordinator, running) = core::start(parts, ledger, stop.clone()).await.unwrap();
+    let before = resident_mb();
+    let begun = Instant::now();
+    let spec = UpscaleJob::new("memory://in", "memory://out");
+    let (job, _) = coordinator.submit(spec, String::new()).await.unwrap();
+    let mut seen = coordinator.job(job.id).await.unwrap();
+    seen.wait_for(|view| view.planning_done).await.unwrap();
+    let (seconds, planned) = (begun.elapsed().as_secs_f64(), seen.borrow().counts);
+    println!(
+        "planned {} objects in {} shards: {seconds:.1} s, {} MB more than the {before} MB of the listing itself",
+        planned.planned,
+        planned.shards_planned,
+        resident_mb().saturating_sub(before)
+    );
+    let begun = Instant::now();
+    for number in 0..workers {
+        tokio::spawn(played(coordinator.clone(), number));
+    }
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let counts = seen.borrow_and_update().counts;
+        if counts.shards_done == counts.shards_planned {
+            break;
+        }
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    println!(
+        "{} shards completed by {workers} workers: {seconds:.1} s, {:.0} a second, {} MB resident",
+        planned.shards_planned,
+        planned.shards_planned as f64 / seconds,
+        resident_mb()
+    );
+    stop.cancel();
+    running.ended().await.unwrap();
+}
+
+/// Reports every shard at once.
+async fn played(coordinator: Coordinator, number: usize) {
+    let hello = Hello {
+        name: format!("played {number}"),
+        version: "0".into(),
+        device: "none".into(),
+        instance: number.to_string(),
+        held: Vec::new(),
+        credits: 4,
+        models: Vec::new(),
+    };
+    let Ok(mut end) = coordinator.attach(hello).await else { return };
+    let mut held: Vec<Lease> = Vec::new();
+    let mut beats = tokio::time::interval(Duration::from_secs(4));
+    loop {
+        let message = tokio::select! {
+            message = end.receive.recv() => message,
+            _ = beats.tick() => {
+                if end.send.send(heartbeat(&held)).await.is_err() { return }
+                continue;
+            }
+        };
+        let said = match message {
+            Some(ToWorker::Grant(grant)) => {
+                held.push(grant.lease);
+                let done = grant.items.len() as u64;
+                let (lease, manifest) = (grant.lease, Digest::of(b"manifest"));
+                FromWorker::ShardDone { lease, done, quarantined: 0, manifest, reasons: Vec::new() }
+            }
+            Some(ToWorker::Committed { lease } | ToWorker::Revoke { lease, .. }) => {
+                held.retain(|other| *other != lease);
+                heartbeat(&held)
+            }
+            Some(_) => continue,
+            None => return,
+        };
+        if end.send.send(said).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn heartbeat(held: &[Lease]) -> FromWorker {
+    let leases = held
+        .iter()
+        .map(|lease| LeaseProgress { lease: *lease, items_done: 0, current: None, share: 0.0 })
+        .collect();
+    let credits = 4u32.saturating_sub(held.len() as u32);
+    FromWorker::Heartbeat { credits, leases, models: Vec::new(), draining: false }
+}

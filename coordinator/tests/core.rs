@@ -1,0 +1,112 @@
+//! A whole coordinator in this process: real planning, real scheduler, stores and ledger in memory, and workers that are
+//! played.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Cluster, job_spec, played_worker};
+use sr3_coordinator::core::view::{Phase, Refusal};
+use sr3_proto::{Cancel, ItemStatus, JobId, layout, store::PutMode};
+
+#[tokio::test(start_paused = true)]
+async fn a_job_runs_to_its_report() {
+    let cluster = Cluster::new(20).await;
+    let worker = tokio::spawn(played_worker(cluster.coordinator.clone(), cluster.destination.clone(), Cancel::new()));
+    let (job, existed) = cluster.coordinator.submit(job_spec(), "k".into()).await.unwrap();
+    assert!(!existed);
+    let ended = cluster.wait(job.id).await;
+    assert_eq!((ended.phase, ended.counts.done, ended.counts.quarantined), (Phase::Succeeded, 20, 0));
+    let report = cluster.report().await;
+    assert_eq!(report.len(), 20);
+    assert!(report.windows(2).all(|pair| pair[0].input < pair[1].input), "in input order");
+    assert!(report.iter().all(|record| record.status == ItemStatus::Ok));
+    assert!(cluster.destination.head(&layout::success_key()).await.unwrap().is_some());
+    let events = cluster.coordinator.events(job.id, 0).await.unwrap();
+    assert_eq!(events.last().unwrap().2, "succeeded");
+    // The same again, under the same key and under none.
+    let (same, existed) = cluster.coordinator.submit(job_spec(), "k".into()).await.unwrap();
+    assert!(existed && same.id == job.id);
+    let (again, _) = cluster.coordinator.submit(job_spec(), String::new()).await.unwrap();
+    let ended = cluster.wait(again.id).await;
+    assert_eq!((ended.counts.done, ended.counts.skipped), (0, 20), "finished items are not computed again");
+    worker.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_objects_since_last_time_are_the_only_work() {
+    let cluster = Cluster::new(3).await;
+    tokio::spawn(played_worker(cluster.coordinator.clone(), cluster.destination.clone(), Cancel::new()));
+    let (job, _) = cluster.coordinator.submit(job_spec(), String::new()).await.unwrap();
+    cluster.wait(job.id).await;
+    let late = sr3_proto::Key::new("zz.png").unwrap();
+    cluster.source.put(&late, "late".into(), PutMode::Create).await.unwrap();
+    let (job, _) = cluster.coordinator.submit(job_spec(), String::new()).await.unwrap();
+    let ended = cluster.wait(job.id).await;
+    assert_eq!((ended.counts.done, ended.counts.skipped), (1, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_run_is_refused_or_ends_in_a_named_state() {
+    let cluster = Cluster::new(0).await;
+    let bad = |spec: sr3_proto::UpscaleJob| cluster.coordinator.submit(spec, String::new());
+    let mut unknown = job_spec();
+    unknown.model = "none".into();
+    assert!(matches!(bad(unknown).await, Err(Refusal::Invalid(text)) if text.contains("none")));
+    let mut gone = job_spec();
+    gone.source = "memory://gone".into();
+    assert!(matches!(bad(gone).await, Err(Refusal::Invalid(text)) if text.contains("source")));
+    // There is a source, and nothing in it.
+    let (job, _) = bad(job_spec()).await.unwrap();
+    let ended = cluster.wait(job.id).await;
+    assert_eq!(ended.phase, Phase::Failed);
+    assert!(ended.reason.contains("no images found"), "{}", ended.reason);
+    assert!(matches!(cluster.coordinator.cancel(JobId::new(77)).await, Err(Refusal::NotFound(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_jobs_never_write_to_one_place_and_a_key_means_one_spec() {
+    let cluster = Cluster::new(3).await;
+    let (job, _) = cluster.coordinator.submit(job_spec(), "k".into()).await.unwrap();
+    let refused = cluster.coordinator.submit(job_spec(), "other".into()).await;
+    assert!(matches!(refused, Err(Refusal::Conflict(text)) if text.contains("destination")));
+    let mut other = job_spec();
+    other.seed = 9;
+    assert!(matches!(cluster.coordinator.submit(other, "k".into()).await, Err(Refusal::Conflict(_))));
+    cluster.coordinator.cancel(job.id).await.unwrap();
+    assert_eq!(cluster.wait(job.id).await.phase, Phase::Cancelled);
+    assert!(cluster.destination.head(&layout::success_key()).await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_job_leases_nothing_and_goes_on_when_resumed() {
+    let cluster = Cluster::new(5).await;
+    let (job, _) = cluster.coordinator.submit(job_spec(), String::new()).await.unwrap();
+    cluster.coordinator.pause(job.id, true).await.unwrap();
+    tokio::spawn(played_worker(cluster.coordinator.clone(), cluster.destination.clone(), Cancel::new()));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let view = cluster.coordinator.job(job.id).await.unwrap().borrow().clone();
+    assert!(view.paused && view.counts.done == 0);
+    cluster.coordinator.pause(job.id, false).await.unwrap();
+    assert_eq!(cluster.wait(job.id).await.counts.done, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_that_takes_over_goes_on_and_the_old_one_is_fenced() {
+    let mut cluster = Cluster::new(200).await;
+    let stop = Cancel::new();
+    let slow = tokio::spawn(played_worker(cluster.coordinator.clone(), cluster.destination.clone(), stop.clone()));
+    let (job, _) = cluster.coordinator.submit(job_spec(), "k".into()).await.unwrap();
+    let mut seen = cluster.coordinator.job(job.id).await.unwrap();
+    seen.wait_for(|view| view.counts.done >= 40).await.unwrap();
+    let (old, _) = cluster.take_over().await;
+    slow.abort();
+    let recorded = cluster.coordinator.job(job.id).await.unwrap().borrow().counts;
+    assert!(recorded.done >= 40, "nothing acknowledged is lost");
+    tokio::spawn(played_worker(cluster.coordinator.clone(), cluster.destination.clone(), Cancel::new()));
+    let ended = cluster.wait(job.id).await;
+    assert_eq!((ended.phase, ended.counts.done), (Phase::Succeeded, 200));
+    assert_eq!(cluster.report().await.len(), 200);
+    let refused = old.submit(job_spec(), String::new()).await;
+    assert!(matches!(refused, Err(Refusal::Unavailable(_))));
+}

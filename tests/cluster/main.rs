@@ -1,0 +1,7 @@
+//! Clusters of real processes: coordinators, workers and clients of the built command, on loopback.
+#![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
+
+mod faults;
+mod pictures;
+mod processes;
+mod whole;

@@ -1,0 +1,123 @@
+//! Processes of the command that end with the test.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+pub(crate) type Environment = Vec<(&'static str, String)>;
+
+fn command(arguments: &[&str], environment: &Environment) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sr3"));
+    command.args(arguments).stdin(Stdio::null()).env_remove("SR3_COORDINATOR");
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    command
+}
+
+/// A process that is killed when this is dropped.
+pub(crate) struct Process {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    pub(crate) fn start(arguments: &[&str], environment: &Environment) -> Self {
+        let mut child = command(arguments, environment).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let (out, seen) = (child.stdout.take().unwrap(), Arc::clone(&lines));
+        thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                seen.lock().unwrap().push(line);
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// The first line that holds `part`, once there is one.
+    pub(crate) fn line(&self, part: &str) -> String {
+        until(Duration::from_secs(60), || {
+            self.lines.lock().unwrap().iter().find(|line| line.contains(part)).cloned()
+        })
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    /// kill -9, and waits for the end.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Its exit code, once it ends by itself.
+    pub(crate) fn wait(mut self) -> i32 {
+        until(Duration::from_secs(120), || self.child.try_wait().unwrap()).code().unwrap_or(-1)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What `look` finds, within `time`.
+pub(crate) fn until<T>(time: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + time;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "it did not happen in {time:?}");
+        thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// A coordinator on a free port.
+pub(crate) struct Coordinator {
+    pub(crate) process: Process,
+    pub(crate) address: String,
+}
+
+impl Coordinator {
+    pub(crate) fn start(state: &str, more: &[&str], environment: &Environment) -> Self {
+        let arguments = [&["coordinator", "--listen", "127.0.0.1:0", "--state", state], more].concat();
+        let process = Process::start(&arguments, environment);
+        let line = process.line("listens on");
+        let address = line.rsplit(' ').next().unwrap().to_string();
+        Self { process, address }
+    }
+
+    /// On the port of one that is gone.
+    pub(crate) fn start_at(address: &str, state: &str, more: &[&str], environment: &Environment) -> Self {
+        let listen = address.strip_prefix("http://").unwrap();
+        let arguments = [&["coordinator", "--listen", listen, "--state", state], more].concat();
+        let process = Process::start(&arguments, environment);
+        process.line("is active");
+        Self { process, address: address.to_string() }
+    }
+}
+
+pub(crate) fn worker(coordinators: &str, environment: &Environment) -> Process {
+    Process::start(&["worker", "--coordinator", coordinators, "--threads", "1"], environment)
+}
+
+/// Runs a client command to its end: exit code, stdout, stderr.
+pub(crate) fn run(arguments: &[&str], environment: &Environment) -> (i32, String, String) {
+    let output = command(arguments, environment).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+}
+
+/// The last line of stdout as JSON.
+pub(crate) fn json(out: &str) -> Value {
+    serde_json::from_str(out.lines().last().unwrap()).unwrap()
+}
