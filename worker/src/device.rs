@@ -1,76 +1,99 @@
 //! One OS thread that owns the device, commanded by a bounded channel.
 //!
-//! A panic inside a computation is that item's error: the thread lives on, with a device opened anew, because what
-//! the panic left behind cannot be trusted.
+//! It keeps what the device holds for every processor that somebody still has: opened at the processor's first item,
+//! dropped once nobody has the processor any more. A panic inside a computation is that item's error: the thread
+//! lives on, and opens the device anew for the next item, because what the panic left behind cannot be trusted.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, Weak},
     thread,
     time::Instant,
 };
 
-use sr3_proto::{Cancel, Key, WorkerEvent};
+use sr3_proto::Key;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Computed, ItemError, Processor};
+use crate::{
+    Computed, ItemError, Processor,
+    work::{Stop, Work},
+};
 
 /// An item for the device.
 pub(crate) struct Command<P: Processor> {
+    pub(crate) work: Arc<Work<P>>,
     pub(crate) input: Key,
     pub(crate) decoded: P::Decoded,
     pub(crate) reply: oneshot::Sender<Reply<P>>,
 }
 
 /// The verdict, and the seconds that the computation took.
-pub(crate) type Reply<P> = (Result<Computed<<P as Processor>::Computed>, ItemError>, f64);
+pub(crate) type Reply<P> = (Result<Computed<<P as Processor>::Computed>, Stop>, f64);
 
-/// The thread, and why it ended if the device failed it.
-pub(crate) type Thread = thread::JoinHandle<Result<(), String>>;
-
-/// Starts the thread. It ends when every sender of commands is gone. An error from opening the device is reported
-/// as the worker's failure, and sets `cancel`.
-pub(crate) fn start<P: Processor>(
-    processor: Arc<P>,
-    events: mpsc::Sender<WorkerEvent>,
-    cancel: Cancel,
-) -> std::io::Result<(mpsc::Sender<Command<P>>, Thread)> {
+/// Starts the thread. It ends when every sender of commands is gone.
+pub(crate) fn start<P: Processor>() -> std::io::Result<(mpsc::Sender<Command<P>>, thread::JoinHandle<()>)> {
     // The next item waits here; what waits is accounted for by the pipeline.
     let (sender, receiver) = mpsc::channel(1);
-    let thread = thread::Builder::new()
-        .name("sr3-device".into())
-        .spawn(move || serve(&*processor, receiver, &events, &cancel).inspect_err(|_| cancel.cancel()))?;
+    let thread = thread::Builder::new().name("sr3-device".into()).spawn(move || serve(receiver))?;
     Ok((sender, thread))
 }
 
-fn serve<P: Processor>(
-    processor: &P,
-    mut commands: mpsc::Receiver<Command<P>>,
-    events: &mpsc::Sender<WorkerEvent>,
-    cancel: &Cancel,
-) -> Result<(), String> {
-    let mut device = processor.open_device()?;
-    while let Some(command) = commands.blocking_recv() {
-        let Command { input, decoded, reply } = command;
-        if cancel.is_cancelled() {
-            let _ = reply.send((Err(ItemError::Cancelled), 0.0));
-            continue;
-        }
+fn serve<P: Processor>(mut commands: mpsc::Receiver<Command<P>>) {
+    let mut devices = Devices::<P>(Vec::new());
+    while let Some(Command { work, input, decoded, reply }) = commands.blocking_recv() {
+        devices.drop_unused();
         let begun = Instant::now();
-        let mut tell = |share: f32| {
-            // A full link has no room for news that the next step brings again.
-            let _ = events.try_send(WorkerEvent::Progress { input: input.clone(), share });
-        };
-        let run = AssertUnwindSafe(|| processor.compute(&mut device, &input, decoded, cancel, &mut tell));
-        let result = match catch_unwind(run) {
-            Ok(result) => result,
-            Err(_) => {
-                device = processor.open_device()?;
-                Err(ItemError::bad("internal error while computing; please report it with this file"))
-            }
-        };
+        let result = compute(&mut devices, &work, &input, decoded);
+        work.watcher.off_device(&input);
         // Nobody waits for it: the worker is being dropped.
         let _ = reply.send((result, begun.elapsed().as_secs_f64()));
     }
-    Ok(())
+}
+
+fn compute<P: Processor>(
+    devices: &mut Devices<P>,
+    work: &Work<P>,
+    input: &Key,
+    decoded: P::Decoded,
+) -> Result<Computed<P::Computed>, Stop> {
+    if work.cancel.is_cancelled() {
+        return Err(Stop::Cancelled);
+    }
+    let device = devices.of(&work.processor).map_err(Stop::worker)?;
+    work.watcher.on_device(input, 0.0);
+    let mut tell = |share: f32| work.watcher.on_device(input, share);
+    let run = AssertUnwindSafe(|| work.processor.compute(device, input, decoded, &work.cancel, &mut tell));
+    match catch_unwind(run) {
+        Ok(result) => Ok(result?),
+        Err(_) => {
+            devices.forget(&work.processor);
+            Err(ItemError::bad("internal error while computing; please report it with this file").into())
+        }
+    }
+}
+
+/// The device's state for each processor in use.
+struct Devices<P: Processor>(Vec<(Weak<P>, P::Device)>);
+
+impl<P: Processor> Devices<P> {
+    fn of(&mut self, processor: &Arc<P>) -> Result<&mut P::Device, String> {
+        let at = match self.0.iter().position(|(of, _)| of.as_ptr() == Arc::as_ptr(processor)) {
+            Some(at) => at,
+            None => {
+                let opened = catch_unwind(AssertUnwindSafe(|| processor.open_device()))
+                    .unwrap_or_else(|_| Err("internal error while the device was opened".into()))?;
+                self.0.push((Arc::downgrade(processor), opened));
+                self.0.len() - 1
+            }
+        };
+        Ok(&mut self.0[at].1)
+    }
+
+    fn forget(&mut self, processor: &Arc<P>) {
+        self.0.retain(|(of, _)| of.as_ptr() != Arc::as_ptr(processor));
+    }
+
+    fn drop_unused(&mut self) {
+        self.0.retain(|(of, _)| of.strong_count() > 0);
+    }
 }

@@ -1,0 +1,205 @@
+//! The shards that a worker holds, and what it has to say about them: a pure state machine.
+//!
+//! Promises: a shard is held from its grant until its last report is committed, or its lease is void. Of each shard one
+//! report at a time awaits its answer, so that an answer needs no number. A report without an answer is said again in
+//! the next session, under the renewed lease. Of a void lease nothing more is said.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use sr3_proto::{Cancel, FromWorker, ItemRecord, Lease, LeaseProgress};
+use tokio::sync::oneshot;
+
+use crate::{
+    manifest::Recorded,
+    work::{Failure, ShardProgress},
+};
+
+/// Names a held shard within the process, whatever its lease becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Holding(u64);
+
+/// What is to be said about a shard. All but [`Report::Item`] are the last word.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// A verdict of an isolated shard; `committed` is answered once it is durable.
+    Item { record: Box<ItemRecord>, committed: oneshot::Sender<()> },
+    /// Its manifest lies at the destination.
+    Done(Recorded),
+    /// It could not be done.
+    Failed(Failure),
+    /// Given back with these verdicts.
+    Returned(Vec<ItemRecord>),
+}
+
+impl Report {
+    fn message(&self, lease: Lease) -> FromWorker {
+        match self {
+            Self::Item { record, .. } => FromWorker::ItemDone { lease, record: record.clone() },
+            Self::Done(Recorded { done, quarantined, digest, reasons }) => FromWorker::ShardDone {
+                lease,
+                done: *done,
+                quarantined: *quarantined,
+                manifest: digest.clone(),
+                reasons: reasons.clone(),
+            },
+            Self::Failed(Failure { reason, kind }) => {
+                FromWorker::ShardFailed { lease, reason: reason.clone(), kind: *kind }
+            }
+            Self::Returned(records) => FromWorker::ShardReturned { lease, records: records.clone() },
+        }
+    }
+
+    fn is_last(&self) -> bool {
+        !matches!(self, Self::Item { .. })
+    }
+}
+
+struct Held {
+    lease: Lease,
+    cancel: Cancel,
+    progress: Arc<ShardProgress>,
+    /// The first awaits its answer.
+    reports: VecDeque<Report>,
+}
+
+/// The shards.
+#[derive(Default)]
+pub(crate) struct Holdings {
+    held: BTreeMap<Holding, Held>,
+    next: u64,
+}
+
+/// What an answer changed.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Answered {
+    /// Nothing: it is about nothing that is held.
+    Unknown,
+    /// The shard goes on; the next report, if one waited.
+    Next(Option<FromWorker>),
+    /// The shard is no longer held.
+    Released,
+}
+
+impl Holdings {
+    /// Takes a granted shard; none if it is held already.
+    pub(crate) fn add(
+        &mut self,
+        lease: Lease,
+        cancel: Cancel,
+        progress: Arc<ShardProgress>,
+    ) -> Option<Holding> {
+        if self.held.values().any(|held| held.lease == lease) {
+            return None;
+        }
+        let id = Holding(self.next);
+        self.next += 1;
+        self.held.insert(id, Held { lease, cancel, progress, reports: VecDeque::new() });
+        Some(id)
+    }
+
+    /// Something is to be said about a shard; what to send now, if anything.
+    pub(crate) fn report(&mut self, id: Holding, report: Report) -> Option<FromWorker> {
+        let held = self.held.get_mut(&id)?;
+        held.reports.push_back(report);
+        // Others wait for the answer to the first.
+        if held.reports.len() > 1 {
+            return None;
+        }
+        held.reports.front().map(|report| report.message(held.lease))
+    }
+
+    /// The report that awaited its answer is durable.
+    pub(crate) fn committed(&mut self, lease: Lease) -> Answered {
+        let Some(id) = self.find(lease) else { return Answered::Unknown };
+        let Some(held) = self.held.get_mut(&id) else { return Answered::Unknown };
+        match held.reports.pop_front() {
+            None => Answered::Unknown,
+            Some(Report::Item { committed, .. }) => {
+                let _ = committed.send(());
+                Answered::Next(held.reports.front().map(|r| r.message(held.lease)))
+            }
+            Some(_) => {
+                self.held.remove(&id);
+                Answered::Released
+            }
+        }
+    }
+
+    /// A lease is void: its items are stopped.
+    pub(crate) fn revoke(&mut self, lease: Lease) -> Answered {
+        match self.find(lease).and_then(|id| self.held.remove(&id)) {
+            Some(held) => {
+                held.cancel.cancel();
+                Answered::Released
+            }
+            None => Answered::Unknown,
+        }
+    }
+
+    /// A session begins: of the leases held, these go on. What awaits an answer is to be said again.
+    pub(crate) fn renew(&mut self, renewed: &[(Lease, Lease)]) -> Vec<FromWorker> {
+        self.held.retain(|_, held| match renewed.iter().find(|(old, _)| *old == held.lease) {
+            Some((_, new)) => {
+                held.lease = *new;
+                true
+            }
+            None => {
+                held.cancel.cancel();
+                false
+            }
+        });
+        let again = |held: &Held| held.reports.front().map(|r| r.message(held.lease));
+        self.held.values().filter_map(again).collect()
+    }
+
+    /// Asks every shard that is still worked on to stop: each will be reported with what it has.
+    pub(crate) fn stop_all(&self) {
+        self.held.values().filter(|held| !held.is_over()).for_each(|held| held.cancel.cancel());
+    }
+
+    /// Leases that are held.
+    pub(crate) fn leases(&self) -> Vec<Lease> {
+        self.held.values().map(|held| held.lease).collect()
+    }
+
+    /// What a heartbeat says, given that all reports so far were sent. A shard whose end was reported is left out: the
+    /// coordinator holds the lease no longer, and its answer is on the way. One that failed is listed, because it
+    /// may be answered by nothing but the renewal's refusal.
+    pub(crate) fn progress(&self) -> Vec<LeaseProgress> {
+        let listed =
+            |held: &&Held| !matches!(held.reports.front(), Some(Report::Done(_) | Report::Returned(_)));
+        let progress = |held: &Held| {
+            let now = held.progress.now();
+            LeaseProgress {
+                lease: held.lease,
+                items_done: now.items_done,
+                current: now.current,
+                share: now.share,
+            }
+        };
+        self.held.values().filter(listed).map(progress).collect()
+    }
+
+    /// How many are held.
+    pub(crate) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// How many are still worked on.
+    pub(crate) fn working(&self) -> usize {
+        self.held.values().filter(|held| !held.is_over()).count()
+    }
+
+    fn find(&self, lease: Lease) -> Option<Holding> {
+        self.held.iter().find(|(_, held)| held.lease == lease).map(|(id, _)| *id)
+    }
+}
+
+impl Held {
+    fn is_over(&self) -> bool {
+        self.reports.back().is_some_and(Report::is_last)
+    }
+}
