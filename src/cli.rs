@@ -15,6 +15,7 @@ use crate::{
         models::{self as models_command, ModelsCommand},
         spec::{self, SpecCommand},
         upscale::{self, UpscaleArgs},
+        worker::{self, WorkerArgs},
     },
     exit::{self, CommandError, Ending},
     models::Models,
@@ -41,6 +42,8 @@ enum Command {
     /// Copy a coordinator's state to a file, and back.
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// Run a worker: it takes shards from a coordinator and computes them on this machine.
+    Worker(WorkerArgs),
     /// Show models.
     #[command(subcommand)]
     Models(ModelsCommand),
@@ -77,6 +80,7 @@ pub fn main_with<M: Models>(models: &M, arguments: impl IntoIterator<Item = OsSt
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
         Command::Ledger(command) => ledger::run(command),
+        Command::Worker(arguments) => worker::run(arguments),
         Command::Coordinator(arguments) => coordinator::run(arguments),
         Command::Models(command) => models_command::run(command),
         Command::Spec(command) => spec::run(command),

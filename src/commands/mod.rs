@@ -9,5 +9,6 @@ mod model_args;
 pub mod models;
 pub mod spec;
 pub mod upscale;
+pub mod worker;
 
 pub use model_args::ModelArgs;

@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use clap::{Args, value_parser};
 use sr3_engine::ops::Isa;
-use sr3_proto::{Cancel, Store};
-use sr3_worker::{ClusterWorkerConfig, GrpcConnect, WorkerConfig, serve};
+use sr3_proto::Cancel;
+use sr3_worker::{ClusterWorkerConfig, GrpcConnect, serve};
 
 use super::model_args::start_threads;
 use crate::{
-    client::{addresses, signals},
+    client::{self, signals},
     engine_models::EngineModels,
     exit::{CommandError, Ending},
 };
@@ -44,17 +44,13 @@ pub fn run(arguments: &WorkerArgs) -> Result<Ending, CommandError> {
         tokio::spawn(signals::stop_on_signal(stop.clone()));
         let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
         let name = arguments.name.clone();
-        let name = name.unwrap_or_else(|| format!("{}-{}", host.trim(), std::process::id()));
         let config = ClusterWorkerConfig {
-            name,
+            name: name.unwrap_or_else(|| format!("{}-{}", host.trim(), std::process::id())),
             device: format!("cpu ({:?})", Isa::detect()),
-            version: env!("CARGO_PKG_VERSION").into(),
-            credits: 2,
             drain_timeout: Duration::from_secs(arguments.drain_timeout),
-            pipeline: WorkerConfig::default(),
-            open_store: Arc::new(|location| Store::open(location)),
+            ..ClusterWorkerConfig::default()
         };
-        let connect = GrpcConnect::new(addresses::parse(&arguments.coordinator)?);
+        let connect = GrpcConnect::new(client::addresses(&arguments.coordinator));
         serve(Arc::new(EngineModels), connect, config, stop)
             .await
             .map_err(|e| CommandError::failed(e.to_string()))?;
