@@ -202,6 +202,16 @@ pub fn lock_key() -> Key {
     Key::trusted(format!("{STATE_FOLDER}/lock"))
 }
 
+/// Below it, what a probe of the store writes and removes again; `run` tells probes apart.
+pub fn probe_prefix(run: u64) -> Key {
+    Key::trusted(format!("{STATE_FOLDER}/probe/{run:016x}"))
+}
+
+/// The key `name` in the folder `folder`.
+pub(crate) fn below(folder: &Key, name: &str) -> Key {
+    Key::trusted(format!("{folder}/{name}"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

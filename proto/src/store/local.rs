@@ -62,6 +62,10 @@ impl LocalStore {
         Ok(Self { root: canonical, staging, counter: AtomicU64::new(0), create: Mutex::new(()) })
     }
 
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     pub(super) fn get(&self, key: &Key) -> Result<(ObjectInfo, Bytes), StoreError> {
         let (path, mut file, meta) = self.open_inside(key)?;
         let mut bytes = Vec::new();
@@ -157,11 +161,14 @@ impl LocalStore {
     pub(super) fn list(
         store: Arc<Self>,
         prefix: Option<Key>,
+        after: Option<Key>,
     ) -> BoxStream<'static, Result<ListEntry, StoreError>> {
         let (sender, receiver) = mpsc::channel(256);
         tokio::task::spawn_blocking(move || {
             let start = prefix.map(String::from).unwrap_or_default();
-            if let Err(error) = store.walk(&start, |entry| sender.blocking_send(Ok(entry)).is_ok()) {
+            let after = after.map(String::from).unwrap_or_default();
+            let walked = store.walk(&start, &after, |entry| sender.blocking_send(Ok(entry)).is_ok());
+            if let Err(error) = walked {
                 // Nobody listens any more: nobody needs the error.
                 let _ = sender.blocking_send(Err(error));
             }
@@ -260,8 +267,13 @@ impl LocalStore {
     }
 
     /// Depth first, siblings in the byte order of their keys (a folder's ends in `/`), so that the whole listing is
-    /// in the byte order of the keys. Stops early when `emit` returns false.
-    fn walk(&self, start: &str, mut emit: impl FnMut(ListEntry) -> bool) -> Result<(), StoreError> {
+    /// in the byte order of the keys. Begins after the key `after`, and stops early when `emit` returns false.
+    fn walk(
+        &self,
+        start: &str,
+        after: &str,
+        mut emit: impl FnMut(ListEntry) -> bool,
+    ) -> Result<(), StoreError> {
         let top = self.root.join(start);
         let first = match read_sorted(&top) {
             Err(e) if e.kind() == ErrorKind::NotFound && !start.is_empty() => return Ok(()),
@@ -273,6 +285,9 @@ impl LocalStore {
                 stack.pop();
                 continue;
             };
+            if sibling.is_before(prefix, after.as_bytes()) {
+                continue;
+            }
             let join =
                 |name: &str| if prefix.is_empty() { name.to_string() } else { format!("{prefix}/{name}") };
             let Some(name) = sibling.name.to_str() else {
@@ -323,6 +338,21 @@ impl LocalStore {
 struct Sibling {
     name: std::ffi::OsString,
     is_folder: bool,
+}
+
+impl Sibling {
+    /// Whether nothing of it, in the folder `prefix`, comes after the key `after`.
+    fn is_before(&self, prefix: &str, after: &[u8]) -> bool {
+        let mut key = prefix.as_bytes().to_vec();
+        if !prefix.is_empty() {
+            key.push(b'/');
+        }
+        key.extend(self.name.as_encoded_bytes());
+        if self.is_folder {
+            key.push(b'/');
+        }
+        !after.is_empty() && key.as_slice() <= after && !(self.is_folder && after.starts_with(&key))
+    }
 }
 
 fn read_sorted(folder: &Path) -> io::Result<Vec<Sibling>> {

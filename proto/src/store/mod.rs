@@ -1,26 +1,59 @@
 //! Stores: where inputs are read and outputs written, behind one small interface.
 //!
 //! A store is a flat set of objects named by [`Key`]. It promises that an object appears whole or not at all, that
-//! of several who [`PutMode::Create`] the same key exactly one wins, and that a listing comes in the byte order of
-//! the keys and leaves nothing out silently: what cannot be an object is listed as [`ListEntry::Odd`]. It never
-//! reads or writes outside its root.
+//! of several who [`PutMode::Create`] the same key exactly one wins, and that a listing comes in one order in which
+//! it can be gone on with, and leaves nothing out silently: what cannot be an object is listed as
+//! [`ListEntry::Odd`]. It never reads or writes outside its root, nor opens anything over http(s) because somebody
+//! wrote an address.
 //!
-//! Folders are served by [`LocalStore`]; everything that the `object_store` crate can open by [`RemoteStore`] (today its
-//! in-memory store, which holds the state of runs that leave none behind). A new kind of location is one more arm
-//! in [`Store::open`].
+//! The order of a listing is the byte order of the keys in folders, in memory, on AWS, GCS and Azure. Servers that
+//! keep a tree may list it folder by folder (SeaweedFS: `b/x` before `b-1/x` and `b.png`). Whatever it is, it is
+//! always the same, and [`Store::list_after`] gives exactly what comes after a key in it.
+//!
+//! Folders are served by [`LocalStore`], buckets and memory by [`RemoteStore`]. Whether a server keeps these promises
+//! is what [`Store::probe_conditional_put`] asks it. What may pass (a 5xx, a time-out) is tried again for about two
+//! minutes before a caller hears of it.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `location` | where a store is, as people write it |
+//! | `allow` | which stores a served cluster opens |
+//! | `connect` | settings and credentials of clouds |
+//! | `local`, `object` | the two kinds of store |
+//! | `error`, `refusal` | why a store refused, and how servers say so |
+//! | `retry` | when to try again, and for how long |
+//! | `probe` | does a store keep its word |
+//! | `faults` | a store that fails, for tests |
 
+mod allow;
+mod connect;
+mod error;
+mod faults;
+mod listing;
 mod local;
+mod location;
 mod object;
+mod probe;
+mod refusal;
+mod retry;
 
-use std::{io, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
+pub use allow::{Allowed, real_path};
+pub use connect::Settings;
+pub use error::StoreError;
+pub use faults::{FAULTS_VARIABLE, Faults, FaultsError};
 pub use local::{LocalStore, Lock, Staging};
-pub use object::RemoteStore;
+pub use location::{Location, Scheme};
+pub use object::{MULTIPART_FROM, RemoteStore, SINGLE_BYTES_MAX};
+pub use retry::{LARGE_REQUEST_TIME, REQUEST_TIME, RETRY_TIME};
 
 use crate::Key;
+use faults::{Fault, Injected, Injector};
+use retry::Backoff;
 
 /// Whether a put may replace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,87 +133,11 @@ pub enum ListEntry {
     },
 }
 
-/// Why a store refused. The variant says what the caller can do.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Nothing at this key.
-    #[error("`{path}` does not exist")]
-    NotFound {
-        /// Where.
-        path: String,
-    },
-    /// Somebody else created it first.
-    #[error("`{path}` exists already")]
-    AlreadyExists {
-        /// Where.
-        path: String,
-    },
-    /// This one name cannot be used here; others can.
-    #[error("`{path}` cannot be used: {reason}")]
-    Name {
-        /// Where.
-        path: String,
-        /// Why, and what to do.
-        reason: String,
-    },
-    /// The store does not let us.
-    #[error("no permission for `{path}` ({source}): change its permissions or choose another folder")]
-    Denied {
-        /// Where.
-        path: String,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// No room left.
-    #[error("no space left for `{path}` ({source}): make room and run the same command again")]
-    Full {
-        /// Where.
-        path: String,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// Another process works here.
-    #[error("`{path}` is in use by another run ({holder}): wait for it or stop it")]
-    Busy {
-        /// The lock.
-        path: String,
-        /// What the holder wrote about itself.
-        holder: String,
-    },
-    /// Anything else.
-    #[error("`{path}`: {source}")]
-    Failed {
-        /// Where.
-        path: String,
-        /// What went wrong.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// A location of a kind that this build does not open.
-    #[error(
-        "`{location}` is a URL, and this version reads and writes folders only: copy the images to a folder"
-    )]
-    Unsupported {
-        /// What was given.
-        location: String,
-    },
-}
-
-impl StoreError {
-    /// What a failed operation on a path means.
-    pub fn at(path: &Path, source: io::Error) -> Self {
-        local::refusal(path, source)
-    }
-
-    /// Whether the error is about this one key only, so that work on others can go on.
-    pub fn is_about_one_key(&self) -> bool {
-        matches!(self, Self::NotFound { .. } | Self::AlreadyExists { .. } | Self::Name { .. })
-    }
-}
-
 /// An open store; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
     backend: Backend,
+    faults: Option<Arc<Injector>>,
 }
 
 #[derive(Clone, Debug)]
@@ -190,48 +147,107 @@ enum Backend {
 }
 
 impl Store {
-    /// Opens the store at `location`: a path to an existing folder.
+    /// Opens the store at `location`, with the settings of this process: an existing folder, or a bucket, of which
+    /// nothing is asked yet ([`check`](Self::check) does).
     pub fn open(location: &str) -> Result<Self, StoreError> {
-        match location.split_once("://") {
-            None => Self::folder(Path::new(location), Staging::StateFolder),
-            Some(_) => Err(StoreError::Unsupported { location: location.to_string() }),
+        Self::open_with(&location.parse()?, &Settings::of_process())
+    }
+
+    /// Opens the store at `location` with these settings.
+    pub fn open_with(location: &Location, settings: &Settings) -> Result<Self, StoreError> {
+        let store = match location.path() {
+            Some(folder) => Self::folder(folder, Staging::StateFolder)?,
+            None => Self::from(Backend::Remote(RemoteStore::open(location, settings)?)),
+        };
+        match settings.get(FAULTS_VARIABLE).map(str::parse).transpose() {
+            Ok(None) => Ok(store),
+            Ok(Some(faults)) => Ok(store.with_faults(faults)),
+            Err(error) => {
+                let reason = format!("{FAULTS_VARIABLE}: {error}");
+                Err(StoreError::Settings { path: location.to_string(), reason })
+            }
         }
     }
 
     /// Opens an existing folder.
     pub fn folder(root: &Path, staging: Staging) -> Result<Self, StoreError> {
-        Ok(Self { backend: Backend::Local(Arc::new(LocalStore::open(root, staging)?)) })
+        Ok(Self::from(Backend::Local(Arc::new(LocalStore::open(root, staging)?))))
     }
 
     /// A store that lives as long as its last clone.
     pub fn in_memory() -> Self {
-        Self { backend: Backend::Remote(RemoteStore::in_memory()) }
+        Self::from(Backend::Remote(RemoteStore::in_memory()))
+    }
+
+    /// The same store, of whose operations some fail: see [`Faults`]. For tests.
+    #[must_use]
+    pub fn with_faults(self, faults: Faults) -> Self {
+        Self { faults: Some(Arc::new(Injector::new(faults))), ..self }
+    }
+
+    /// Where it is, to be shown.
+    pub fn location(&self) -> String {
+        match &self.backend {
+            Backend::Local(local) => local.root().display().to_string(),
+            Backend::Remote(remote) => {
+                remote.location().map_or_else(|| "memory".to_string(), ToString::to_string)
+            }
+        }
+    }
+
+    /// Whether it is a folder on this machine.
+    pub fn is_local(&self) -> bool {
+        matches!(self.backend, Backend::Local(_))
+    }
+
+    /// Whether it answers and lets us in; takes seconds, not minutes, to say that it does not.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        match &self.backend {
+            Backend::Local(_) => Ok(()),
+            Backend::Remote(remote) => remote.check().await,
+        }
+    }
+
+    /// Whether [`PutMode::Create`] holds here and listings can be gone on with, found out by racing: about 80 small writes
+    /// below `.sr3/probe/`, which are removed again. Fails with [`StoreError::NotConditional`] if not.
+    pub async fn probe_conditional_put(&self) -> Result<(), StoreError> {
+        probe::run(self).await
     }
 
     /// Reads a whole object.
     pub async fn get(&self, key: &Key) -> Result<(ObjectInfo, Bytes), StoreError> {
-        match &self.backend {
-            Backend::Local(local) => on_folder(local, key, |local, key| local.get(key)).await,
-            Backend::Remote(remote) => remote.get(key).await,
-        }
+        self.tried(key, || async {
+            match &self.backend {
+                Backend::Local(local) => on_folder(local, key, |local, key| local.get(key)).await,
+                Backend::Remote(remote) => remote.get(key).await,
+            }
+        })
+        .await
     }
 
     /// Reads at most the first `bytes` of an object.
     pub async fn get_start(&self, key: &Key, bytes: u64) -> Result<Bytes, StoreError> {
-        match &self.backend {
-            Backend::Local(local) => {
-                on_folder(local, key, move |local, key| local.get_start(key, bytes)).await
+        self.tried(key, || async {
+            match &self.backend {
+                Backend::Local(local) => {
+                    on_folder(local, key, move |local, key| local.get_start(key, bytes)).await
+                }
+                Backend::Remote(remote) => remote.get_start(key, bytes).await,
             }
-            Backend::Remote(remote) => remote.get_start(key, bytes).await,
-        }
+        })
+        .await
     }
 
     /// What is at a key, or none.
     pub async fn head(&self, key: &Key) -> Result<Option<ObjectInfo>, StoreError> {
-        let found = match &self.backend {
-            Backend::Local(local) => on_folder(local, key, |local, key| local.head(key)).await,
-            Backend::Remote(remote) => remote.head(key).await,
-        };
+        let found = self
+            .tried(key, || async {
+                match &self.backend {
+                    Backend::Local(local) => on_folder(local, key, |local, key| local.head(key)).await,
+                    Backend::Remote(remote) => remote.head(key).await,
+                }
+            })
+            .await;
         match found {
             Ok(info) => Ok(Some(info)),
             Err(StoreError::NotFound { .. }) => Ok(None),
@@ -240,46 +256,74 @@ impl Store {
     }
 
     /// Writes a whole object: durable when this returns, and never seen in part.
+    ///
+    /// A [`PutMode::Create`] whose answer got lost is asked for again, and then fails with
+    /// [`StoreError::AlreadyExists`] because of itself: who gets that reads the object and compares the bytes.
     pub async fn put(&self, key: &Key, bytes: Bytes, mode: PutMode) -> Result<(), StoreError> {
-        match &self.backend {
-            Backend::Local(local) => {
-                on_folder(local, key, move |local, key| local.put(key, &bytes, mode)).await
+        let once = || async {
+            let bytes = bytes.clone();
+            match &self.backend {
+                Backend::Local(local) => {
+                    on_folder(local, key, move |local, key| local.put(key, &bytes, mode)).await
+                }
+                Backend::Remote(remote) => remote.put(key, bytes, mode).await,
             }
-            Backend::Remote(remote) => remote.put(key, bytes, mode).await,
-        }
+        };
+        let torn = || async {
+            match &self.backend {
+                Backend::Remote(remote) if mode == PutMode::Replace => {
+                    remote.put_torn(key, bytes.clone()).await
+                }
+                _ => Ok(()),
+            }
+        };
+        self.tried_or_torn(key, once, torn).await
     }
 
     /// Removes an object; fine if there is none.
     pub async fn delete(&self, key: &Key) -> Result<(), StoreError> {
-        let done = match &self.backend {
-            Backend::Local(local) => on_folder(local, key, |local, key| local.delete(key)).await,
-            Backend::Remote(remote) => remote.delete(key).await,
-        };
+        let done = self
+            .tried(key, || async {
+                match &self.backend {
+                    Backend::Local(local) => on_folder(local, key, |local, key| local.delete(key)).await,
+                    Backend::Remote(remote) => remote.delete(key).await,
+                }
+            })
+            .await;
         match done {
             Err(StoreError::NotFound { .. }) => Ok(()),
             other => other,
         }
     }
 
-    /// Everything under the root but `.sr3/` folders, in the byte order of the keys.
+    /// Everything under the root but `.sr3/` folders, in the store's order (the module says which).
     pub fn list(&self) -> BoxStream<'static, Result<ListEntry, StoreError>> {
-        match &self.backend {
-            Backend::Local(local) => LocalStore::list(Arc::clone(local), None),
-            Backend::Remote(remote) => remote.list(None),
-        }
+        listing::start(self.clone(), None, None)
     }
 
-    /// Everything under the folder `prefix`, which may lie in `.sr3/`, in the byte order of the keys.
+    /// What [`list`](Self::list) gives after `after`, so that a plan can go on where it stopped.
+    pub fn list_after(&self, after: &Key) -> BoxStream<'static, Result<ListEntry, StoreError>> {
+        listing::start(self.clone(), None, Some(after.clone()))
+    }
+
+    /// What [`list_under`](Self::list_under) gives after `after`.
+    pub fn list_under_after(
+        &self,
+        prefix: &Key,
+        after: &Key,
+    ) -> BoxStream<'static, Result<ListEntry, StoreError>> {
+        listing::start(self.clone(), Some(prefix.clone()), Some(after.clone()))
+    }
+
+    /// Everything under the folder `prefix`, which may lie in `.sr3/`, in the store's order.
     pub fn list_under(&self, prefix: &Key) -> BoxStream<'static, Result<ListEntry, StoreError>> {
-        match &self.backend {
-            Backend::Local(local) => LocalStore::list(Arc::clone(local), Some(prefix.clone())),
-            Backend::Remote(remote) => remote.list(Some(prefix.clone())),
-        }
+        listing::start(self.clone(), Some(prefix.clone()), None)
     }
 
     /// Takes the lock at `key` for as long as the returned guard lives, and writes `holder` into it for others to
-    /// read. The system lets go of it when the process ends, however it ends, so no lock is ever stale. A store
-    /// that no other process can see needs none.
+    /// read. The system lets go of it when the process ends, however it ends, so no lock is ever stale. None where
+    /// there are no such locks: a store in memory needs none, and on a bucket nothing keeps two runs apart but
+    /// conditional writes (what both compute, they write once; what they report, the last one wins).
     pub async fn lock(&self, key: &Key, holder: &str) -> Result<Option<Lock>, StoreError> {
         match &self.backend {
             Backend::Local(local) => {
@@ -290,7 +334,8 @@ impl Store {
         }
     }
 
-    /// Removes what earlier processes left half-written. Only for the holder of the destination's lock.
+    /// Removes what earlier processes left half-written. Only for the holder of the destination's lock. (A bucket
+    /// forgets unfinished uploads by its own lifecycle rules.)
     pub async fn clean_staging(&self) -> Result<(), StoreError> {
         match &self.backend {
             Backend::Local(local) => {
@@ -300,6 +345,63 @@ impl Store {
             Backend::Remote(_) => Ok(()),
         }
     }
+
+    async fn tried<T, F>(&self, key: &Key, once: impl Fn() -> F + Send + Sync) -> Result<T, StoreError>
+    where
+        T: Send,
+        F: Future<Output = Result<T, StoreError>> + Send,
+    {
+        self.tried_or_torn(key, once, || async { Ok(()) }).await
+    }
+
+    /// Does `once` until it succeeds, fails for good, or has been tried for long enough; injected faults come below
+    /// that, as a server's would.
+    async fn tried_or_torn<T, F, G>(
+        &self,
+        key: &Key,
+        once: impl Fn() -> F + Send + Sync,
+        torn: impl Fn() -> G + Send + Sync,
+    ) -> Result<T, StoreError>
+    where
+        T: Send,
+        F: Future<Output = Result<T, StoreError>> + Send,
+        G: Future<Output = Result<(), StoreError>> + Send,
+    {
+        let mut backoff = Backoff::new();
+        loop {
+            let fault = self.faults.as_ref().and_then(|faults| faults.next());
+            let ended = match fault {
+                None => once().await,
+                Some((fault, _)) => {
+                    let first = match fault {
+                        Fault::Before => Ok(()),
+                        Fault::After => once().await.map(|_| ()),
+                        Fault::Torn => torn().await,
+                    };
+                    first.and_then(|()| Err(injected(key.to_string(), fault)))
+                }
+            };
+            match ended {
+                Err(error) if error.is_transient() => {
+                    tracing::debug!(%error, "a store's operation failed for now");
+                    if !backoff.wait().await {
+                        return Err(error);
+                    }
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+impl From<Backend> for Store {
+    fn from(backend: Backend) -> Self {
+        Self { backend, faults: None }
+    }
+}
+
+fn injected(path: String, fault: Fault) -> StoreError {
+    StoreError::Transient { path, source: Injected(fault).into() }
 }
 
 async fn on_folder<T: Send + 'static>(
