@@ -8,10 +8,15 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     commands::{
         bench::{self, BenchCommand},
+        control::{self, Control, ControlArgs},
         convert::{self, ConvertArgs},
         evaluate::{self, EvaluateArgs},
+        jobs::{self, JobArgs, JobsArgs},
+        logs::{self, LogsArgs},
         models::{self as models_command, ModelsCommand},
+        submit::{self, SubmitArgs},
         upscale::{self, UpscaleArgs},
+        workers::{self, DrainArgs, WorkersArgs},
     },
     exit::{self, CommandError, Ending},
     models::Models,
@@ -29,6 +34,26 @@ struct Cli {
 enum Command {
     /// Upscale an image, or every image of a folder.
     Upscale(UpscaleArgs),
+    /// Give a cluster a job, and print its id.
+    Submit(SubmitArgs),
+    /// List a cluster's jobs.
+    Jobs(JobsArgs),
+    /// Show a job.
+    Status(JobArgs),
+    /// Show a job's progress until it has ended.
+    Watch(JobArgs),
+    /// Show what happened to a job.
+    Logs(LogsArgs),
+    /// End a job; what is finished stays.
+    Cancel(ControlArgs),
+    /// Begin nothing more of a job.
+    Pause(ControlArgs),
+    /// Let a paused job go on.
+    Resume(ControlArgs),
+    /// List a cluster's workers.
+    Workers(WorkersArgs),
+    /// Let a worker finish what it has, and leave.
+    Drain(DrainArgs),
     /// Reduce pictures, enlarge them again, and print PSNR, SSIM and consistency beside bicubic.
     Evaluate(EvaluateArgs),
     /// Import a generator checkpoint of the public SR3 implementation.
@@ -63,6 +88,16 @@ pub fn main_with<M: Models>(models: &M, arguments: impl IntoIterator<Item = OsSt
         .try_init();
     let ended: Result<Ending, CommandError> = match &cli.command {
         Command::Upscale(arguments) => upscale::run(arguments, models),
+        Command::Submit(arguments) => submit::run(arguments),
+        Command::Jobs(arguments) => jobs::list(arguments),
+        Command::Status(arguments) => jobs::status(arguments),
+        Command::Watch(arguments) => jobs::watch(arguments),
+        Command::Logs(arguments) => logs::run(arguments),
+        Command::Cancel(arguments) => control::run(arguments, Control::Cancel),
+        Command::Pause(arguments) => control::run(arguments, Control::Pause),
+        Command::Resume(arguments) => control::run(arguments, Control::Resume),
+        Command::Workers(arguments) => workers::list(arguments),
+        Command::Drain(arguments) => workers::drain(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
         Command::Models(command) => models_command::run(command),

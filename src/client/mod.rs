@@ -1,4 +1,8 @@
-//! Running a job from the command: where its inputs and outputs lie, and the cluster inside this process.
+//! Running jobs from the command: on a cluster through its coordinator ([`remote`]), or in this process ([`local`]), with
+//! checks of where inputs and outputs lie ([`places`]).
 
+mod address;
 pub mod local;
 pub mod places;
+pub mod remote;
+pub mod streams;

@@ -1,10 +1,20 @@
 //! One module per sub-command: arguments in, an [`Ending`](crate::exit::Ending) out.
 
 pub mod bench;
+pub mod control;
 pub mod convert;
 pub mod evaluate;
+mod follow;
+pub mod jobs;
+pub mod logs;
 mod model_args;
 pub mod models;
+mod remote_args;
+pub mod submit;
+mod table;
 pub mod upscale;
+mod upscale_remote;
+pub mod workers;
 
 pub use model_args::ModelArgs;
+pub use remote_args::{PatienceArgs, RemoteArgs};
