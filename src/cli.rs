@@ -8,14 +8,19 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     commands::{
         bench::{self, BenchCommand},
+        control::{self, Control, ControlArgs},
         convert::{self, ConvertArgs},
         coordinator::{self, CoordinatorArgs},
         evaluate::{self, EvaluateArgs},
+        jobs::{self, JobArgs, JobsArgs},
         ledger::{self, LedgerCommand},
+        logs::{self, LogsArgs},
         models::{self as models_command, ModelsCommand},
         spec::{self, SpecCommand},
+        submit::{self, SubmitArgs},
         upscale::{self, UpscaleArgs},
         worker::{self, WorkerArgs},
+        workers::{self, DrainArgs, WorkersArgs},
     },
     exit::{self, CommandError, Ending},
     models::Models,
@@ -33,6 +38,26 @@ struct Cli {
 enum Command {
     /// Upscale an image, or every image of a folder.
     Upscale(UpscaleArgs),
+    /// Give a cluster a job, and print its id.
+    Submit(SubmitArgs),
+    /// List a cluster's jobs.
+    Jobs(JobsArgs),
+    /// Show a job.
+    Status(JobArgs),
+    /// Show a job's progress until it has ended.
+    Watch(JobArgs),
+    /// Show what happened to a job.
+    Logs(LogsArgs),
+    /// End a job; what is finished stays.
+    Cancel(ControlArgs),
+    /// Begin nothing more of a job.
+    Pause(ControlArgs),
+    /// Let a paused job go on.
+    Resume(ControlArgs),
+    /// List a cluster's workers.
+    Workers(WorkersArgs),
+    /// Let a worker finish what it has, and leave.
+    Drain(DrainArgs),
     /// Reduce pictures, enlarge them again, and print PSNR, SSIM and consistency beside bicubic.
     Evaluate(EvaluateArgs),
     /// Import a generator checkpoint of the public SR3 implementation.
@@ -77,6 +102,16 @@ pub fn main_with<M: Models>(models: &M, arguments: impl IntoIterator<Item = OsSt
         .try_init();
     let ended: Result<Ending, CommandError> = match &cli.command {
         Command::Upscale(arguments) => upscale::run(arguments, models),
+        Command::Submit(arguments) => submit::run(arguments),
+        Command::Jobs(arguments) => jobs::list(arguments),
+        Command::Status(arguments) => jobs::status(arguments),
+        Command::Watch(arguments) => jobs::watch(arguments),
+        Command::Logs(arguments) => logs::run(arguments),
+        Command::Cancel(arguments) => control::run(arguments, Control::Cancel),
+        Command::Pause(arguments) => control::run(arguments, Control::Pause),
+        Command::Resume(arguments) => control::run(arguments, Control::Resume),
+        Command::Workers(arguments) => workers::list(arguments),
+        Command::Drain(arguments) => workers::drain(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
         Command::Ledger(command) => ledger::run(command),

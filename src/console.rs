@@ -1,24 +1,40 @@
-//! What people see: progress while a job runs, and how it ended.
+//! What people see while a job runs, in this process or on a cluster.
 //!
-//! Progress and errors go to stderr, the end of a job to stdout. On a terminal progress is a bar, elsewhere a line
-//! every ten seconds.
+//! Progress goes to stderr: on a terminal as a bar, elsewhere as a line every ten seconds.
 
 use std::{
-    collections::BTreeMap,
-    io::{IsTerminal, Write},
+    io::IsTerminal,
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::json;
-use sr3_coordinator::{Outcome, Progress, Summary};
-use sr3_proto::{ItemStatus, UpscaleSpec};
+use sr3_coordinator::Progress;
 use tokio::{sync::watch, task::JoinHandle};
+
+use crate::clock::clock;
 
 /// Between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(10);
-/// How many quarantined items are listed at the end.
-const REASONS_MAX: usize = 20;
+
+/// What is known of a job under way.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct View {
+    /// Counts; its `current` only if it is the only item on a device.
+    pub(crate) progress: Progress,
+    /// Items on devices, each by its share.
+    pub(crate) within: f32,
+    /// Workers with an item on a device; 0 where it goes without saying.
+    pub(crate) workers: usize,
+    /// What it is doing, if not computing.
+    pub(crate) note: Option<&'static str>,
+}
+
+impl From<Progress> for View {
+    fn from(progress: Progress) -> Self {
+        let within = progress.current.as_ref().map_or(0.0, |current| current.share);
+        Self { progress, within, workers: 0, note: None }
+    }
+}
 
 /// Shows progress until it is finished.
 pub(crate) struct Console {
@@ -27,13 +43,17 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// Starts showing what comes over `seen`, unless only the end is wanted.
-    pub(crate) fn start(json: bool, quiet: bool, seen: watch::Receiver<Progress>) -> Self {
+    /// Starts showing what comes over `seen`, unless only the end is wanted. Speed is that since now.
+    pub(crate) fn start<T>(json: bool, quiet: bool, seen: watch::Receiver<T>) -> Self
+    where
+        T: Clone + Into<View> + Send + Sync + 'static,
+    {
         let (end, ended) = watch::channel(false);
+        let shown = Shown { begun: Instant::now(), at_start: view(&seen).progress, seen };
         let task = match (json || quiet, std::io::stderr().is_terminal()) {
             (true, _) => None,
-            (false, true) => Some(tokio::spawn(bar(seen, ended))),
-            (false, false) => Some(tokio::spawn(lines(seen, ended))),
+            (false, true) => Some(tokio::spawn(bar(shown, ended))),
+            (false, false) => Some(tokio::spawn(lines(shown, ended))),
         };
         Self { task, end }
     }
@@ -48,8 +68,26 @@ impl Console {
     }
 }
 
-async fn bar(seen: watch::Receiver<Progress>, mut ended: watch::Receiver<bool>) {
-    let begun = Instant::now();
+struct Shown<T> {
+    begun: Instant,
+    at_start: Progress,
+    seen: watch::Receiver<T>,
+}
+
+fn view<T: Clone + Into<View>>(seen: &watch::Receiver<T>) -> View {
+    seen.borrow().clone().into()
+}
+
+impl<T: Clone + Into<View>> Shown<T> {
+    fn describe(&self, now: &View) -> String {
+        describe(now, &self.at_start, self.begun.elapsed())
+    }
+}
+
+async fn bar<T>(shown: Shown<T>, mut ended: watch::Receiver<bool>)
+where
+    T: Clone + Into<View> + Send + Sync,
+{
     let bar = ProgressBar::no_length();
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3}% {msg}") {
         bar.set_style(style);
@@ -58,13 +96,12 @@ async fn bar(seen: watch::Receiver<Progress>, mut ended: watch::Receiver<bool>) 
     while !*ended.borrow() {
         tokio::select! {
             _ = ticks.tick() => {
-                let now = seen.borrow().clone();
+                let now = view(&shown.seen);
                 // In thousandths of an item, so that one large picture moves the bar too.
-                let within = now.current.as_ref().map_or(0, |current| (current.share * 999.0) as u64);
-                let items = now.done + now.skipped + now.quarantined;
-                bar.set_length(now.planned.max(1) * 1000);
-                bar.set_position((items * 1000 + within).min(now.planned * 1000));
-                bar.set_message(describe(&now, begun.elapsed()));
+                let within = (now.within * 999.0) as u64;
+                bar.set_length(now.progress.planned.max(1) * 1000);
+                bar.set_position((items(&now.progress) * 1000 + within).min(now.progress.planned * 1000));
+                bar.set_message(shown.describe(&now));
             }
             _ = ended.changed() => {}
         }
@@ -72,136 +109,86 @@ async fn bar(seen: watch::Receiver<Progress>, mut ended: watch::Receiver<bool>) 
     bar.finish_and_clear();
 }
 
-async fn lines(seen: watch::Receiver<Progress>, mut ended: watch::Receiver<bool>) {
-    let begun = Instant::now();
+async fn lines<T>(shown: Shown<T>, mut ended: watch::Receiver<bool>)
+where
+    T: Clone + Into<View> + Send + Sync,
+{
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + LINE_EVERY, LINE_EVERY);
     while !*ended.borrow() {
         tokio::select! {
-            _ = ticks.tick() => {
-                let now = seen.borrow().clone();
-                eprintln!("{}", describe(&now, begun.elapsed()));
-            }
+            _ = ticks.tick() => eprintln!("{}", shown.describe(&view(&shown.seen))),
             _ = ended.changed() => {}
         }
     }
 }
 
-fn describe(now: &Progress, elapsed: Duration) -> String {
-    let items = now.done + now.skipped + now.quarantined;
+fn items(now: &Progress) -> u64 {
+    now.done + now.skipped + now.quarantined
+}
+
+fn describe(view: &View, at_start: &Progress, elapsed: Duration) -> String {
+    let now = &view.progress;
     let more = if now.planning_done { "" } else { "+" };
-    let mut text = format!("{items} of {}{more} images", now.planned);
+    let mut text = format!("{} of {}{more} images", items(now), now.planned);
     if now.quarantined > 0 {
         text += &format!(", {} set aside", now.quarantined);
     }
+    if let Some(note) = view.note {
+        text += &format!(", {note}");
+    }
     if let Some(current) = &now.current {
-        text += &format!(", {} {:.0} %", current.input, 100.0 * current.share);
+        text += &format!(", {} {:.0} %", printable(&current.input), 100.0 * current.share);
     }
-    if now.done > 0 {
-        text += &format!(", {:.2} images/s", now.images_per_second(elapsed));
+    match view.workers {
+        0 => {}
+        1 => text += ", 1 worker",
+        workers => text += &format!(", {workers} workers"),
     }
-    if let Some(left) = now.time_left(elapsed) {
+    let seen = since(now, at_start);
+    if seen.done > 0 {
+        text += &format!(", {:.2} images/s", seen.images_per_second(elapsed));
+    }
+    if let Some(left) = seen.time_left(elapsed) {
         text += &format!(", {} left", clock(left));
     }
     text
 }
 
-fn clock(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, minutes, seconds) => format!("{minutes}:{seconds:02}"),
-        (hours, minutes, seconds) => format!("{hours}:{minutes:02}:{seconds:02}"),
+/// What was done since `start`, and what is left.
+fn since(now: &Progress, start: &Progress) -> Progress {
+    Progress {
+        done: now.done.saturating_sub(start.done),
+        work_planned: now.work_planned.saturating_sub(start.work_done),
+        work_done: now.work_done.saturating_sub(start.work_done),
+        ..now.clone()
     }
-}
-
-/// A job that has ended, for people and for programs.
-pub(crate) struct Ended<'a> {
-    pub(crate) summary: &'a Summary,
-    pub(crate) spec: &'a UpscaleSpec,
-    /// Path of the report, where one was written.
-    pub(crate) report: Option<String>,
-    pub(crate) seconds: f64,
-}
-
-/// Prints how a job ended.
-pub(crate) fn print_end(ended: &Ended<'_>, json: bool, quiet: bool) {
-    if let Outcome::Failed { reason } = &ended.summary.outcome {
-        eprintln!("sr3: {reason}");
-    }
-    if ended.summary.outcome == Outcome::Interrupted {
-        let how = if ended.spec.overwrite { " without --overwrite" } else { "" };
-        eprintln!("sr3: interrupted; run the same command again{how} to go on");
-    }
-    let text = if json {
-        as_json(ended)
-    } else if quiet {
-        return;
-    } else {
-        as_text(ended)
-    };
-    // A closed pipe is the reader's choice.
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
-}
-
-fn as_text(ended: &Ended<'_>) -> String {
-    let Summary { done, skipped, quarantined, records, .. } = ended.summary;
-    let time = clock(Duration::from_secs_f64(ended.seconds));
-    let mut text = format!("{done} done, {skipped} skipped, {quarantined} set aside in {time}\n");
-    let mut skips: BTreeMap<&str, u64> = BTreeMap::new();
-    for record in records.iter().filter(|r| r.status == ItemStatus::Skipped) {
-        *skips.entry(record.reason.as_deref().unwrap_or_default()).or_default() += 1;
-    }
-    for (reason, count) in skips {
-        text += &format!("  {count} skipped: {reason}\n");
-    }
-    let mut shown = 0;
-    for record in records.iter().filter(|r| r.status == ItemStatus::Quarantined).take(REASONS_MAX) {
-        shown += 1;
-        text +=
-            &format!("  {}: {}\n", printable(&record.input), record.reason.as_deref().unwrap_or_default());
-    }
-    let more = usize::try_from(*quarantined).unwrap_or(usize::MAX).saturating_sub(shown);
-    match (&ended.report, more) {
-        (Some(report), 0) => text += &format!("report: {report}\n"),
-        (Some(report), more) => text += &format!("  … and {more} more, see {report}\n"),
-        (None, _) => {}
-    }
-    text
-}
-
-fn as_json(ended: &Ended<'_>) -> String {
-    let Summary { job, outcome, done, skipped, quarantined, records, .. } = ended.summary;
-    let (outcome, reason) = match outcome {
-        Outcome::Finished => ("finished", None),
-        Outcome::Interrupted => ("interrupted", None),
-        Outcome::Failed { reason } => ("failed", Some(reason)),
-    };
-    let bad: Vec<_> = records
-        .iter()
-        .filter(|r| r.status == ItemStatus::Quarantined)
-        .take(REASONS_MAX)
-        .map(|r| json!({"input": r.input, "reason": r.reason}))
-        .collect();
-    let object = json!({
-        "job": job,
-        "outcome": outcome,
-        "reason": reason,
-        "done": done,
-        "skipped": skipped,
-        "quarantined": quarantined,
-        "quarantined_first": bad,
-        "seconds": ended.seconds,
-        "images_per_second": *done as f64 / ended.seconds.max(1e-9),
-        "model": ended.spec.recipe.model_name,
-        "model_sha256": ended.spec.recipe.model,
-        "recipe": ended.spec.recipe.digest(),
-        "report": ended.report,
-    });
-    format!("{object}\n")
 }
 
 /// A name that cannot drive the terminal: control characters are shown escaped.
-fn printable(name: &str) -> String {
+pub(crate) fn printable(name: &str) -> String {
     name.chars()
         .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_who_joins_late_sees_the_speed_of_what_it_saw() {
+        let start = Progress { planned: 20, planning_done: true, work_planned: 2000, ..Progress::default() };
+        let joined = Progress { done: 10, work_done: 1000, ..start.clone() };
+        let now = Progress { done: 15, work_done: 1500, ..start };
+        let text = describe(&now.into(), &joined, Duration::from_secs(10));
+        assert_eq!(text, "15 of 20 images, 0.50 images/s, 0:10 left");
+    }
+
+    #[test]
+    fn a_cluster_shows_its_workers_and_what_it_waits_for() {
+        let progress = Progress { planned: 3, ..Progress::default() };
+        let view = View { progress, within: 0.5, workers: 2, note: Some("paused") };
+        let text = describe(&view, &Progress::default(), Duration::ZERO);
+        assert_eq!(text, "0 of 3+ images, paused, 2 workers");
+    }
 }

@@ -11,6 +11,14 @@ pub const HELP: &str = "Exit codes:
   3    the run finished, and some images were set aside (see DST/.sr3/report.jsonl)
   130  interrupted; run the same command again to go on";
 
+/// What the codes mean for a job on a cluster.
+pub const REMOTE_HELP: &str = "Exit codes:
+  0    done; of a job that was watched: every image has its result
+  1    the coordinator does not answer, or the watched job failed or was cancelled
+  2    the arguments cannot be used, or there is no such job
+  3    the watched job finished, and some images were set aside
+  130  interrupted; the job goes on";
+
 /// How a command that ran came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {

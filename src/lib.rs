@@ -10,8 +10,12 @@ pub use sr3_worker as worker;
 
 pub mod cli;
 pub mod client;
+mod clock;
 pub mod commands;
 mod console;
+mod ended;
 pub mod engine_models;
 pub mod exit;
 pub mod models;
+mod remote_job;
+mod signals;

@@ -1,11 +1,21 @@
-//! Running a job from the command: where its inputs and outputs lie, and the cluster inside this process.
+//! Running jobs from the command: on a cluster through its coordinator ([`remote`]), or in this process ([`local`]), with
+//! checks of where inputs and outputs lie ([`places`]).
 
+mod address;
 pub mod local;
 pub mod places;
-pub(crate) mod signals;
+pub mod remote;
+pub mod streams;
 
-/// Addresses of coordinators as `http://host:port`, from a list separated by commas.
-pub(crate) fn addresses(text: &str) -> Vec<String> {
-    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-    parts.map(|part| if part.contains("://") { part.to_string() } else { format!("http://{part}") }).collect()
+/// Addresses of coordinators as `http://host:port`: those that are named, or those that the environment names.
+///
+/// # Errors
+/// There are none, or one is no address.
+pub(crate) fn addresses(named: &[String]) -> Result<Vec<String>, remote::ClientError> {
+    let environment: Vec<_> = std::env::var("SR3_COORDINATOR").into_iter().collect();
+    let given = if named.is_empty() { &environment } else { named };
+    let parts = given.iter().flat_map(|text| text.split(',')).filter(|part| !part.trim().is_empty());
+    let addresses: Vec<_> =
+        parts.map(|part| Ok(address::Address::parse(part)?.text().to_string())).collect::<Result<_, _>>()?;
+    if addresses.is_empty() { Err(remote::ClientError::NoAddress) } else { Ok(addresses) }
 }

@@ -14,16 +14,16 @@ use sr3_coordinator::{
 use sr3_proto::{Cancel, Store};
 
 use crate::{
-    client::signals,
     engine_models::EngineModels,
     exit::{CommandError, Ending},
+    signals,
 };
 
 /// Arguments of `sr3 coordinator`.
 #[derive(Clone, Debug, Args)]
 pub struct CoordinatorArgs {
     /// Address to listen on. Port 0 takes a free one and prints it.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7700")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7070")]
     pub listen: SocketAddr,
     /// Where the cluster's state lies: a folder, or a URL such as s3://bucket/prefix. Coordinators on the same state
     /// stand in for each other.
@@ -71,7 +71,7 @@ async fn serve(arguments: &CoordinatorArgs) -> Result<Ending, CommandError> {
         clock: Clock::default(),
     };
     let stop = Cancel::new();
-    tokio::spawn(signals::stop_on_signal(stop.clone()));
+    tokio::spawn(signals::watch(stop.clone(), Some("stopping; once more to stop at once")));
     let standby = Standby { peers: arguments.peer.clone(), ..Standby::default() };
     let state = arguments.state.clone();
     let open = || open_ledger(&state);

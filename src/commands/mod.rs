@@ -1,14 +1,24 @@
 //! One module per sub-command: arguments in, an [`Ending`](crate::exit::Ending) out.
 
 pub mod bench;
+pub mod control;
 pub mod convert;
 pub mod coordinator;
 pub mod evaluate;
+mod follow;
+pub mod jobs;
 pub mod ledger;
+pub mod logs;
 mod model_args;
 pub mod models;
+mod remote_args;
 pub mod spec;
+pub mod submit;
+mod table;
 pub mod upscale;
+mod upscale_remote;
 pub mod worker;
+pub mod workers;
 
 pub use model_args::ModelArgs;
+pub use remote_args::{PatienceArgs, RemoteArgs};

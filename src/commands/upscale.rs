@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use clap::{Args, value_parser};
-use sr3_coordinator::{JobState, Outcome, Progress};
+use sr3_coordinator::{JobState, Progress};
 use sr3_proto::{Cancel, FormatChoice, RecipeSpec, UpscaleSpec, layout};
 use tokio::sync::watch;
 
@@ -11,12 +11,13 @@ use crate::{
     client::{
         local,
         places::{self, Destination, Places},
-        signals,
     },
-    commands::model_args::ModelArgs,
-    console::{self, Console, Ended},
+    commands::{model_args::ModelArgs, remote_args::PatienceArgs, upscale_remote},
+    console::Console,
+    ended::Ended,
     exit::{self, CommandError, Ending},
     models::{Models, OpenModel},
+    signals,
 };
 
 /// Arguments of `sr3 upscale`.
@@ -51,6 +52,13 @@ pub struct UpscaleArgs {
     /// Fail when more images than this have to be set aside [default: no bound].
     #[arg(long, value_name = "N")]
     pub max_bad_items: Option<u64>,
+    /// Let a cluster do it: its coordinators, such as http://10.0.0.1:7070. They and the workers must see SRC and DST
+    /// under the same path or URL.
+    #[arg(long, value_name = "URL[,URL…]", value_delimiter = ',')]
+    pub coordinator: Vec<String>,
+    /// Shared options.
+    #[command(flatten)]
+    pub patience: PatienceArgs,
     /// Print one JSON object at the end, and no progress.
     #[arg(long)]
     pub json: bool,
@@ -61,6 +69,9 @@ pub struct UpscaleArgs {
 
 /// Runs it.
 pub fn run<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Ending, CommandError> {
+    if !arguments.coordinator.is_empty() {
+        return upscale_remote::run(arguments);
+    }
     arguments.model.start_threads();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -104,7 +115,8 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
     };
     source.require_images(&spec).await?;
     let interrupt = Cancel::new();
-    tokio::spawn(signals::stop_on_signal(interrupt.clone()));
+    // Even the second leaves nothing to repair: no output is ever under its name before it is whole.
+    tokio::spawn(signals::watch(interrupt.clone(), Some("stopping; once more to stop at once")));
     let (outputs, state_store) = destination.open()?;
     let state = JobState::begin(state_store, &outputs, spec).await?;
     let (progress, seen) = watch::channel(Progress::default());
@@ -118,13 +130,7 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
         }
         _ => None,
     };
-    let ended =
-        Ended { summary: &summary, spec: state.spec(), report, seconds: begun.elapsed().as_secs_f64() };
-    console::print_end(&ended, arguments.json, arguments.quiet);
-    Ok(match summary.outcome {
-        Outcome::Finished if summary.quarantined > 0 => Ending::WithQuarantined,
-        Outcome::Finished => Ending::Done,
-        Outcome::Interrupted => Ending::Interrupted,
-        Outcome::Failed { .. } => Ending::Failed,
-    })
+    let ended = Ended::here(&summary, state.spec(), report, begun.elapsed());
+    ended.print(arguments.json, arguments.quiet);
+    Ok(ended.ending())
 }

@@ -9,17 +9,18 @@ use sr3_worker::{ClusterWorkerConfig, GrpcConnect, serve};
 
 use super::model_args::start_threads;
 use crate::{
-    client::{self, signals},
+    client,
     engine_models::EngineModels,
     exit::{CommandError, Ending},
+    signals,
 };
 
 /// Arguments of `sr3 worker`.
 #[derive(Clone, Debug, Args)]
 pub struct WorkerArgs {
-    /// Coordinators on the same state, separated by commas: the worker finds the active one.
-    #[arg(long, value_name = "URL[,URL…]", env = "SR3_COORDINATOR", default_value = "http://127.0.0.1:7700")]
-    pub coordinator: String,
+    /// Coordinators of the cluster: the one that serves is found [env: SR3_COORDINATOR]
+    #[arg(long, value_name = "URL[,URL…]", value_delimiter = ',')]
+    pub coordinator: Vec<String>,
     /// Threads that compute [default: one per core].
     #[arg(long, value_parser = value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
@@ -41,7 +42,7 @@ pub fn run(arguments: &WorkerArgs) -> Result<Ending, CommandError> {
         .map_err(|e| CommandError::failed(format!("cannot start: {e}")))?;
     runtime.block_on(async {
         let stop = Cancel::new();
-        tokio::spawn(signals::stop_on_signal(stop.clone()));
+        tokio::spawn(signals::watch(stop.clone(), Some("finishing what is begun; once more to stop at once")));
         let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
         let name = arguments.name.clone();
         let config = ClusterWorkerConfig {
@@ -50,7 +51,7 @@ pub fn run(arguments: &WorkerArgs) -> Result<Ending, CommandError> {
             drain_timeout: Duration::from_secs(arguments.drain_timeout),
             ..ClusterWorkerConfig::default()
         };
-        let connect = GrpcConnect::new(client::addresses(&arguments.coordinator));
+        let connect = GrpcConnect::new(client::addresses(&arguments.coordinator)?);
         serve(Arc::new(EngineModels), connect, config, stop)
             .await
             .map_err(|e| CommandError::failed(e.to_string()))?;

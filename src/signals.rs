@@ -1,4 +1,4 @@
-//! What SIGINT and SIGTERM do.
+//! Ctrl-C and its relatives.
 
 use std::process;
 
@@ -6,22 +6,23 @@ use sr3_proto::Cancel;
 
 use crate::exit;
 
-/// The first signal sets `stop`, the second ends the process where it stands: no output is ever under its name before
-/// it is whole, so even that leaves nothing to repair.
-pub(crate) async fn stop_on_signal(stop: Cancel) {
-    if !next_signal().await {
+/// The first signal sets `interrupt` and says `first`, the second ends the process where it stands.
+pub(crate) async fn watch(interrupt: Cancel, first: Option<&'static str>) {
+    if !next().await {
         return;
     }
-    stop.cancel();
-    eprintln!("sr3: stopping; once more to stop at once");
-    if next_signal().await {
+    interrupt.cancel();
+    if let Some(first) = first {
+        eprintln!("sr3: {first}");
+    }
+    if next().await {
         process::exit(exit::INTERRUPTED.into());
     }
 }
 
 /// False if this system lets nobody listen; then a signal does what it always does.
 #[cfg(unix)]
-async fn next_signal() -> bool {
+async fn next() -> bool {
     use tokio::signal::unix::{SignalKind, signal};
     match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
         (Ok(mut interrupt), Ok(mut terminate)) => {
@@ -35,6 +36,6 @@ async fn next_signal() -> bool {
 }
 
 #[cfg(not(unix))]
-async fn next_signal() -> bool {
+async fn next() -> bool {
     tokio::signal::ctrl_c().await.is_ok()
 }

@@ -1,0 +1,102 @@
+//! The options of every command that asks a coordinator, and how such a command runs.
+
+use std::time::Duration;
+
+use clap::Args;
+use sr3_proto::JobId;
+
+use crate::{
+    client::remote::{Client, ClientError, PATIENCE},
+    exit::{CommandError, Ending},
+};
+
+/// Which cluster.
+#[derive(Clone, Debug, Args)]
+pub struct RemoteArgs {
+    /// Coordinators of the cluster, such as http://10.0.0.1:7070: the one that serves is found [env: SR3_COORDINATOR]
+    #[arg(long, value_name = "URL[,URL…]", value_delimiter = ',')]
+    pub coordinator: Vec<String>,
+    /// Shared options.
+    #[command(flatten)]
+    pub patience: PatienceArgs,
+}
+
+/// How long to wait for a coordinator.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct PatienceArgs {
+    /// Seconds that a coordinator which does not answer is waited for.
+    #[arg(long, value_name = "SECONDS", hide = true)]
+    pub connect_timeout: Option<u16>,
+}
+
+impl RemoteArgs {
+    /// A client of the coordinators that are named here, or by the environment.
+    ///
+    /// # Errors
+    /// None is named, or one that is no address.
+    pub fn client(&self) -> Result<Client, CommandError> {
+        if !self.coordinator.is_empty() {
+            return self.patience.client(&self.coordinator);
+        }
+        let named: Vec<_> = std::env::var("SR3_COORDINATOR").into_iter().collect();
+        self.patience.client(&named)
+    }
+}
+
+impl PatienceArgs {
+    /// A client of the coordinators at `addresses`.
+    ///
+    /// # Errors
+    /// There are none, or one is no address.
+    pub fn client(self, addresses: &[String]) -> Result<Client, CommandError> {
+        let patience = self.connect_timeout.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
+        Ok(Client::new(addresses)?.with_patience(patience))
+    }
+}
+
+/// Runs what a command does over the network to its end.
+pub(super) fn block_on<F>(work: F) -> Result<Ending, CommandError>
+where
+    F: Future<Output = Result<Ending, CommandError>>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| CommandError::failed(format!("cannot start: {e}")))?;
+    let ended = runtime.block_on(work);
+    // A name that is being looked up must not hold the command up.
+    runtime.shutdown_background();
+    ended
+}
+
+/// A job's id, as it is printed: leading zeros change nothing.
+pub(super) fn job_id(text: &str) -> Result<JobId, String> {
+    match text.parse() {
+        Ok(id) if id >= JobId::new(1) => Ok(id),
+        _ => Err("a job's id is a number from 1, see `sr3 jobs`".to_string()),
+    }
+}
+
+/// Prints to stdout; a closed pipe is the reader's choice.
+pub(super) fn print(text: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+impl From<ClientError> for CommandError {
+    fn from(error: ClientError) -> Self {
+        use tonic::Code;
+        let message = error.to_string();
+        match error {
+            ClientError::NoAddress
+            | ClientError::Address { .. }
+            | ClientError::Refused {
+                code: Code::InvalidArgument | Code::NotFound | Code::AlreadyExists,
+                ..
+            } => Self::Usage { message },
+            _ => Self::Failed { message },
+        }
+    }
+}

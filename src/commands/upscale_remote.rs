@@ -1,0 +1,91 @@
+//! `sr3 upscale SRC DST --coordinator URL`: the same command, done by a cluster.
+
+use std::path::Path;
+
+use sr3_engine::model::bundled::Bundled;
+use sr3_proto::{Cancel, JobId, JobSpec, UpscaleJob};
+
+use super::{
+    follow::{self, OnInterrupt, Show},
+    remote_args::block_on,
+    submit::random_key,
+    upscale::UpscaleArgs,
+};
+use crate::{
+    ended,
+    exit::{CommandError, Ending},
+    remote_job, signals,
+};
+
+/// Submits the job and stays with it; an interruption cancels it.
+pub(super) fn run(arguments: &UpscaleArgs) -> Result<Ending, CommandError> {
+    let spec = JobSpec::from(job(arguments)?);
+    spec.check().map_err(|e| CommandError::usage(e.to_string()))?;
+    let client = arguments.patience.client(&arguments.coordinator)?;
+    block_on(async {
+        let interrupt = Cancel::new();
+        let said = Some("cancelling the job; once more to leave it to itself");
+        tokio::spawn(signals::watch(interrupt.clone(), said));
+        let (job, _) = client.submit(&spec.to_yaml(), &random_key()).await?;
+        let id = JobId::new(job.id);
+        let people = !arguments.json && !arguments.quiet;
+        if people {
+            eprintln!("job {id}");
+        }
+        let show = if people { Show::Progress } else { Show::Nothing };
+        let job = follow::follow(&client, id, show, &interrupt, OnInterrupt::Cancel).await?.unwrap_or(job);
+        let ended = remote_job::ended(&job, ended::go_on(arguments.overwrite));
+        ended.print(arguments.json, arguments.quiet);
+        Ok(ended.ending())
+    })
+}
+
+fn job(arguments: &UpscaleArgs) -> Result<UpscaleJob, CommandError> {
+    let model = &arguments.model;
+    if model.batch.is_some() || model.threads.is_some() {
+        return Err(CommandError::usage(
+            "--batch and --threads are the workers' own settings: leave them out with --coordinator",
+        ));
+    }
+    if Path::new(&arguments.source).is_file() {
+        return Err(CommandError::usage(format!(
+            "`{}` is a file, and a cluster takes folders: name its folder and --include, or leave --coordinator out",
+            arguments.source
+        )));
+    }
+    let checkpoint = match Bundled::find(&model.model) {
+        None if Path::new(&model.model).is_dir() => place(&model.model)?,
+        _ => model.model.clone(),
+    };
+    let mut job = UpscaleJob::new(place(&arguments.source)?, place(&arguments.destination)?);
+    job.model = checkpoint;
+    job.preset = model.preset.clone();
+    job.scale = model.scale;
+    job.steps = model.steps;
+    job.sampler = model.sampler.clone();
+    job.tile = model.tile;
+    job.seed = model.seed;
+    job.projection = !model.no_projection;
+    job.format = arguments.format;
+    job.quality = arguments.quality;
+    job.include = arguments.include.clone();
+    job.exclude = arguments.exclude.clone();
+    job.overwrite = arguments.overwrite;
+    job.max_bad_items = arguments.max_bad_items;
+    Ok(job)
+}
+
+/// A URL as it is; a path as one that means the same to the coordinator.
+fn place(written: &str) -> Result<String, CommandError> {
+    if written.contains("://") {
+        return Ok(written.to_string());
+    }
+    if written.is_empty() {
+        return Err(CommandError::usage("SRC and DST must not be empty"));
+    }
+    let absolute = std::path::absolute(written)
+        .map_err(|e| CommandError::usage(format!("`{written}` cannot be made absolute ({e})")))?;
+    absolute.into_os_string().into_string().map_err(|_| {
+        CommandError::usage(format!("the path of `{written}` is not valid UTF-8: choose another place"))
+    })
+}

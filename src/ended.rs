@@ -1,0 +1,154 @@
+//! How a job ended, in this process or on a cluster, for people and for programs.
+//!
+//! The end goes to stdout, as text or as one JSON object; what went wrong goes to stderr.
+
+use std::{collections::BTreeMap, io::Write, time::Duration};
+
+use serde_json::json;
+use sr3_coordinator::{Outcome, Summary};
+use sr3_proto::{ItemStatus, UpscaleSpec};
+
+use crate::{clock::clock, console::printable, exit::Ending};
+
+/// How many quarantined items are listed.
+const REASONS_MAX: usize = 20;
+
+/// A job that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) job: u64,
+    pub(crate) outcome: Outcome,
+    /// What to do after an interruption.
+    pub(crate) hint: String,
+    pub(crate) done: u64,
+    pub(crate) skipped: u64,
+    pub(crate) quarantined: u64,
+    /// Reasons of skipped items, as far as they are known here, and how often.
+    pub(crate) skips: BTreeMap<String, u64>,
+    /// The first quarantined items, as far as they are known here, and why.
+    pub(crate) bad: Vec<(String, Option<String>)>,
+    pub(crate) model: String,
+    pub(crate) model_sha256: String,
+    pub(crate) recipe: Option<String>,
+    /// Path of the report, where one was written.
+    pub(crate) report: Option<String>,
+    pub(crate) time: Duration,
+}
+
+/// What an interrupted `sr3 upscale` advises.
+pub(crate) fn go_on(overwrite: bool) -> String {
+    let how = if overwrite { " without --overwrite" } else { "" };
+    format!("interrupted; run the same command again{how} to go on")
+}
+
+impl Ended {
+    /// One that ran in this process.
+    pub(crate) fn here(
+        summary: &Summary,
+        spec: &UpscaleSpec,
+        report: Option<String>,
+        time: Duration,
+    ) -> Self {
+        let Summary { job, outcome, done, skipped, quarantined, records, .. } = summary;
+        let mut skips: BTreeMap<String, u64> = BTreeMap::new();
+        for record in records.iter().filter(|r| r.status == ItemStatus::Skipped) {
+            *skips.entry(record.reason.clone().unwrap_or_default()).or_default() += 1;
+        }
+        let bad = records
+            .iter()
+            .filter(|r| r.status == ItemStatus::Quarantined)
+            .take(REASONS_MAX)
+            .map(|r| (r.input.clone(), r.reason.clone()))
+            .collect();
+        Self {
+            job: job.get(),
+            outcome: outcome.clone(),
+            hint: go_on(spec.overwrite),
+            done: *done,
+            skipped: *skipped,
+            quarantined: *quarantined,
+            skips,
+            bad,
+            model: spec.recipe.model_name.clone(),
+            model_sha256: spec.recipe.model.to_string(),
+            recipe: Some(spec.recipe.digest().to_string()),
+            report,
+            time,
+        }
+    }
+
+    /// How the command ends that waited for it.
+    pub(crate) fn ending(&self) -> Ending {
+        match self.outcome {
+            Outcome::Finished if self.quarantined > 0 => Ending::WithQuarantined,
+            Outcome::Finished => Ending::Done,
+            Outcome::Interrupted => Ending::Interrupted,
+            Outcome::Failed { .. } => Ending::Failed,
+        }
+    }
+
+    /// Prints it.
+    pub(crate) fn print(&self, json: bool, quiet: bool) {
+        if let Outcome::Failed { reason } = &self.outcome {
+            eprintln!("sr3: {reason}");
+        }
+        if self.outcome == Outcome::Interrupted {
+            eprintln!("sr3: {}", self.hint);
+        }
+        let text = match (json, quiet) {
+            (true, _) => self.as_json(),
+            (false, true) => return,
+            (false, false) => self.as_text(),
+        };
+        // A closed pipe is the reader's choice.
+        let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    }
+
+    fn as_text(&self) -> String {
+        let Self { done, skipped, quarantined, .. } = self;
+        let mut text =
+            format!("{done} done, {skipped} skipped, {quarantined} set aside in {}\n", clock(self.time));
+        for (reason, count) in &self.skips {
+            text += &format!("  {count} skipped: {reason}\n");
+        }
+        for (input, reason) in &self.bad {
+            text += &format!("  {}: {}\n", printable(input), reason.as_deref().unwrap_or_default());
+        }
+        let more = usize::try_from(*quarantined).unwrap_or(usize::MAX).saturating_sub(self.bad.len());
+        match &self.report {
+            Some(report) if more > 0 && !self.bad.is_empty() => {
+                text += &format!("  … and {more} more, see {report}\n");
+            }
+            Some(report) => text += &format!("report: {report}\n"),
+            None => {}
+        }
+        text
+    }
+
+    fn as_json(&self) -> String {
+        let (outcome, reason) = match &self.outcome {
+            Outcome::Finished => ("finished", None),
+            Outcome::Interrupted => ("interrupted", None),
+            Outcome::Failed { reason } => ("failed", Some(reason)),
+        };
+        let bad: Vec<_> =
+            self.bad.iter().map(|(input, reason)| json!({"input": input, "reason": reason})).collect();
+        let seconds = self.time.as_secs_f64();
+        let object = json!({
+            "job": self.job,
+            "outcome": outcome,
+            "reason": reason,
+            "done": self.done,
+            "skipped": self.skipped,
+            "quarantined": self.quarantined,
+            "quarantined_first": bad,
+            "seconds": seconds,
+            "images_per_second": self.done as f64 / seconds.max(1e-9),
+            "model": self.model,
+            "model_sha256": self.model_sha256,
+            "recipe": self.recipe,
+            "report": self.report,
+        });
+        format!("{object}\n")
+    }
+}

@@ -1,0 +1,184 @@
+//! A job as a coordinator tells it, for the progress display, for people and for programs.
+//!
+//! The keys of [`json`] are documented in README.md and stay.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use serde_json::{Value, json};
+use sr3_coordinator::{Current, Outcome, Progress};
+use sr3_proto::{
+    JobId, JobSpec, UpscaleJob, layout,
+    wire::v1::{Job, JobCounts, JobState},
+};
+
+use crate::{
+    clock::{age, since},
+    console::{View, printable},
+    ended::Ended,
+};
+
+/// Whether nothing will change about it any more.
+pub(crate) fn has_ended(job: &Job) -> bool {
+    matches!(job.state(), JobState::Succeeded | JobState::Failed | JobState::Cancelled)
+}
+
+/// Its state, in a word.
+pub(crate) fn state(job: &Job) -> &'static str {
+    match job.state() {
+        JobState::Unspecified => "unknown",
+        JobState::Queued => "queued",
+        JobState::Running => "running",
+        JobState::Paused => "paused",
+        JobState::Finishing => "finishing",
+        JobState::Succeeded => "succeeded",
+        JobState::Failed => "failed",
+        JobState::Cancelled => "cancelled",
+    }
+}
+
+/// What was asked for; none of a kind that only a newer sr3 knows.
+pub(crate) fn asked(job: &Job) -> Option<UpscaleJob> {
+    match JobSpec::parse(&job.spec) {
+        Ok(JobSpec::Upscale(job)) => Some(job),
+        _ => None,
+    }
+}
+
+/// Its numbers.
+pub(crate) fn counts(job: &Job) -> JobCounts {
+    job.counts.unwrap_or_default()
+}
+
+impl From<Job> for View {
+    fn from(job: Job) -> Self {
+        let workers: BTreeSet<_> = job.current.iter().map(|item| &item.worker).collect();
+        let JobCounts { planned, done, skipped, quarantined, work_planned, work_done, .. } = counts(&job);
+        let current = match job.current.as_slice() {
+            [only] => Some(Current { input: only.input.clone(), share: only.share, bytes: 0 }),
+            _ => None,
+        };
+        let note = match job.state() {
+            JobState::Queued => Some("queued"),
+            JobState::Paused => Some("paused"),
+            JobState::Finishing => Some("writing the report"),
+            JobState::Running if job.planning_done && job.leases == 0 => Some("waiting for workers"),
+            _ => None,
+        };
+        let planning_done = job.planning_done;
+        Self {
+            within: job.current.iter().map(|item| item.share).sum(),
+            workers: workers.len(),
+            note,
+            progress: Progress {
+                planned,
+                planning_done,
+                done,
+                skipped,
+                quarantined,
+                work_planned,
+                work_done,
+                current,
+            },
+        }
+    }
+}
+
+/// How it ended, with `hint` for the case that it was cancelled.
+pub(crate) fn ended(job: &Job, hint: String) -> Ended {
+    let JobCounts { done, skipped, quarantined, .. } = counts(job);
+    let outcome = match job.state() {
+        JobState::Succeeded => Outcome::Finished,
+        JobState::Cancelled => Outcome::Interrupted,
+        _ if job.reason.is_empty() => Outcome::Failed { reason: "the job failed".to_string() },
+        _ => Outcome::Failed { reason: printable(&job.reason) },
+    };
+    let place = asked(job).filter(|_| outcome == Outcome::Finished);
+    Ended {
+        job: job.id,
+        outcome,
+        hint,
+        done,
+        skipped,
+        quarantined,
+        skips: Default::default(),
+        bad: Vec::new(),
+        model: job.model.clone(),
+        model_sha256: job.model_sha256.clone(),
+        recipe: None,
+        report: place
+            .map(|job| format!("{}/{}", job.destination.trim_end_matches('/'), layout::report_key())),
+        time: Duration::from_millis(job.ended_ms.saturating_sub(job.submitted_ms)),
+    }
+}
+
+/// The job as an object with stable keys.
+pub(crate) fn json(job: &Job) -> Value {
+    let counts = counts(job);
+    let asked = asked(job);
+    let current: Vec<_> = job
+        .current
+        .iter()
+        .map(|item| json!({ "worker": item.worker, "input": item.input, "share": item.share }))
+        .collect();
+    json!({
+        "id": job.id,
+        "name": asked.as_ref().and_then(|asked| asked.name.as_deref()),
+        "state": state(job),
+        "reason": some(&job.reason),
+        "source": asked.as_ref().map(|asked| &asked.source),
+        "destination": asked.as_ref().map(|asked| &asked.destination),
+        "model": some(&job.model),
+        "model_sha256": some(&job.model_sha256),
+        "planned": counts.planned,
+        "planning_done": job.planning_done,
+        "done": counts.done,
+        "skipped": counts.skipped,
+        "quarantined": counts.quarantined,
+        "work_planned": counts.work_planned,
+        "work_done": counts.work_done,
+        "shards_planned": counts.shards_planned,
+        "shards_done": counts.shards_done,
+        "leases": job.leases,
+        "current": current,
+        "submitted_ms": job.submitted_ms,
+        "ended_ms": (job.ended_ms > 0).then_some(job.ended_ms),
+        "spec": job.spec,
+    })
+}
+
+/// The job in a few lines.
+pub(crate) fn text(job: &Job) -> String {
+    let JobCounts { planned, done, skipped, quarantined, shards_planned, shards_done, .. } = counts(job);
+    let mut text = format!("job {}: {}", JobId::new(job.id), state(job));
+    if !job.reason.is_empty() {
+        text += &format!(" ({})", printable(&job.reason));
+    }
+    text.push('\n');
+    let mut line = |what: &str, value: String| text += &format!("{:<10} {value}\n", format!("{what}:"));
+    if let Some(UpscaleJob { name, source, destination, .. }) = asked(job) {
+        if let Some(name) = name {
+            line("name", printable(&name));
+        }
+        line("from", printable(&source));
+        line("to", printable(&destination));
+    }
+    if !job.model.is_empty() {
+        line("model", format!("{} {}", printable(&job.model), printable(&job.model_sha256)));
+    }
+    let more = if job.planning_done { "" } else { "+" };
+    line("images", format!("{done} done, {skipped} skipped, {quarantined} set aside of {planned}{more}"));
+    line("shards", format!("{shards_done} of {shards_planned}{more}, {} at workers", job.leases));
+    line("submitted", format!("{} ago", age(since(job.submitted_ms))));
+    if job.ended_ms > 0 {
+        line("ended", format!("{} ago", age(since(job.ended_ms))));
+    }
+    for item in &job.current {
+        let (worker, input) = (printable(&item.worker), printable(&item.input));
+        line("now", format!("{input} {:.0} % at {worker}", 100.0 * item.share));
+    }
+    text
+}
+
+fn some(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
