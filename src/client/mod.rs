@@ -15,7 +15,7 @@ pub(crate) fn addresses(named: &[String]) -> Result<Vec<String>, remote::ClientE
     let environment: Vec<_> = std::env::var("SR3_COORDINATOR").into_iter().collect();
     let given = if named.is_empty() { &environment } else { named };
     let parts = given.iter().flat_map(|text| text.split(',')).filter(|part| !part.trim().is_empty());
-    let addresses: Vec<_> =
-        parts.map(|part| Ok(address::Address::parse(part)?.text().to_string())).collect::<Result<_, _>>()?;
+    let parsed = parts.map(|part| address::Address::parse(part).map(|address| address.text().to_string()));
+    let addresses = parsed.collect::<Result<Vec<_>, _>>()?;
     if addresses.is_empty() { Err(remote::ClientError::NoAddress) } else { Ok(addresses) }
 }

@@ -67,7 +67,8 @@ pub fn resolve(
 ) -> Result<Places, CommandError> {
     for location in [source, destination] {
         if location.contains("://") {
-            return Err(StoreError::Unsupported { location: location.to_string() }.into());
+            let reason = "without a coordinator only folders are read and written: name --coordinator".into();
+            return Err(StoreError::Unsupported { location: location.to_string(), reason }.into());
         }
         if location.is_empty() {
             return Err(CommandError::usage("SRC and DST must not be empty"));

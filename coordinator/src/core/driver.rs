@@ -121,6 +121,8 @@ pub(super) struct Driver {
     pub(super) next_worker: WorkerId,
     pub(super) kept: HashMap<(JobId, ShardId), Arc<ShardRow>>,
     pub(super) work: Work,
+    /// Jobs that are to end once the effects at hand are taken.
+    pub(super) endings: Vec<(JobId, Phase, String)>,
     /// For the tasks of jobs.
     pub(super) commands: mpsc::WeakSender<Command>,
     pub(super) stop: Cancel,
@@ -302,13 +304,14 @@ impl Driver {
                 }
             }
         }
+        self.check_bad_items(id);
+        let Some(job) = self.jobs.get(&id) else { return };
         let text = format!("planned {} images in {} shards", job.plan.planned, job.counts.shards_planned);
         self.event(Event::Planned { job: id, shards: to_compute });
         if done {
             self.log(id, text);
             self.event(Event::PlanningDone { job: id });
         }
-        self.check_bad_items(id);
         self.publish(id);
         self.work.told.push(Told::answer(answer, ()));
     }
@@ -395,7 +398,7 @@ impl Driver {
             let reason = format!(
                 "{bad} images were set aside, and max_bad_items allows {max}: see the reasons, or raise it"
             );
-            self.end_job(id, Phase::Failed, reason);
+            self.endings.push((id, Phase::Failed, reason));
         }
     }
 
@@ -439,9 +442,13 @@ impl Driver {
                 Effect::Drain { worker } => self.tell(worker, ToWorker::Drain),
                 Effect::QuarantineNext { job, shard, losses } => self.quarantine_next(job, shard, losses),
                 Effect::Log { job, text } => self.log(job, text),
-                Effect::JobDone { job } => self.end_job(job, Phase::Succeeded, String::new()),
-                Effect::JobFailed { job, reason } => self.end_job(job, Phase::Failed, reason),
+                Effect::JobDone { job } => self.endings.push((job, Phase::Succeeded, String::new())),
+                Effect::JobFailed { job, reason } => self.endings.push((job, Phase::Failed, reason)),
             }
+        }
+        // Only now: an ending revokes what the effects above have granted.
+        for (job, ending, reason) in std::mem::take(&mut self.endings) {
+            self.end_job(job, ending, reason);
         }
     }
 

@@ -38,6 +38,7 @@ impl Driver {
             next_worker: WorkerId::new(1),
             kept: std::collections::HashMap::new(),
             work: Work::default(),
+            endings: Vec::new(),
             commands: commands.downgrade(),
             stop,
         };

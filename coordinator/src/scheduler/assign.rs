@@ -34,7 +34,7 @@ impl Scheduler {
                     continue;
                 }
                 let loaded = found.models.contains(&job.model);
-                let extra = if loaded { 0.0 } else { self.config.affinity_shards / f64::from(job.priority) };
+                let extra = if loaded { 0.0 } else { self.config.affinity_shards };
                 let cost = (job.served + extra, found.leases.len(), id, worker);
                 if best.is_none_or(|best| (cost.0, cost.1) < (best.0, best.1)) {
                     best = Some(cost);

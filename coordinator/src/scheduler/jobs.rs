@@ -237,6 +237,8 @@ impl Scheduler {
     }
 
     fn fail_job(&mut self, job: JobId, reason: String) {
+        // From here on nothing of it is leased.
+        self.end_job(job, &reason);
         self.effects.push(Effect::JobFailed { job, reason });
     }
 

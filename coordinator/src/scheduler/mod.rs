@@ -280,7 +280,7 @@ pub enum Effect {
         /// The job.
         job: JobId,
     },
-    /// The job cannot go on. Answer with [`Event::Ended`].
+    /// The job cannot go on, and nothing more of it is leased.
     JobFailed {
         /// The job.
         job: JobId,

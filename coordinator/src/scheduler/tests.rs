@@ -97,8 +97,8 @@ impl World {
                 }
                 Effect::JobDone { job } => assert!(self.done.insert(job), "done twice"),
                 Effect::JobFailed { job, reason } => {
+                    assert!(!reason.is_empty());
                     self.failed.insert(job);
-                    self.event(Event::Ended { job, reason });
                 }
                 Effect::Save { .. }
                 | Effect::Committed { .. }
