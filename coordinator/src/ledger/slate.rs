@@ -4,7 +4,7 @@
 //!   writer would write next, so the old writer's next flush fails; its writes before that only reached its memory.
 //! - Every commit waits for a flush, and commits that wait together share one ([`committer`]). There is no ticker.
 //! - Reads take only what is durable, so they never see a commit that may still fail.
-//! - Opening replays the log since the last flush to a table: at most [`LOG_OBJECTS`] objects.
+//! - Opening replays the log since its rows last went to a table, about [`committer::LOG_OBJECTS`] objects at most.
 //!
 //! Fences are never collected: an old writer that slept for days must still run into its own.
 
@@ -34,10 +34,6 @@ use super::{
     batch::check_key,
     space::{NoSpace, WatchedStore},
 };
-
-/// After so many flushes of the log its rows go to a table. Fewer make taking over quicker (each is one read, a few of
-/// them at a time), more make fewer tables to write and compact; a table costs about three writes.
-const LOG_OBJECTS: u64 = 256;
 
 /// An operation of the store that fails is tried again for about half a minute (0.1 s, doubling to 1 s), in which
 /// commits wait; then the handle fails. A full disk is not waited for.
@@ -90,14 +86,13 @@ impl SlateLedger {
         let store = Arc::new(WatchedStore { inner: store, no_space: no_space.clone() });
         let settings = Settings {
             flush_interval: None,
-            max_wal_flushes_before_l0_flush: LOG_OBJECTS,
             object_store_max_retries: Some(RETRIES),
             garbage_collector_options: Some(garbage),
             ..Settings::default()
         };
         let mut failures = Failures { epoch: 0, location, no_space };
         let db = Db::builder(path, store).with_settings(settings).build().await;
-        let db = Arc::new(db.map_err(|error| failures.from(error))?);
+        let db = Arc::new(db.map_err(|error| failures.explain(error))?);
         failures.epoch = db.manifest().writer_epoch();
         let committer = Committer::start(Arc::clone(&db), failures.clone());
         Ok(Self { db, committer, failures })
@@ -113,7 +108,7 @@ impl SlateLedger {
             .with_read_ahead_bytes(1 << 20)
             .with_max_fetch_tasks(4);
         let pairs = self.db.scan_with_options((start, end), &options).await;
-        let pairs = pairs.map_err(|error| self.failures.from(error))?;
+        let pairs = pairs.map_err(|error| self.failures.explain(error))?;
         let failures = self.failures.clone();
         let pairs = stream::try_unfold((pairs, failures), |(mut pairs, failures)| async move {
             match pairs.next().await {
@@ -123,7 +118,7 @@ impl SlateLedger {
                     Ok(Some(((key, pair.value), (pairs, failures))))
                 }
                 Ok(None) => Ok(None),
-                Err(error) => Err(failures.from(error)),
+                Err(error) => Err(failures.explain(error)),
             }
         });
         Ok(pairs.boxed())
@@ -144,7 +139,7 @@ impl Ledger for SlateLedger {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, LedgerError> {
         check_key(key)?;
         let options = ReadOptions::new().with_durability_filter(DurabilityLevel::Remote);
-        self.db.get_with_options(key, &options).await.map_err(|error| self.failures.from(error))
+        self.db.get_with_options(key, &options).await.map_err(|error| self.failures.explain(error))
     }
 
     fn scan(
@@ -180,7 +175,7 @@ struct Failures {
 }
 
 impl Failures {
-    fn from(&self, error: slatedb::Error) -> LedgerError {
+    fn explain(&self, error: slatedb::Error) -> LedgerError {
         let location = self.location.clone();
         match (error.kind(), self.no_space.said()) {
             (ErrorKind::Closed(CloseReason::Fenced), _) => LedgerError::Fenced { epoch: self.epoch },

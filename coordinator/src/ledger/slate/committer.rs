@@ -8,13 +8,20 @@ use std::sync::Arc;
 
 use slatedb::{
     Db, WriteBatch,
-    config::{CloseOptions, PutOptions},
+    config::{CloseOptions, FlushOptions, FlushType, PutOptions},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
 
 use super::Failures;
 use crate::ledger::{Batch, LedgerError, Operation};
 
+/// After so many objects of the log their rows go to a table, in the background. Fewer make taking over quicker (each is
+/// a read), more make fewer tables to write and compact; a table costs about three writes. SlateDB's own setting is not
+/// less than 4096.
+pub(super) const LOG_OBJECTS: u64 = 256;
 /// How many commits may wait before the next one waits to wait.
 const QUEUE: usize = 4096;
 /// A group is not made larger than this, in bytes of keys and values: a flush is one object.
@@ -35,7 +42,7 @@ pub(super) struct Committer {
 impl Committer {
     pub(super) fn start(db: Arc<Db>, failures: Failures) -> Self {
         let (requests, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(Task { db, failures, queue }.run());
+        tokio::spawn(Task { db, failures, queue, log_objects: 0, table: None }.run());
         Self { requests }
     }
 
@@ -61,6 +68,8 @@ struct Task {
     db: Arc<Db>,
     failures: Failures,
     queue: mpsc::Receiver<Request>,
+    log_objects: u64,
+    table: Option<JoinHandle<()>>,
 }
 
 /// Commits that share a flush.
@@ -110,7 +119,7 @@ impl Task {
             };
             self.commit(group).await;
             if let Some(answer) = closing {
-                let closed = self.db.close().await.map_err(|error| self.failures.from(error));
+                let closed = self.db.close().await.map_err(|error| self.failures.explain(error));
                 // Nobody waits any more if the caller gave up.
                 let _ = answer.send(closed);
                 return;
@@ -122,13 +131,19 @@ impl Task {
         }
     }
 
-    async fn commit(&self, group: Group) {
+    async fn commit(&mut self, group: Group) {
         if group.waiting.is_empty() {
             return;
         }
-        let done = self.write(group.batch, group.operations).await.map_err(|error| self.failures.from(error));
+        let done =
+            self.write(group.batch, group.operations).await.map_err(|error| self.failures.explain(error));
         for answer in group.waiting {
             let _ = answer.send(done.clone());
+        }
+        self.log_objects += 1;
+        if self.log_objects >= LOG_OBJECTS && self.table.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.log_objects = 0;
+            self.table = Some(tokio::spawn(write_table(Arc::clone(&self.db))));
         }
     }
 
@@ -141,5 +156,13 @@ impl Task {
         self.db.flush().await?;
         // The flush is done; this only waits until reads take it in.
         written.await_durable().await
+    }
+}
+
+/// Nothing durable depends on it: what it means for commits, they will be told themselves.
+async fn write_table(db: Arc<Db>) {
+    let table = FlushOptions { flush_type: FlushType::MemTable };
+    if let Err(error) = db.flush_with_options(table).await {
+        tracing::debug!(%error, "the rows of the ledger's log did not go to a table");
     }
 }
