@@ -289,7 +289,7 @@ impl Desk {
     }
 
     /// The first heartbeat that `is` what is waited for.
-    pub(crate) async fn heartbeat(&mut self, is: impl Fn(&FromWorker) -> bool) -> FromWorker {
+    pub(crate) async fn heartbeat(&mut self, is: impl Fn(&FromWorker) -> bool + Send + Sync) -> FromWorker {
         let waited = timeout(SOON, async {
             loop {
                 match self.hear().await {
