@@ -12,7 +12,7 @@
 use std::{sync::Arc, thread};
 
 use bytes::Bytes;
-use sr3_proto::{Digest, ItemRecord, ItemStatus, ItemTask, ShardId};
+use sr3_proto::{Digest, FailureKind, ItemRecord, ItemStatus, ItemTask, ShardId};
 use tokio::{
     sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinHandle,
@@ -279,10 +279,8 @@ pub(crate) async fn verdicts(begun: Vec<InFlight>) -> (Vec<ItemRecord>, Option<F
             Ok(Err(Stop::Failed(reason))) => failure = failure.or(Some(reason)),
             Ok(Err(_)) => {}
             Err(error) => {
-                let broken = Stop::transient(format!("an item's task broke down: {error}"));
-                if let Stop::Failed(reason) = broken {
-                    failure = failure.or(Some(reason));
-                }
+                let reason = format!("an item's task broke down: {error}");
+                failure = failure.or(Some(Failure::new(FailureKind::Transient, reason)));
             }
         }
     }

@@ -1,0 +1,8 @@
+//! The cluster's worker against a played coordinator, joined by channels and by gRPC.
+#![allow(clippy::unwrap_used)] // helpers of tests, too
+
+mod leaving;
+mod network;
+mod played;
+mod sessions;
+mod shards;
