@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
+use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span, StrInput};
 
 use super::{SpecError, error::shown};
 
@@ -38,7 +38,10 @@ pub(super) struct Key {
 /// The one document of `text`; none if there is nothing in it.
 pub(super) fn read(text: &str) -> Result<Option<Node>, SpecError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut events = Events { parser: Parser::new_from_str(text) };
+    let mut options = Options::default();
+    // Another crate may turn on the feature that makes comments events.
+    options.set_emit_comments(false);
+    let mut events = Events { parser: Parser::new_from_str_with_options(text, options) };
     let mut root = None;
     let mut documents = 0;
     while let Some((event, line)) = events.next()? {
