@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use sr3_coordinator::core::Recipes;
 use sr3_engine::model::bundled::{BUNDLED, Bundled};
 use sr3_engine::model::checkpoint::{Checkpoint, CheckpointConfig};
 use sr3_engine::upscaler::{Recipe, RecipeRequest};
-use sr3_coordinator::core::Recipes;
 use sr3_proto::{Digest, RecipeSpec, UpscaleJob, UpscaleSpec};
 use sr3_worker::{OpenProcessor, SuperResolution};
 

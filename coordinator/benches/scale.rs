@@ -18,8 +18,8 @@ use sr3_coordinator::{
     scheduler,
 };
 use sr3_proto::{
-    Cancel, Digest, FormatChoice, FromWorker, Hello, Key, Lease, LeaseProgress, RecipeSpec, Store, StoreError,
-    ToWorker, UpscaleJob, store::PutMode,
+    Cancel, Digest, FormatChoice, FromWorker, Hello, Key, Lease, LeaseProgress, RecipeSpec, Store,
+    StoreError, ToWorker, UpscaleJob, store::PutMode,
 };
 
 struct Any;

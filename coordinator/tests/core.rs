@@ -12,7 +12,8 @@ use sr3_proto::{Cancel, ItemStatus, JobId, layout, store::PutMode};
 #[tokio::test(start_paused = true)]
 async fn a_job_runs_to_its_report() {
     let cluster = Cluster::new(20).await;
-    let worker = tokio::spawn(played_worker(cluster.coordinator.clone(), cluster.destination.clone(), Cancel::new()));
+    let worker =
+        tokio::spawn(played_worker(cluster.coordinator.clone(), cluster.destination.clone(), Cancel::new()));
     let (job, existed) = cluster.coordinator.submit(job_spec(), "k".into()).await.unwrap();
     assert!(!existed);
     let ended = cluster.wait(job.id).await;
@@ -95,7 +96,8 @@ async fn a_paused_job_leases_nothing_and_goes_on_when_resumed() {
 async fn a_coordinator_that_takes_over_goes_on_and_the_old_one_is_fenced() {
     let mut cluster = Cluster::new(200).await;
     let stop = Cancel::new();
-    let slow = tokio::spawn(played_worker(cluster.coordinator.clone(), cluster.destination.clone(), stop.clone()));
+    let slow =
+        tokio::spawn(played_worker(cluster.coordinator.clone(), cluster.destination.clone(), stop.clone()));
     let (job, _) = cluster.coordinator.submit(job_spec(), "k".into()).await.unwrap();
     let mut seen = cluster.coordinator.job(job.id).await.unwrap();
     seen.wait_for(|view| view.counts.done >= 40).await.unwrap();

@@ -36,11 +36,14 @@ pub fn run(command: &LedgerCommand) -> Result<Ending, CommandError> {
         .build()
         .map_err(|e| CommandError::failed(format!("cannot start: {e}")))?;
     runtime.block_on(async {
-        let named = |file: &PathBuf, e: std::io::Error| CommandError::usage(format!("`{}`: {e}", file.display()));
+        let named =
+            |file: &PathBuf, e: std::io::Error| CommandError::usage(format!("`{}`: {e}", file.display()));
         let failed = |e: &dyn std::fmt::Display| CommandError::failed(e.to_string());
         let (LedgerCommand::Export(state) | LedgerCommand::Import(state)) = command;
         let (file, ledger) = match command {
-            LedgerCommand::Export(_) => (File::create_new(&state.file).await, open_ledger(&state.state).await),
+            LedgerCommand::Export(_) => {
+                (File::create_new(&state.file).await, open_ledger(&state.state).await)
+            }
             LedgerCommand::Import(_) => (File::open(&state.file).await, open_ledger(&state.state).await),
         };
         let (file, ledger) = (file.map_err(|e| named(&state.file, e))?, ledger.map_err(|e| failed(&e))?);

@@ -42,7 +42,10 @@ pub fn run(arguments: &WorkerArgs) -> Result<Ending, CommandError> {
         .map_err(|e| CommandError::failed(format!("cannot start: {e}")))?;
     runtime.block_on(async {
         let stop = Cancel::new();
-        tokio::spawn(signals::watch(stop.clone(), Some("finishing what is begun; once more to stop at once")));
+        tokio::spawn(signals::watch(
+            stop.clone(),
+            Some("finishing what is begun; once more to stop at once"),
+        ));
         let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
         let name = arguments.name.clone();
         let config = ClusterWorkerConfig {

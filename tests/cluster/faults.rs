@@ -129,9 +129,8 @@ fn a_worker_that_stands_still_past_its_lease_cannot_commit() {
     });
     still.signal("STOP");
     let quick = worker(&coordinator.address, &none);
-    let ended = until(Duration::from_secs(300), || {
-        status(&coordinator.address, &job, &none).filter(has_ended)
-    });
+    let ended =
+        until(Duration::from_secs(300), || status(&coordinator.address, &job, &none).filter(has_ended));
     still.signal("CONT");
     // It wakes, reports what it had, and is told that it has nothing; then it is a worker like any other.
     let workers = until(Duration::from_secs(30), || {

@@ -10,9 +10,8 @@ pub(crate) const BAD: [&str; 3] = ["bad/cut.png", "bad/text.jpg", "zz-empty.png"
 /// Writes `count` pictures into a tree below `folder`; with `bad`, the bad files too.
 pub(crate) fn write(folder: &Path, count: usize, bad: bool) {
     let photos = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/photos");
-    let sources = ["canyons/grand-canyon.png", "mountain-lake.png"].map(|name| {
-        decode(&fs::read(photos.join(name)).unwrap(), &DecodeLimits::default()).unwrap().picture
-    });
+    let sources = ["canyons/grand-canyon.png", "mountain-lake.png"]
+        .map(|name| decode(&fs::read(photos.join(name)).unwrap(), &DecodeLimits::default()).unwrap().picture);
     for number in 0..count {
         let source = &sources[number % sources.len()];
         let side = 16 + number % 9;

@@ -17,7 +17,8 @@ pub(crate) fn upscaled_locally(source: &Path, destination: &Path) {
 
 /// Inputs of the report that were set aside, and how many lines it has.
 pub(crate) fn report(text: &str) -> (BTreeSet<String>, usize) {
-    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let inputs: BTreeSet<_> = lines.iter().map(|line| line["input"].as_str().unwrap()).collect();
     assert_eq!(inputs.len(), lines.len(), "an input is reported twice");
     let bad = lines.iter().filter(|line| line["status"] == "quarantined");
@@ -46,7 +47,8 @@ fn a_folder_through_a_cluster_has_the_bytes_of_one_process() {
     assert!(path("out/.sr3/_SUCCESS").exists());
 
     // Once more: only what was set aside is tried again.
-    let (code, out, _) = run(&[&arguments[..5], &["--json", "--coordinator", &coordinator.address]].concat(), &none);
+    let (code, out, _) =
+        run(&[&arguments[..5], &["--json", "--coordinator", &coordinator.address]].concat(), &none);
     let ended = crate::processes::json(&out);
     assert_eq!((code, &ended["done"], &ended["skipped"]), (3, &0.into(), &30.into()), "{out}");
 

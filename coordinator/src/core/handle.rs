@@ -82,9 +82,17 @@ impl Coordinator {
     /// Accepts a job; durable when this returns. The flag says whether the key had made it before.
     pub async fn submit(&self, spec: UpscaleJob, key: String) -> Result<(JobView, bool), Refusal> {
         for (what, location) in [("source", &spec.source), ("destination", &spec.destination)] {
-            if let Err(error) = (self.parts.open_store)(location) {
-                return Err(Refusal::Invalid(format!("the {what} cannot be used: {error}")));
+            if !location.contains("://") && !std::path::Path::new(location).is_absolute() {
+                let way_out = "name it from the root: workers stand in other folders";
+                return Err(Refusal::Invalid(format!(
+                    "the {what} `{location}` is a relative path: {way_out}"
+                )));
             }
+        }
+        let source = (self.parts.open_store)(&spec.source).map(drop);
+        let destination = super::open_destination(&self.parts, &spec.destination).map(drop);
+        for (what, opened) in [("source", source), ("destination", destination)] {
+            opened.map_err(|error| Refusal::Invalid(format!("the {what} cannot be used: {error}")))?;
         }
         let (recipes, wanted) = (Arc::clone(&self.parts.recipes), spec.clone());
         let recipe = tokio::task::spawn_blocking(move || recipes.resolve(&wanted))

@@ -83,7 +83,7 @@ impl JobTask {
 
     async fn begin(&self) -> Result<Place, JobError> {
         let source = Source::All((self.parts.open_store)(&self.spec.source)?);
-        let outputs = (self.parts.open_store)(&self.spec.destination)?;
+        let outputs = super::open_destination(&self.parts, &self.spec.destination)?;
         let spec = (*self.spec).clone();
         let state = match self.run {
             None => {

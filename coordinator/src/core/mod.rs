@@ -37,6 +37,18 @@ pub trait Recipes: Send + Sync + 'static {
 /// Opens the store at a location, or says that it is not allowed.
 pub type OpenStore = Arc<dyn Fn(&str) -> Result<Store, StoreError> + Send + Sync>;
 
+/// Opens a destination; a folder on this machine is made if it is not there.
+pub(crate) fn open_destination(parts: &Parts, location: &str) -> Result<Store, StoreError> {
+    match (parts.open_store)(location) {
+        Err(StoreError::NotFound { .. }) if std::path::Path::new(location).is_absolute() => {
+            let path = std::path::Path::new(location);
+            std::fs::create_dir_all(path).map_err(|e| StoreError::at(path, e))?;
+            (parts.open_store)(location)
+        }
+        other => other,
+    }
+}
+
 /// What a coordinator is made of.
 #[derive(Clone)]
 pub struct Parts {

@@ -136,7 +136,10 @@ impl Scheduler {
             return self.revoke(worker, lease, "it is no longer held");
         }
         if let Some(open) = self.open_mut(lease.job, lease.shard) {
-            open.state.records.push(record);
+            // Said again after a session broke, it is the same record.
+            if !open.state.records.contains(&record) {
+                open.state.records.push(record);
+            }
             open.state.item_losses = 0;
             let state = open.state.clone();
             self.effects.push(Effect::Save { job: lease.job, shard: lease.shard, open: state });
@@ -158,6 +161,7 @@ impl Scheduler {
         let (job, shard) = (lease.job, lease.shard);
         self.give_up(job, shard, lease.token);
         self.effects.push(Effect::Log { job, text: format!("shard {shard} failed: {reason}") });
+        self.effects.push(Effect::Committed { worker, lease });
         match kind {
             FailureKind::Job => return self.fail_job(job, reason.to_string()),
             FailureKind::Worker => {
@@ -200,6 +204,13 @@ impl Scheduler {
         self.save(lease.job, lease.shard);
         self.effects.push(Effect::Committed { worker, lease });
         self.retry(lease.job, lease.shard, now);
+    }
+
+    /// A lease ends with a goodbye: nothing is known against the shard.
+    pub(super) fn leave_behind(&mut self, job: JobId, shard: ShardId, token: u64, now: Time) {
+        self.give_up(job, shard, token);
+        self.save(job, shard);
+        self.retry(job, shard, now);
     }
 
     /// A lease ends without a word from its holder.

@@ -359,8 +359,10 @@ fn a_shard_that_takes_workers_down_is_isolated_and_its_item_quarantined() {
         };
         assert_eq!(world.isolated.contains(&lease), round >= 2, "round {round}");
         let before = world.scheduler.records_of(poison.0, poison.1).map_or(0, <[Bytes]>::len);
-        world.event(Event::Left { worker, goodbye: true });
+        world.event(Event::Left { worker, goodbye: false });
         world.held.remove(&worker);
+        world.now += Duration::from_secs(60);
+        world.event(Event::Tick);
         quarantined += world.scheduler.records_of(poison.0, poison.1).map_or(0, <[Bytes]>::len) - before;
     }
     assert_eq!(quarantined, 2, "after two losses together, every third alone names an item");

@@ -108,7 +108,10 @@ impl Scheduler {
     ) {
         let Some(found) = self.workers.get_mut(&worker) else { return };
         found.seen = now;
-        found.credits = credits;
+        // Grants that it has not seen yet count too.
+        let named: BTreeSet<_> = leases.iter().map(|lease| (lease.job, lease.shard)).collect();
+        let on_the_way = found.leases.difference(&named).count();
+        found.credits = credits.saturating_sub(u32::try_from(on_the_way).unwrap_or(u32::MAX));
         found.models = models;
         found.draining |= draining;
         let deadline = now + self.config.lease_ttl;
@@ -128,7 +131,7 @@ impl Scheduler {
         let leases = if goodbye { found.leases.clone() } else { BTreeSet::new() };
         for (job, shard) in leases {
             if let Some(token) = self.token_of(worker, job, shard) {
-                self.lose(job, shard, token, now);
+                self.leave_behind(job, shard, token, now);
             }
         }
         if goodbye {

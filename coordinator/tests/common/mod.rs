@@ -12,8 +12,8 @@ use sr3_coordinator::{
     scheduler,
 };
 use sr3_proto::{
-    Cancel, Digest, FormatChoice, FromWorker, Grant, Hello, ItemRecord, ItemStatus, JobId, Key, LeaseProgress,
-    RecipeSpec, ShardManifest, Store, StoreError, ToWorker, UpscaleJob, layout,
+    Cancel, Digest, FormatChoice, FromWorker, Grant, Hello, ItemRecord, ItemStatus, JobId, Key,
+    LeaseProgress, RecipeSpec, ShardManifest, Store, StoreError, ToWorker, UpscaleJob, layout,
     record::{VERSION, write_document},
     store::PutMode,
 };
@@ -162,8 +162,13 @@ pub async fn work(destination: &Store, grant: &Grant) -> FromWorker {
     let mut items = grant.records.clone();
     for item in &grant.items {
         let bytes = item.input.to_string().to_uppercase().into_bytes();
-        let mut record =
-            ItemRecord::without_result(item.input.as_str(), Some(item.output.clone()), ItemStatus::Ok, "", recipe);
+        let mut record = ItemRecord::without_result(
+            item.input.as_str(),
+            Some(item.output.clone()),
+            ItemStatus::Ok,
+            "",
+            recipe,
+        );
         record.reason = None;
         record.input_etag.clone_from(&item.input_etag);
         record.output_sha256 = Some(Digest::of(&bytes));

@@ -11,10 +11,11 @@
 
 use std::{
     fs::{self, File, Metadata, OpenOptions},
+    hash::{BuildHasher, RandomState},
     io::{self, ErrorKind, Read, Write},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -41,7 +42,6 @@ pub enum Staging {
 pub struct LocalStore {
     root: PathBuf,
     staging: Staging,
-    counter: AtomicU64,
     /// Serialises "look, then rename" where the file system has no hard links.
     create: Mutex<()>,
 }
@@ -59,7 +59,7 @@ impl LocalStore {
         if !canonical.is_dir() {
             return Err(name(root, "it is not a folder"));
         }
-        Ok(Self { root: canonical, staging, counter: AtomicU64::new(0), create: Mutex::new(()) })
+        Ok(Self { root: canonical, staging, create: Mutex::new(()) })
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -219,8 +219,7 @@ impl LocalStore {
     fn stage(&self, key: &Key) -> Result<(PathBuf, File), StoreError> {
         match self.staging {
             Staging::StateFolder => {
-                let number = self.counter.fetch_add(1, Ordering::Relaxed);
-                let staged = Key::trusted(format!("{STATE_FOLDER}/tmp/{}-{number}", std::process::id()));
+                let staged = Key::trusted(format!("{STATE_FOLDER}/tmp/{}", staged_name()));
                 let path = self.make_parents(&staged)?;
                 let file = File::create(&path).map_err(|e| refusal(&path, e))?;
                 Ok((path, file))
@@ -416,4 +415,12 @@ pub(super) fn refusal(path: &Path, source: io::Error) -> StoreError {
         }
         _ => StoreError::Failed { path, source: source.into() },
     }
+}
+/// A name that nobody else stages under: not another handle on the folder in this process, nor a process of the same
+/// number on another machine.
+fn staged_name() -> String {
+    static PROCESS: OnceLock<u64> = OnceLock::new();
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let process = PROCESS.get_or_init(|| RandomState::new().hash_one(std::process::id()));
+    format!("{process:016x}-{}", NUMBER.fetch_add(1, Ordering::Relaxed))
 }
