@@ -49,11 +49,11 @@ impl JobTask {
         tokio::select! {
             // Whatever it was at, another coordinator goes on with it.
             () = stop.cancelled() => {}
-            () = self.to_its_end() => {}
+            () = self.drive() => {}
         }
     }
 
-    async fn to_its_end(&mut self) {
+    async fn drive(&mut self) {
         let begun = self.begin().await;
         if let Err(error) = &begun {
             self.fail(error).await;

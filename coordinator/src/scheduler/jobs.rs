@@ -163,7 +163,7 @@ impl Scheduler {
         self.effects.push(Effect::Log { job, text: format!("shard {shard} failed: {reason}") });
         self.effects.push(Effect::Committed { worker, lease });
         match kind {
-            FailureKind::Job => return self.fail_job(job, reason.to_string()),
+            FailureKind::Job => self.fail_job(job, reason.to_string()),
             FailureKind::Worker => {
                 if let Some(found) = self.workers.get_mut(&worker) {
                     found.cannot.insert(job);
