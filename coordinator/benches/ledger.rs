@@ -69,12 +69,12 @@ async fn commits(folder: &Path, committers: usize) -> Result<(), LedgerError> {
     ledger.close().await
 }
 
-/// Rows in commits of 20, the way a coordinator writes; then opened after a clean end and after a drop.
+/// Rows in commits of 25, the way a coordinator writes; then opened after a clean end and after a drop.
 async fn takeover(folder: &Path) -> Result<(), LedgerError> {
     let ledger = open(folder).await?;
-    for from in (0..ROWS).step_by(20) {
+    for from in (0..ROWS).step_by(25) {
         let mut batch = Batch::new();
-        (from..from + 20).for_each(|i| batch.extend(row(format!("row/{i:06}"))));
+        (from..from + 25).for_each(|i| batch.extend(row(format!("row/{i:06}"))));
         ledger.commit(batch).await?;
     }
     // Not closed: what a crash leaves.
