@@ -61,7 +61,7 @@ async fn serve(arguments: &CoordinatorArgs) -> Result<Ending, CommandError> {
     let lease_ttl = std::time::Duration::from_secs(arguments.lease_ttl.into());
     let parts = Parts {
         recipes: Arc::new(EngineModels),
-        open_store: Arc::new(|location| Store::open(location)),
+        open_store: Arc::new(Store::open),
         scheduler: scheduler::Config {
             lease_ttl,
             heartbeat_every: (lease_ttl / 5).max(std::time::Duration::from_millis(200)),

@@ -31,6 +31,9 @@ pub enum SpecCommand {
     },
 }
 
+/// Takes one field of a request over from another.
+type Take = fn(&mut ModelRequest, &ModelRequest);
+
 /// Runs it.
 pub fn run(command: &SpecCommand) -> Result<Ending, CommandError> {
     match command {
@@ -104,7 +107,7 @@ fn check_model(job: &UpscaleJob) -> Result<String, (&'static str, CommandError)>
     // One wish after the other, so that the error is known to be about the last.
     let all = ModelRequest::from(job);
     let mut request = ModelRequest { preset: None, sampler: None, steps: None, tile: None, ..all.clone() };
-    let wishes: [(&str, fn(&mut ModelRequest, &ModelRequest)); 5] = [
+    let wishes: [(&str, Take); 5] = [
         ("model", |_, _| {}),
         ("preset", |request, all| request.preset.clone_from(&all.preset)),
         ("sampler", |request, all| request.sampler.clone_from(&all.sampler)),
