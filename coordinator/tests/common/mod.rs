@@ -1,6 +1,6 @@
 //! A coordinator over memory, and workers that are played: what they "compute" is the input's name.
 
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::{sync::Arc, time::Duration};
 
