@@ -158,7 +158,7 @@ mod tests {
     impl ObjectStore for Racy {
         async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
             if options.mode != object_store::PutMode::Create
-                || self.puts.fetch_add(1, Ordering::Relaxed) % self.one_in != 0
+                || !self.puts.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.one_in)
             {
                 return self.inner.put_opts(path, payload, options).await;
             }
