@@ -49,6 +49,16 @@ impl Place for Folder {
     }
 }
 
+/// SlateDB on a bucket.
+struct Bucket(String);
+
+#[async_trait]
+impl Place for Bucket {
+    async fn open(&self) -> Result<Arc<dyn Ledger>, LedgerError> {
+        open_ledger(&self.0).await
+    }
+}
+
 fn objects() -> Objects {
     Objects(Arc::new(InMemory::new()))
 }
@@ -70,6 +80,19 @@ async fn slate_on_objects_conforms() {
 #[tokio::test(flavor = "multi_thread")]
 async fn slate_on_a_folder_conforms() {
     conformance::all(folder).await;
+}
+
+/// `SR3_TEST_S3=s3://bucket/prefix` and the `AWS_*` variables say where; the prefix is to be unused.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs an S3 server"]
+async fn slate_on_s3_conforms() {
+    let prefix = std::env::var("SR3_TEST_S3").expect("a bucket and prefix");
+    let next = std::cell::Cell::new(0);
+    conformance::all(|| {
+        next.set(next.get() + 1);
+        Bucket(format!("{prefix}/{}", next.get()))
+    })
+    .await;
 }
 
 #[tokio::test]
