@@ -133,12 +133,10 @@ fn a_worker_that_stands_still_past_its_lease_cannot_commit() {
         until(Duration::from_secs(300), || status(&coordinator.address, &job, &none).filter(has_ended));
     still.signal("CONT");
     // It wakes, reports what it had, and is told that it has nothing; then it is a worker like any other.
-    let workers = until(Duration::from_secs(30), || {
+    until(Duration::from_secs(30), || {
         let (_, out, _) = run(&["workers", "--json", "--coordinator", &coordinator.address], &none);
-        let workers = json(&out);
-        (workers.as_array().map(Vec::len) == Some(2)).then_some(workers)
+        (out.lines().count() == 2).then_some(())
     });
-    assert_eq!(workers.as_array().map(Vec::len), Some(2));
     let after = status(&coordinator.address, &job, &none).unwrap();
     assert_eq!((&after["done"], &after["shards_done"]), (&ended["done"], &ended["shards_done"]));
     check(folder, &after, &logs(&coordinator.address, &job, &none));

@@ -4,4 +4,6 @@
 mod faults;
 mod pictures;
 mod processes;
+#[path = "../../proto/tests/common/s3.rs"]
+mod s3;
 mod whole;

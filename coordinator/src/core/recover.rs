@@ -127,7 +127,10 @@ impl Driver {
             }
             _ => {}
         }
-        self.publish(id);
+        // Everything that it rests on is durable.
+        if let Some(job) = self.jobs.get(&id) {
+            job.seen.send_replace(Arc::new(job.view(self.scheduler.leases_of(id))));
+        }
         Ok(())
     }
 
