@@ -67,7 +67,7 @@ pub fn resolve(
 ) -> Result<Places, CommandError> {
     for location in [source, destination] {
         if location.contains("://") {
-            let reason = "without a coordinator only folders are read and written: name --coordinator".into();
+            let reason = "it is a URL, and without --coordinator only folders are read and written".into();
             return Err(StoreError::Unsupported { location: location.to_string(), reason }.into());
         }
         if location.is_empty() {
