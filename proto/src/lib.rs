@@ -22,5 +22,5 @@ pub use key::Key;
 pub use layout::{FormatChoice, Naming, OutputFormat};
 pub use record::{ItemRecord, ItemStatus, JobRecord, ShardManifest, Success};
 pub use spec::{RecipeSpec, UpscaleSpec};
-pub use store::{Store, StoreError};
+pub use store::{Location, Store, StoreError};
 pub use task::{CoordinatorLink, ItemTask, OnExisting, ShardTask, WorkerEvent, WorkerLink};

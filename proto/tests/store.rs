@@ -381,7 +381,7 @@ async fn what_is_wrong_with_a_bucket_is_told_apart() {
 #[tokio::test]
 async fn a_large_object_goes_up_in_parts_and_comes_back_whole() {
     let server = Server::seaweedfs();
-    let large: Bytes = (0..MULTIPART_FROM + 12_345).map(|n| (n * 31 >> 7) as u8).collect::<Vec<_>>().into();
+    let large: Bytes = (0..MULTIPART_FROM + 12_345).map(|n| ((n * 31) >> 7) as u8).collect::<Vec<_>>().into();
     for store in [memory(), server.open(&server.fresh())] {
         store.put(&key("replaced"), large.clone(), PutMode::Replace).await.unwrap();
         store.put(&key("created"), large.clone(), PutMode::Create).await.unwrap();
