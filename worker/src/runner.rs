@@ -246,6 +246,11 @@ impl<P: Processor> Pipeline<P> {
                 if bytes.len() as u64 > bytes_max { Err(too_long(bytes.len() as u64)) } else { Ok(bytes) }
             }
             Err(StoreError::NotFound { .. }) => Err(ItemError::bad("it was removed before its turn came")),
+            // Not this item's fault: it would be that of every other, too.
+            Err(error) if error.is_about_the_store() => {
+                self.fail(error.to_string());
+                Err(ItemError::Cancelled)
+            }
             Err(error) => Err(ItemError::bad(error)),
         }
     }
