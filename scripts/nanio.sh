@@ -24,7 +24,7 @@ NANIO_ACCESS_KEY=AKIATEST NANIO_SECRET_KEY=testsecret timeout 3600 "$environment
   --data-dir "$2" --host 127.0.0.1 --port "$3" --workers 2 --log-level warning --no-access-log \
   > "$2/nanio.log" 2>&1 < /dev/null &
 pid=$!
-trap 'kill "$pid" 2> /dev/null || true' EXIT
+trap 'kill "$pid" 2> /dev/null || true; { wait "$pid" || true; } 2> /dev/null; rm -rf "$2"/{test,nanio.log,.nanio*}; rmdir "$2" || true' EXIT
 if ! python3 "$root/scripts/s3_ready.py" "http://127.0.0.1:$3" AKIATEST testsecret test 60; then
   tail -n 20 "$2/nanio.log" >&2
   exit 1

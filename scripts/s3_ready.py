@@ -6,6 +6,7 @@
 import datetime
 import hashlib
 import hmac
+import http.client
 import sys
 import time
 import urllib.error
@@ -48,7 +49,7 @@ def main():
                 signed(endpoint, access, secret, "DELETE", f"/{bucket}/ready")
                 return 0
             problem = "it reads back something else"
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             problem = error
         if time.monotonic() > until:
             print(f"{endpoint} did not answer within {seconds} s: {problem}", file=sys.stderr)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that must pass before a change is kept: format, lints, tests (unit, end to end, documentation), docs.
-# Needs cargo and a C compiler, nothing else. One build profile throughout, so that nothing is compiled twice.
+# Needs cargo, a C compiler, and python3 with venv and pip. One build profile throughout, so that nothing is compiled twice.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

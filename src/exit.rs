@@ -73,10 +73,10 @@ impl From<JobError> for CommandError {
     fn from(error: JobError) -> Self {
         let message = error.to_string();
         match error {
-            JobError::Glob { .. }
-            | JobError::OtherRecipe { .. }
-            | JobError::NoImages { .. }
-            | JobError::Store(StoreError::Unsupported { .. }) => Self::Usage { message },
+            JobError::Glob { .. } | JobError::OtherRecipe { .. } | JobError::NoImages { .. } => {
+                Self::Usage { message }
+            }
+            JobError::Store(error) if error.is_usage() => Self::Usage { message },
             _ => Self::Failed { message },
         }
     }

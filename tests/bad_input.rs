@@ -62,7 +62,15 @@ fn places_that_cannot_work_are_refused() {
         2,
         "different formats",
     );
-    refused(&scene, &input, "s3://bucket/out", &[], 2, "URL");
+    for url in ["https://bucket.s3.amazonaws.com/out", "http://127.0.0.1/out", "ftp://host/out", "s3://"] {
+        refused(&scene, &input, url, &[], 2, "s3://bucket/prefix");
+        refused(&scene, url, &out, &[], 2, "s3://bucket/prefix");
+    }
+    refused(&scene, "s3://b/x", "s3://b/x/", &[], 2, "replace their inputs");
+    refused(&scene, "s3://b/x", "s3://b/x/out", &[], 2, "inside SRC");
+    refused(&scene, "s3://b/x/in", "s3://b/x", &[], 2, "inside DST");
+    refused(&scene, "s3://b/x", &scene.text("file"), &[], 2, "is a file");
+    refused(&scene, &format!("file://{input}"), &scene.text("in/out"), &[], 2, "inside SRC");
     refused(&scene, "", &out, &[], 2, "empty");
 }
 

@@ -45,9 +45,12 @@ impl Source {
         }
     }
 
-    fn entries(&self) -> BoxStream<'static, Result<ListEntry, StoreError>> {
+    fn entries(&self, after: Option<&Key>) -> BoxStream<'static, Result<ListEntry, StoreError>> {
         match self {
-            Self::All(store) => store.list(),
+            Self::All(store) => match after {
+                Some(after) => store.list_after(after),
+                None => store.list(),
+            },
             Self::One(store, key) => {
                 let (store, key) = (store.clone(), key.clone());
                 stream::once(async move {
@@ -65,7 +68,7 @@ impl Source {
     pub async fn require_images(&self, spec: &UpscaleSpec) -> Result<(), JobError> {
         let filter = Filter::new(&spec.include, &spec.exclude)?;
         let (mut files, mut taken) = (0u64, 0u64);
-        let mut entries = self.entries();
+        let mut entries = self.entries(None);
         while let Some(entry) = entries.next().await {
             let ListEntry::Object(info) = entry? else { continue };
             files += 1;
@@ -87,7 +90,7 @@ impl Source {
     }
 
     /// The entries that `filter` and the spec's bounds take, planned, in input order; with `after`, only those
-    /// whose names sort behind it.
+    /// that the store lists behind it.
     pub fn plan<'a>(
         &'a self,
         outputs: &'a Store,
@@ -95,21 +98,18 @@ impl Source {
         recipe: &'a Digest,
         history: &'a History,
         filter: &'a Filter,
-        after: Option<&'a str>,
+        after: Option<&'a Key>,
     ) -> impl Stream<Item = Result<Planned, JobError>> + Send + 'a {
         let scan = Scan { source: self, outputs, spec, recipe, history };
-        self.entries()
+        self.entries(after)
             .filter(move |entry| {
                 let taken = match entry {
                     Ok(ListEntry::Object(info)) => {
-                        after.is_none_or(|after| info.key.as_str() > after)
-                            && spec.bytes_min.is_none_or(|min| info.bytes >= min)
+                        spec.bytes_min.is_none_or(|min| info.bytes >= min)
                             && spec.bytes_max.is_none_or(|max| info.bytes <= max)
                             && filter.takes(info.key.as_str())
                     }
-                    Ok(ListEntry::Odd { path, .. }) => {
-                        after.is_none_or(|after| path.as_str() > after) && filter.takes(path)
-                    }
+                    Ok(ListEntry::Odd { path, .. }) => filter.takes(path),
                     Err(_) => true,
                 };
                 async move { taken }

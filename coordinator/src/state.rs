@@ -9,6 +9,7 @@
 //! .sr3/tmp/                      objects that have no name yet
 //! ```
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use sr3_proto::{
     Digest, ItemRecord, JobRecord, Key, RunId, ShardId, ShardManifest, Store, StoreError, Success,
@@ -39,6 +40,9 @@ impl JobState {
     /// `state` is the destination itself, or a store in memory for a run that leaves no state. Fails without having
     /// changed any result if another run is at work, if `outputs` holds results of another recipe and the spec does
     /// not allow to overwrite them, or if `.sr3/` cannot be written.
+    ///
+    /// A bucket has no lock. Two runs that begin there at the same moment are told apart by their records; two that
+    /// overlap otherwise both go on, write the same bytes once, and the report is the last one's.
     pub async fn begin(state: Store, outputs: &Store, spec: UpscaleSpec) -> Result<Self, JobError> {
         let holder = format!("process {}", std::process::id());
         let lock = state.lock(&layout::lock_key(), &holder).await?;
@@ -56,7 +60,11 @@ impl JobState {
             overwrite: spec.overwrite,
         };
         let key = layout::job_key(job);
-        match state.put(&key, write_document(key.as_str(), &record)?.into(), PutMode::Create).await {
+        let bytes = Bytes::from(write_document(key.as_str(), &record)?);
+        match state.put(&key, bytes.clone(), PutMode::Create).await {
+            // Under the lock nobody else writes: the answer to this very call got lost. Without one, the same bytes
+            // may be another run's of the same command.
+            Err(StoreError::AlreadyExists { .. }) if lock.is_some() && state.get(&key).await?.1 == bytes => {}
             Err(StoreError::AlreadyExists { .. }) => {
                 return Err(JobError::Race { destination: spec.destination });
             }
@@ -113,7 +121,10 @@ impl JobState {
             items,
         };
         let bytes = write_document(key.as_str(), &manifest)?;
-        match self.store.put(&key, bytes.into(), PutMode::Create).await {
+        let bytes = Bytes::from(bytes);
+        match self.store.put(&key, bytes.clone(), PutMode::Create).await {
+            // Written by this very call, whose answer got lost.
+            Err(StoreError::AlreadyExists { .. }) if self.store.get(&key).await?.1 == bytes => Ok(()),
             Err(StoreError::AlreadyExists { .. }) => {
                 Err(JobError::Race { destination: self.spec.destination.clone() })
             }

@@ -27,5 +27,5 @@ pub use layout::{FormatChoice, Naming, OutputFormat};
 pub use record::{ItemRecord, ItemStatus, JobRecord, ShardManifest, Success};
 pub use session::{FailureKind, FromWorker, Grant, Hello, Lease, LeaseProgress, ToWorker, WorkerEnd};
 pub use spec::{RecipeSpec, UpscaleSpec};
-pub use store::{Store, StoreError};
+pub use store::{Location, Store, StoreError};
 pub use task::{CoordinatorLink, ItemTask, OnExisting, ShardTask, WorkerEvent, WorkerLink};

@@ -1,15 +1,21 @@
 //! Where the inputs and outputs of a command lie, checked before anything is touched.
 //!
 //! No output may ever land among the inputs: not by naming one folder inside the other, not through links, not by
-//! an output that has its input's very path. Nothing is created here.
+//! an output that has its input's very path. Nothing is created here, and no server is asked anything.
+//!
+//! Either may be a folder or a prefix in a bucket (`s3://bucket/photos`). A prefix is always a "folder": an image in
+//! it is chosen by `--include`.
 
 use std::{
     fs, io,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use sr3_coordinator::Source;
-use sr3_proto::{FormatChoice, Key, Naming, OutputFormat, Store, StoreError, layout, store::Staging};
+use sr3_proto::{
+    FormatChoice, Key, Naming, OutputFormat, Store, StoreError, layout,
+    store::{Location, Settings, Staging, real_path},
+};
 
 use crate::exit::CommandError;
 
@@ -31,29 +37,39 @@ pub enum Destination {
     Folder(PathBuf),
     /// Into one file of this name in this folder, with no state beside it.
     File(PathBuf, Key),
+    /// Into a bucket, which keeps the state of its jobs.
+    Bucket(Location),
 }
 
 impl Destination {
     /// How outputs are named there.
     pub fn naming(&self) -> Naming {
         match self {
-            Self::Folder(_) => Naming::Mirror,
+            Self::Folder(_) | Self::Bucket(_) => Naming::Mirror,
             Self::File(_, key) => Naming::Exact(key.clone()),
         }
     }
 
+    /// Whether it keeps the state of its jobs.
+    pub fn keeps_state(&self) -> bool {
+        !matches!(self, Self::File(..))
+    }
+
     /// Creates the folder if need be, and opens the store of the outputs and that of the state.
     pub fn open(&self) -> Result<(Store, Store), StoreError> {
-        let (folder, staging) = match self {
-            Self::Folder(folder) => (folder, Staging::StateFolder),
-            Self::File(folder, _) => (folder, Staging::Beside),
+        let settings = Settings::of_process();
+        let outputs = match self {
+            Self::Bucket(location) => Store::open_with(location, &settings)?,
+            Self::Folder(folder) => {
+                fs::create_dir_all(folder).map_err(|e| StoreError::at(folder, e))?;
+                Store::open_with(&Location::folder(folder), &settings)?
+            }
+            Self::File(folder, _) => {
+                fs::create_dir_all(folder).map_err(|e| StoreError::at(folder, e))?;
+                Store::folder(folder, Staging::Beside)?
+            }
         };
-        fs::create_dir_all(folder).map_err(|e| StoreError::at(folder, e))?;
-        let outputs = Store::folder(folder, staging)?;
-        let state = match self {
-            Self::Folder(_) => outputs.clone(),
-            Self::File(..) => Store::in_memory(),
-        };
+        let state = if self.keeps_state() { outputs.clone() } else { Store::in_memory() };
         Ok((outputs, state))
     }
 }
@@ -65,44 +81,125 @@ pub fn resolve(
     format: FormatChoice,
     overwrite: bool,
 ) -> Result<Places, CommandError> {
-    for location in [source, destination] {
-        if location.contains("://") {
-            let reason = "it is a URL, and without --coordinator only folders are read and written".into();
-            return Err(StoreError::Unsupported { location: location.to_string(), reason }.into());
+    if source.is_empty() || destination.is_empty() {
+        return Err(CommandError::usage("SRC and DST must not be empty"));
+    }
+    let (from, to): (Location, Location) = (source.parse()?, destination.parse()?);
+    match (from.path(), to.path()) {
+        (Some(from), Some(to)) => folders(source, from, destination, to, format, overwrite),
+        (Some(from), None) => {
+            let real = real_source(source, from)?;
+            let source_name = real.display().to_string();
+            let source = if real.is_dir() {
+                Source::All(Store::open_with(&Location::folder(real), &Settings::of_process())?)
+            } else {
+                one(source, &real)?.0
+            };
+            Ok(Places { source, source_name, destination: Destination::Bucket(to) })
         }
-        if location.is_empty() {
-            return Err(CommandError::usage("SRC and DST must not be empty"));
+        (None, to_folder) => {
+            let destination = match to_folder {
+                None => bucket_for_bucket(&from, to)?,
+                Some(folder) => {
+                    let real = real_destination(destination, folder)?;
+                    refuse_a_file(destination, &real)?;
+                    Destination::Folder(real)
+                }
+            };
+            let store = Store::open_with(&from, &Settings::of_process())?;
+            Ok(Places { source: Source::All(store), source_name: from.to_string(), destination })
         }
     }
-    let real_source = Path::new(source).canonicalize().map_err(|e| {
+}
+
+fn folders(
+    source: &str,
+    from: &Path,
+    destination: &str,
+    to: &Path,
+    format: FormatChoice,
+    overwrite: bool,
+) -> Result<Places, CommandError> {
+    let real_source = real_source(source, from)?;
+    let real_destination = real_destination(destination, to)?;
+    if real_source == real_destination {
+        return Err(the_same(source));
+    }
+    let source_name = real_source.display().to_string();
+    if real_source.is_dir() {
+        let destination = folder_for_folder(source, &real_source, destination, real_destination)?;
+        let store = Store::open_with(&Location::folder(real_source), &Settings::of_process())?;
+        return Ok(Places { source: Source::All(store), source_name, destination });
+    }
+    let (one, input) = one(source, &real_source)?;
+    let destination = for_file(destination, &real_source, real_destination, &input, format, overwrite)?;
+    Ok(Places { source: one, source_name, destination })
+}
+
+fn one(source: &str, real_source: &Path) -> Result<(Source, Key), CommandError> {
+    if !real_source.is_file() {
+        return Err(CommandError::usage(format!("`{source}` is neither a file nor a folder")));
+    }
+    let input = last_name(real_source)?;
+    let store = Store::folder(real_source.parent().unwrap_or(Path::new("/")), Staging::Beside)?;
+    Ok((Source::One(store, input.clone()), input))
+}
+
+fn real_source(source: &str, path: &Path) -> Result<PathBuf, CommandError> {
+    path.canonicalize().map_err(|e| {
         CommandError::usage(match e.kind() {
             io::ErrorKind::NotFound => {
                 format!("`{source}` does not exist: name an image or a folder of images")
             }
             _ => format!("`{source}` cannot be opened ({e}): check its permissions"),
         })
-    })?;
-    let real_destination = real_path(Path::new(destination)).map_err(|e| {
+    })
+}
+
+fn real_destination(destination: &str, path: &Path) -> Result<PathBuf, CommandError> {
+    real_path(path).map_err(|e| {
         CommandError::usage(format!("`{destination}` cannot be opened ({e}): choose another place"))
-    })?;
-    if real_source == real_destination {
+    })
+}
+
+fn bucket_for_bucket(from: &Location, to: Location) -> Result<Destination, CommandError> {
+    if *from == to {
+        return Err(the_same(&from.to_string()));
+    }
+    if from.contains(&to) {
+        return Err(inside_source(&from.to_string(), &to.to_string(), "prefix"));
+    }
+    if to.contains(from) {
+        return Err(inside_destination(&from.to_string(), &to.to_string(), "prefix"));
+    }
+    Ok(Destination::Bucket(to))
+}
+
+fn the_same(source: &str) -> CommandError {
+    CommandError::usage(format!(
+        "SRC and DST are both `{source}`: results would replace their inputs; choose another destination"
+    ))
+}
+
+fn inside_source(source: &str, destination: &str, what: &str) -> CommandError {
+    CommandError::usage(format!(
+        "DST `{destination}` lies inside SRC `{source}`: the results would be inputs of the next run; choose a {what} beside it"
+    ))
+}
+
+fn inside_destination(source: &str, destination: &str, what: &str) -> CommandError {
+    CommandError::usage(format!(
+        "SRC `{source}` lies inside DST `{destination}`: results could land among the inputs; choose a {what} beside it"
+    ))
+}
+
+fn refuse_a_file(destination: &str, real_destination: &Path) -> Result<(), CommandError> {
+    if real_destination.exists() && !real_destination.is_dir() {
         return Err(CommandError::usage(format!(
-            "SRC and DST are both `{source}`: results would replace their inputs; choose another destination"
+            "`{destination}` is a file, and SRC is a folder: name a folder as DST"
         )));
     }
-    let source_name = real_source.display().to_string();
-    if real_source.is_dir() {
-        let destination = folder_for_folder(source, &real_source, destination, real_destination)?;
-        let store = Store::folder(&real_source, Staging::StateFolder)?;
-        return Ok(Places { source: Source::All(store), source_name, destination });
-    }
-    if !real_source.is_file() {
-        return Err(CommandError::usage(format!("`{source}` is neither a file nor a folder")));
-    }
-    let input = last_name(&real_source)?;
-    let store = Store::folder(real_source.parent().unwrap_or(Path::new("/")), Staging::Beside)?;
-    let destination = for_file(destination, &real_source, real_destination, &input, format, overwrite)?;
-    Ok(Places { source: Source::One(store, input), source_name, destination })
+    Ok(())
 }
 
 fn folder_for_folder(
@@ -112,20 +209,12 @@ fn folder_for_folder(
     real_destination: PathBuf,
 ) -> Result<Destination, CommandError> {
     if real_destination.starts_with(real_source) {
-        return Err(CommandError::usage(format!(
-            "DST `{destination}` lies inside SRC `{source}`: the results would be inputs of the next run; choose a folder beside it"
-        )));
+        return Err(inside_source(source, destination, "folder"));
     }
     if real_source.starts_with(&real_destination) {
-        return Err(CommandError::usage(format!(
-            "SRC `{source}` lies inside DST `{destination}`: results could land among the inputs; choose a folder beside it"
-        )));
+        return Err(inside_destination(source, destination, "folder"));
     }
-    if real_destination.exists() && !real_destination.is_dir() {
-        return Err(CommandError::usage(format!(
-            "`{destination}` is a file, and SRC is a folder: name a folder as DST"
-        )));
-    }
+    refuse_a_file(destination, &real_destination)?;
     Ok(Destination::Folder(real_destination))
 }
 
@@ -181,40 +270,4 @@ fn last_name(path: &Path) -> Result<Key, CommandError> {
     name.ok_or_else(|| {
         CommandError::usage(format!("the name of `{}` is not valid UTF-8: rename it", path.display()))
     })
-}
-
-/// The path with every link resolved, of something that may not exist yet: the part that exists is asked of the
-/// system, the rest is taken as written.
-fn real_path(path: &Path) -> io::Result<PathBuf> {
-    let mut rest = Vec::new();
-    let absolute = std::path::absolute(path)?;
-    let mut existing = absolute.as_path();
-    loop {
-        match existing.canonicalize() {
-            Ok(mut real) => {
-                for part in rest.into_iter().rev() {
-                    match part {
-                        Component::ParentDir => {
-                            real.pop();
-                        }
-                        part => real.push(part),
-                    }
-                }
-                return Ok(real);
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                // A link to nothing: creating it would write wherever it points.
-                if fs::symlink_metadata(existing).is_ok_and(|meta| meta.is_symlink()) {
-                    return Err(io::Error::other("it is a link to something that does not exist"));
-                }
-                let (Some(parent), Some(last)) = (existing.parent(), existing.components().next_back())
-                else {
-                    return Err(e);
-                };
-                rest.push(last);
-                existing = parent;
-            }
-            Err(e) => return Err(e),
-        }
-    }
 }

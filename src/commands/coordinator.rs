@@ -11,7 +11,7 @@ use sr3_coordinator::{
     scheduler,
     service::{self, Standby},
 };
-use sr3_proto::{Cancel, Store};
+use sr3_proto::{Cancel, Location, Store, store::Allowed};
 
 use crate::{
     engine_models::EngineModels,
@@ -32,6 +32,10 @@ pub struct CoordinatorArgs {
     /// Another coordinator on the same state. While it is active this one is on standby. May be repeated.
     #[arg(long, value_name = "URL")]
     pub peer: Vec<String>,
+    /// Place that jobs may read and write, such as s3://bucket/prefix or a folder; all others are refused. May be
+    /// repeated [default: every place that this process can open].
+    #[arg(long, value_name = "URL")]
+    pub allow_store: Vec<String>,
     /// Seconds after which a worker that says nothing loses its shards.
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub lease_ttl: u32,
@@ -58,10 +62,23 @@ async fn serve(arguments: &CoordinatorArgs) -> Result<Ending, CommandError> {
         CommandError::failed(format!("cannot listen on {}: {e}: choose another --listen", arguments.listen))
     })?;
     let address = listener.local_addr().map_err(|e| CommandError::failed(e.to_string()))?;
+    let state_place: Location = arguments.state.parse()?;
+    if !state_place.is_local() {
+        Store::open(&arguments.state)?.probe_conditional_put().await?;
+    }
+    let allowed = match arguments.allow_store.as_slice() {
+        [] => None,
+        places => Some(Allowed::new(places)?),
+    };
     let lease_ttl = std::time::Duration::from_secs(arguments.lease_ttl.into());
     let parts = Parts {
         recipes: Arc::new(EngineModels),
-        open_store: Arc::new(Store::open),
+        open_store: Arc::new(move |location| {
+            if let Some(allowed) = &allowed {
+                allowed.check(&location.parse()?)?;
+            }
+            Store::open(location)
+        }),
         scheduler: scheduler::Config {
             lease_ttl,
             heartbeat_every: (lease_ttl / 5).max(std::time::Duration::from_millis(200)),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use clap::{Args, value_parser};
 use sr3_coordinator::{JobState, Progress};
-use sr3_proto::{Cancel, FormatChoice, RecipeSpec, UpscaleSpec, layout};
+use sr3_proto::{Cancel, FormatChoice, RecipeSpec, Store, StoreError, UpscaleSpec, layout};
 use tokio::sync::watch;
 
 use crate::{
@@ -24,10 +24,10 @@ use crate::{
 #[derive(Clone, Debug, Args)]
 #[command(after_help = exit::HELP, allow_negative_numbers = true)]
 pub struct UpscaleArgs {
-    /// An image, or a folder of images at any depth.
+    /// An image, a folder of images at any depth, or a prefix in a bucket (s3://bucket/photos, gs://…, az://…).
     #[arg(value_name = "SRC")]
     pub source: String,
-    /// Folder for the results, in the tree and under the names of their inputs. For a single image it may be a file:
+    /// Folder or prefix for the results, in the tree and under the names of their inputs. For a single image it may be a file:
     /// a name that ends in .png, .jpg, .webp or .tif.
     #[arg(value_name = "DST")]
     pub destination: String,
@@ -113,11 +113,16 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
         max_bad_items: arguments.max_bad_items,
         overwrite: arguments.overwrite,
     };
+    source.store().check().await?;
     source.require_images(&spec).await?;
     let interrupt = Cancel::new();
     // Even the second leaves nothing to repair: no output is ever under its name before it is whole.
     tokio::spawn(signals::watch(interrupt.clone(), Some("stopping; once more to stop at once")));
     let (outputs, state_store) = destination.open()?;
+    if let Destination::Bucket(_) = destination {
+        outputs.check().await?;
+        warn_of_a_single_writer(&outputs).await?;
+    }
     let state = JobState::begin(state_store, &outputs, spec).await?;
     let (progress, seen) = watch::channel(Progress::default());
     let console = Console::start(arguments.json, arguments.quiet, seen);
@@ -125,7 +130,7 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
     console.finish().await;
     let summary = ran?;
     let report = match &destination {
-        Destination::Folder(_) if summary.reported => {
+        destination if destination.keeps_state() && summary.reported => {
             Some(format!("{}/{}", arguments.destination.trim_end_matches('/'), layout::report_key()))
         }
         _ => None,
@@ -133,4 +138,18 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
     let ended = Ended::here(&summary, state.spec(), report, begun.elapsed());
     ended.print(arguments.json, arguments.quiet);
     Ok(ended.ending())
+}
+
+/// Without conditional writes one run alone is safe, two at once are not: it goes on, but says so.
+async fn warn_of_a_single_writer(outputs: &Store) -> Result<(), CommandError> {
+    match outputs.probe_conditional_put().await {
+        Err(StoreError::NotConditional { location, found }) => {
+            eprintln!(
+                "sr3: warning: `{location}` has no safe conditional writes ({found}): let nothing else write there \
+                 while this runs"
+            );
+            Ok(())
+        }
+        other => Ok(other?),
+    }
 }

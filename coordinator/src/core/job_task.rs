@@ -87,6 +87,12 @@ impl JobTask {
         let spec = (*self.spec).clone();
         let state = match self.run {
             None => {
+                source.store().check().await?;
+                outputs.check().await?;
+                // Two workers may write one key: what decides between them must hold.
+                if !outputs.is_local() {
+                    outputs.probe_conditional_put().await?;
+                }
                 source.require_images(&spec).await?;
                 JobState::begin(outputs.clone(), &outputs, spec).await?
             }
@@ -104,14 +110,14 @@ impl JobTask {
         let filter = Filter::new(&spec.include, &spec.exclude)?;
         let mut claims = self.claims().await?;
         let mut plan = self.plan.clone();
-        let after = Some(plan.last_input.clone()).filter(|last| !last.is_empty());
+        let after = Key::new(plan.last_input.clone()).ok();
         let entries = place.source.plan(
             &place.outputs,
             &spec,
             state.recipe_digest(),
             state.history(),
             &filter,
-            after.as_deref(),
+            after.as_ref(),
         );
         let mut entries = pin!(entries.ready_chunks(ENTRIES_AT_ONCE));
         let mut cutter = EntryCutter::new(self.parts.shard_limits);
@@ -276,7 +282,10 @@ fn shard_row(entries: Vec<Entry>, plan: &mut PlanRow) -> ShardRow {
                     ItemStatus::Quarantined => plan.quarantined += 1,
                     ItemStatus::Ok | ItemStatus::Skipped => plan.skipped += 1,
                 }
-                plan.last_input.clone_from(&record.input);
+                // A name that is not UTF-8 is shown with replacements: no listing can go on after that.
+                if !record.input.contains(char::REPLACEMENT_CHARACTER) {
+                    plan.last_input.clone_from(&record.input);
+                }
                 row.settled.push(rows::settled_row(place, Bytes::from(&*record)));
             }
         }

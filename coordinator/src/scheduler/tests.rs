@@ -58,6 +58,7 @@ impl World {
     }
 
     fn take(&mut self, effects: Vec<Effect>) {
+        let mut to_quarantine = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Grant { worker, lease, isolated, .. } => {
@@ -91,10 +92,7 @@ impl World {
                     }
                     self.held.insert(worker, held);
                 }
-                Effect::QuarantineNext { job, shard, .. } => {
-                    let effects = self.scheduler.quarantined(job, shard, Bytes::from_static(b"{}"), self.now);
-                    self.take(effects);
-                }
+                Effect::QuarantineNext { job, shard, .. } => to_quarantine.push((job, shard)),
                 Effect::JobDone { job } => assert!(self.done.insert(job), "done twice"),
                 Effect::JobFailed { job, reason } => {
                     assert!(!reason.is_empty());
@@ -105,6 +103,10 @@ impl World {
                 | Effect::Drain { .. }
                 | Effect::Log { .. } => {}
             }
+        }
+        for (job, shard) in to_quarantine {
+            let effects = self.scheduler.quarantined(job, shard, Bytes::from_static(b"{}"), self.now);
+            self.take(effects);
         }
     }
 

@@ -208,7 +208,7 @@ impl Store {
         }
     }
 
-    /// Whether [`PutMode::Create`] holds here and listings can be gone on with, found out by racing: about 80 small writes
+    /// Whether [`PutMode::Create`] holds here and listings can be gone on with, found out by racing: about 40 small writes
     /// below `.sr3/probe/`, which are removed again. Fails with [`StoreError::NotConditional`] if not.
     pub async fn probe_conditional_put(&self) -> Result<(), StoreError> {
         probe::run(self).await

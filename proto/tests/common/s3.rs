@@ -9,6 +9,7 @@
 
 use std::{
     env,
+    fs::File,
     io::{BufRead, BufReader},
     net::TcpListener,
     path::{Path, PathBuf},
@@ -29,6 +30,7 @@ pub struct Server {
     pub endpoint: String,
     child: Child,
     _dir: TempDir,
+    _ports: File,
 }
 
 impl Server {
@@ -46,7 +48,7 @@ impl Server {
 
     fn start(script: &str) -> Self {
         let dir = TempDir::new().unwrap();
-        let port = free_ports();
+        let (port, ports) = free_ports();
         let mut child = Command::new(root().join("scripts").join(script))
             .arg("run")
             .arg(dir.path())
@@ -58,7 +60,7 @@ impl Server {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n", "{script} did not start; it needs python3 with venv and pip");
-        Self { endpoint: format!("http://127.0.0.1:{port}"), child, _dir: dir }
+        Self { endpoint: format!("http://127.0.0.1:{port}"), child, _dir: dir, _ports: ports }
     }
 
     /// What a process needs in its environment.
@@ -103,12 +105,17 @@ fn root() -> PathBuf {
     folder.to_path_buf()
 }
 
-/// The first of some neighbouring ports that nobody uses, below those that systems hand out by themselves. Processes
-/// begin to look at different places.
-fn free_ports() -> u16 {
+/// The first of some neighbouring ports that nobody uses, below those that systems hand out by themselves, and a lock
+/// that keeps other servers of these tests off them, in this process and in others.
+fn free_ports() -> (u16, File) {
     let first = (std::process::id() % 1000) as u16;
     (0..1000)
-        .map(|n| 20_000 + (first + n) % 1000 * PORTS)
-        .find(|port| (*port..port + PORTS).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()))
+        .find_map(|n| {
+            let port = 20_000 + (first + n) % 1000 * PORTS;
+            let lock = File::create(env::temp_dir().join(format!("sr3-test-port-{port}.lock"))).ok()?;
+            lock.try_lock().ok()?;
+            let free = (port..port + PORTS).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
+            free.then_some((port, lock))
+        })
         .unwrap()
 }
