@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use bytes::Bytes;
 use sr3_proto::{
-    Cancel, JobId, JobSpec, RunId, UpscaleJob, UpscaleSpec, WorkerId,
+    Cancel, JobId, JobSpec, Lease, RunId, ShardId, UpscaleJob, UpscaleSpec, WorkerId,
     wire::ledger::{self, JobPhase, JobRow, PlanRow},
 };
 use tokio::sync::watch;
@@ -29,6 +30,14 @@ pub(super) struct Job {
     pub(super) ended_ms: u64,
     pub(super) plan: PlanRow,
     pub(super) counts: Counts,
+    /// The last of the shards that were kept in memory without a gap; None if none was yet.
+    pub(super) kept_to: Option<ShardId>,
+    /// The last planned shard that has something to compute.
+    pub(super) last_to_compute: ShardId,
+    /// Whether more are being read.
+    pub(super) keeping: bool,
+    /// Grants that wait for those: worker, lease, verdicts so far, isolated.
+    pub(super) parked: Vec<(WorkerId, Lease, Vec<Bytes>, bool)>,
     pub(super) last_event: u64,
     /// Items on devices, by worker.
     pub(super) on_device: BTreeMap<WorkerId, OnDevice>,
@@ -79,6 +88,10 @@ impl Job {
             ended_ms: 0,
             plan: PlanRow::default(),
             counts: Counts::default(),
+            kept_to: None,
+            last_to_compute: ShardId::new(0),
+            keeping: false,
+            parked: Vec::new(),
             last_event: 0,
             on_device: BTreeMap::new(),
             stop_planning: Cancel::new(),

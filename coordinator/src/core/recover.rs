@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::{
     Parts,
     committer::Work,
-    driver::{Command, Driver},
+    driver::{Command, Driver, KEPT_SHARDS},
     jobs::Job,
     view::Phase,
 };
@@ -37,6 +37,7 @@ impl Driver {
             workers: std::collections::BTreeMap::new(),
             next_worker: WorkerId::new(1),
             kept: std::collections::HashMap::new(),
+            granted: std::collections::HashMap::new(),
             work: Work::default(),
             endings: Vec::new(),
             commands: commands.downgrade(),
@@ -91,6 +92,7 @@ impl Driver {
         }
         drop(attempts);
         let mut pending = Vec::new();
+        let (mut last, mut kept) = (ShardId::new(0), Vec::new());
         let mut shards = ledger.scan(&rows::shards(id), None);
         while let Some((key, bytes)) = shards.try_next().await? {
             let row = rows::read::<sr3_proto::wire::ledger::ShardRow>(&key, &bytes)?;
@@ -99,6 +101,10 @@ impl Driver {
             }
             counts.shards_planned += 1;
             let shard = rows::last_number(&key)?;
+            last = ShardId::new(shard);
+            if kept.len() < KEPT_SHARDS && !done.contains(&shard) {
+                kept.push((last, row));
+            }
             if !done.contains(&shard) && !seen.contains(&shard) {
                 pending.push(ShardId::new(shard));
             }
@@ -107,6 +113,7 @@ impl Driver {
         let Some(job) = self.jobs.get_mut(&id) else { return Ok(()) };
         job.plan = plan.unwrap_or_default();
         job.counts = counts;
+        job.last_to_compute = last;
         let planning_done = job.plan.done;
         let (priority, model) = (job.spec.priority.into(), job.resolved.recipe.model.clone());
         match job.phase {
@@ -127,6 +134,7 @@ impl Driver {
             }
             _ => {}
         }
+        self.keep(id, kept);
         // Everything that it rests on is durable.
         if let Some(job) = self.jobs.get(&id) {
             job.seen.send_replace(Arc::new(job.view(self.scheduler.leases_of(id))));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use sr3_proto::{
     FromWorker, Grant, Hello, ItemRecord, ItemStatus, JobId, Lease, LeaseProgress, ShardId, ToWorker,
     WorkerId, wire::ledger::ShardRow,
@@ -11,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     committer::Told,
-    driver::{Driver, done_row, open_items},
+    driver::{Driver, KEPT_SHARDS, done_row, open_items},
     view::{OnDevice, WorkerInfo},
 };
 use crate::{
@@ -124,10 +125,10 @@ impl Driver {
         }
     }
 
-    /// Encoded bytes of a shard's items; for one that is not kept in memory, the mean of what is left.
+    /// Encoded bytes of a shard's items; for one that an earlier coordinator granted, the mean of what is left.
     fn shard_work(&self, job: JobId, shard: ShardId, recorded: u64) -> u64 {
-        if let Some(row) = self.kept.get(&(job, shard)) {
-            return row.items.iter().map(|item| item.input_bytes).sum();
+        if let Some(work) = self.granted.get(&(job, shard)) {
+            return *work;
         }
         let Some(found) = self.jobs.get(&job) else { return 0 };
         let counts = found.all_counts();
@@ -161,17 +162,23 @@ impl Driver {
     /// everything else.
     pub(super) fn grant(&mut self, worker: WorkerId, lease: Lease, records: &[Bytes], isolated: bool) {
         let Some(send) = self.workers.get(&worker).map(|w| w.send.clone()) else { return };
-        let Some(job) = self.jobs.get(&lease.job) else { return };
+        let Some(job) = self.jobs.get_mut(&lease.job) else { return };
+        // The next ones are on their way already: one scan instead of a look-up each.
+        if job.keeping && job.kept_to.is_some_and(|to| lease.shard > to) {
+            return job.parked.push((worker, lease, records.to_vec(), isolated));
+        }
         let (spec, run, records) = (Arc::clone(&job.resolved), job.run, records.to_vec());
         let make = move |row: &ShardRow| {
             let items = open_items(row, &records);
             let records = records.iter().filter_map(|bytes| ItemRecord::try_from(bytes).ok()).collect();
             ToWorker::Grant(Box::new(Grant { lease, spec, run, items, records, isolated }))
         };
-        if let Some(row) = self.kept.get(&(lease.job, lease.shard)) {
-            let message = make(row);
+        if let Some(row) = self.kept.remove(&(lease.job, lease.shard)) {
+            let work = row.items.iter().map(|item| item.input_bytes).sum();
+            self.granted.insert((lease.job, lease.shard), work);
+            let message = make(&row);
             self.work.told.push(Told::Worker(send, message));
-            return;
+            return self.keep_more(lease.job);
         }
         let ledger = Arc::clone(&self.ledger);
         let key = rows::shard(lease.job, lease.shard);
@@ -189,6 +196,42 @@ impl Driver {
                 }
             });
         })));
+    }
+
+    /// Reads the next shards of a job when half of those that may be kept are gone.
+    pub(super) fn keep_more(&mut self, id: JobId) {
+        let few = self.kept.len() < KEPT_SHARDS / 2;
+        let Some(commands) = self.commands.upgrade() else { return };
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| few && !job.keeping) else { return };
+        let Some(to) = job.kept_to.filter(|to| *to < job.last_to_compute) else { return };
+        job.keeping = true;
+        let (ledger, prefix, after) = (Arc::clone(&self.ledger), rows::shards(id), rows::shard(id, to));
+        tokio::spawn(async move {
+            let mut found = Vec::new();
+            let mut shards = ledger.scan(&prefix, Some(&after)).take(KEPT_SHARDS / 2);
+            // What cannot be read now is read for its grant, and reported there.
+            while let Some(Ok((key, bytes))) = shards.next().await {
+                if let (Ok(shard), Ok(row)) = (rows::last_number(&key), rows::read(&key, &bytes)) {
+                    found.push((ShardId::new(shard), row));
+                }
+            }
+            drop(commands.send(super::driver::Command::Kept { job: id, rows: found }).await);
+        });
+    }
+
+    pub(super) fn keep(&mut self, id: JobId, rows: Vec<(ShardId, ShardRow)>) {
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.phase.is_final()) else { return };
+        job.keeping = false;
+        let parked = std::mem::take(&mut job.parked);
+        for (shard, row) in rows {
+            job.kept_to = Some(shard);
+            if !row.items.is_empty() {
+                self.kept.insert((id, shard), Arc::new(row));
+            }
+        }
+        for (worker, lease, records, isolated) in parked {
+            self.grant(worker, lease, &records, isolated);
+        }
     }
 
     /// Makes the record of the item that took down too many workers.
