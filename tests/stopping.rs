@@ -109,7 +109,11 @@ fn an_interrupted_overwrite_goes_on_without_overwrite() {
     assert_eq!(scene.upscale(&[]).code, 0);
     let child = begin(&scene, &["--overwrite", "--seed", "5"], STEP);
     let patience = Instant::now() + Duration::from_secs(60);
-    while !scene.read("out/03.png").starts_with("Png 5") {
+    // Which images come first is nobody's promise, so they are counted.
+    let replaced = || {
+        scene.outputs().iter().filter(|name| scene.read(&format!("out/{name}")).starts_with("Png 5")).count()
+    };
+    while replaced() < 4 {
         assert!(Instant::now() < patience);
         std::thread::park_timeout(Duration::from_millis(5));
     }
@@ -120,7 +124,7 @@ fn an_interrupted_overwrite_goes_on_without_overwrite() {
     assert_eq!(rest.code, 0, "{}", rest.err);
     let (done, skipped) = (rest.json()["done"].as_u64().unwrap(), rest.json()["skipped"].as_u64().unwrap());
     assert_eq!(done + skipped, 20);
-    assert!(skipped >= 3 && done > 0, "{done} {skipped}");
+    assert!(skipped >= 4 && done > 0, "{done} {skipped}");
     assert_whole(&scene, 5);
 }
 

@@ -71,6 +71,12 @@ impl History {
         self
     }
 
+    /// The latest run, if `owner` began it.
+    pub fn latest_of(&self, owner: &str) -> Option<RunId> {
+        let (&run, record) = self.jobs.last_key_value()?;
+        (record.owner == owner).then_some(run)
+    }
+
     /// The id of the next run.
     pub fn next_job(&self) -> RunId {
         let latest = self.jobs.keys().copied().chain(self.results.values().map(|past| past.job)).max();
@@ -207,7 +213,7 @@ mod tests {
 
     fn job(number: u64, recipe: &RecipeSpec, overwrite: bool) -> JobRecord {
         let (job, recipe) = (RunId::new(number), recipe.clone());
-        JobRecord { version: VERSION, job, recipe, source: "/in".into(), overwrite }
+        JobRecord { version: VERSION, job, recipe, source: "/in".into(), owner: String::new(), overwrite }
     }
 
     fn manifest(number: u64, recipe: &RecipeSpec, items: Vec<ItemRecord>) -> ShardManifest {

@@ -3,7 +3,7 @@
 use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use sr3_proto::{
     Digest, ItemRecord, ItemStatus, ItemTask, Key, Naming, OnExisting, Store, StoreError, UpscaleSpec,
-    layout,
+    layout, off_thread,
     store::{ListEntry, ObjectInfo},
 };
 
@@ -207,7 +207,7 @@ impl Scan<'_> {
         let Ok((_, bytes)) = self.source.store().get(&input.key).await else {
             return Ok(Decision::Compute(OnExisting::Keep));
         };
-        let digest = tokio::task::spawn_blocking(move || Digest::of(&bytes)).await;
+        let digest = off_thread(move || Digest::of(&bytes)).await;
         Ok(match digest {
             Ok(digest) => self.history.decide_by_digest(&self.spec.source, input, &digest, there.as_ref()),
             Err(_) => Decision::Compute(OnExisting::Keep),

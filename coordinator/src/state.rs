@@ -41,9 +41,17 @@ impl JobState {
     /// changed any result if another run is at work, if `outputs` holds results of another recipe and the spec does
     /// not allow to overwrite them, or if `.sr3/` cannot be written.
     ///
-    /// A bucket has no lock. Two runs that begin there at the same moment are told apart by their records; two that
+    /// `owner` is a name of this run alone: who begins under the name of the latest run goes on with that, because its
+    /// answer may have got lost, or the coordinator that asked.
+    ///
+    /// A bucket has no lock. Two runs that begin there at the same moment are told apart by their owners; two that
     /// overlap otherwise both go on, write the same bytes once, and the report is the last one's.
-    pub async fn begin(state: Store, outputs: &Store, spec: UpscaleSpec) -> Result<Self, JobError> {
+    pub async fn begin(
+        state: Store,
+        outputs: &Store,
+        spec: UpscaleSpec,
+        owner: String,
+    ) -> Result<Self, JobError> {
         let holder = format!("process {}", std::process::id());
         let lock = state.lock(&layout::lock_key(), &holder).await?;
         state.clean_staging().await?;
@@ -51,28 +59,41 @@ impl JobState {
         if !spec.overwrite {
             refuse_other_recipes(&history, outputs, &spec).await?;
         }
+        if let Some(job) = history.latest_of(&owner) {
+            return Self::begun(state, history.before(job), job, spec, lock).await;
+        }
         let job = history.next_job();
         let record = JobRecord {
             version: VERSION,
             job,
             recipe: spec.recipe.clone(),
             source: spec.source.clone(),
+            owner,
             overwrite: spec.overwrite,
         };
         let key = layout::job_key(job);
         let bytes = Bytes::from(write_document(key.as_str(), &record)?);
         match state.put(&key, bytes.clone(), PutMode::Create).await {
-            // Under the lock nobody else writes: the answer to this very call got lost. Without one, the same bytes
-            // may be another run's of the same command.
-            Err(StoreError::AlreadyExists { .. }) if lock.is_some() && state.get(&key).await?.1 == bytes => {}
+            // The answer to this very call got lost.
+            Err(StoreError::AlreadyExists { .. }) if state.get(&key).await?.1 == bytes => {}
             Err(StoreError::AlreadyExists { .. }) => {
                 return Err(JobError::Race { destination: spec.destination });
             }
             other => other?,
         }
-        state.delete(&layout::success_key()).await?;
+        Self::begun(state, history, job, spec, lock).await
+    }
+
+    async fn begun(
+        store: Store,
+        history: History,
+        job: RunId,
+        spec: UpscaleSpec,
+        lock: Option<Lock>,
+    ) -> Result<Self, JobError> {
+        store.delete(&layout::success_key()).await?;
         let recipe_digest = spec.recipe.digest();
-        Ok(Self { store: state, history, job, spec, recipe_digest, _lock: lock })
+        Ok(Self { store, history, job, spec, recipe_digest, _lock: lock })
     }
 
     /// Goes on with a run that an earlier coordinator began. `planning`: whether what earlier runs recorded is needed.

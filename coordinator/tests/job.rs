@@ -84,7 +84,7 @@ async fn play<F: Future<Output = ()> + Send + 'static>(
     interrupt: &Cancel,
     play: impl FnOnce(WorkerLink, Cancel) -> F,
 ) -> (Result<Summary, JobError>, Progress) {
-    let job = JobState::begin(state.clone(), state, spec).await.unwrap();
+    let job = JobState::begin(state.clone(), state, spec, "test".into()).await.unwrap();
     let (coordinator, worker) = link(1);
     let stop = Cancel::new();
     let worker = tokio::spawn(play(worker, stop.clone()));
@@ -204,8 +204,8 @@ async fn too_many_bad_items_stop_the_job() {
 #[tokio::test]
 async fn of_two_runs_that_begin_at_once_one_is_refused() {
     let state = Store::in_memory();
-    let begun =
-        futures::future::join_all((0..8).map(|_| JobState::begin(state.clone(), &state, spec()))).await;
+    let begin = |i: u32| JobState::begin(state.clone(), &state, spec(), format!("run {i}"));
+    let begun = futures::future::join_all((0..8).map(begin)).await;
     let mut jobs = HashMap::new();
     for one in begun {
         match one {
@@ -217,10 +217,19 @@ async fn of_two_runs_that_begin_at_once_one_is_refused() {
     assert!(!jobs.is_empty());
 }
 
+/// A coordinator that ends before it could write down that it began is followed by one that goes on with the same run.
+#[tokio::test]
+async fn whoever_begins_under_the_same_name_goes_on_with_the_same_run() {
+    let state = Store::in_memory();
+    let begin = |name: &str| JobState::begin(state.clone(), &state, spec(), name.into());
+    assert_eq!(begin("one").await.unwrap().job(), begin("one").await.unwrap().job());
+    assert_ne!(begin("one").await.unwrap().job(), begin("two").await.unwrap().job());
+}
+
 #[tokio::test]
 async fn a_manifest_is_never_replaced() {
     let state = Store::in_memory();
-    let job = JobState::begin(state.clone(), &state, spec()).await.unwrap();
+    let job = JobState::begin(state.clone(), &state, spec(), "test".into()).await.unwrap();
     let first = sr3_proto::ShardId::new(0);
     job.record_shard(first, Vec::new()).await.unwrap();
     job.record_shard(first, Vec::new()).await.expect("the same again is what a lost answer leads to");

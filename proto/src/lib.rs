@@ -16,6 +16,7 @@ pub mod session;
 pub mod spec;
 pub mod store;
 pub mod task;
+pub mod threads;
 pub mod wire;
 
 pub use cancel::Cancel;
@@ -29,3 +30,4 @@ pub use session::{FailureKind, FromWorker, Grant, Hello, Lease, LeaseProgress, T
 pub use spec::{RecipeSpec, UpscaleSpec};
 pub use store::{Location, Store, StoreError};
 pub use task::{CoordinatorLink, ItemTask, OnExisting, ShardTask, WorkerEvent, WorkerLink};
+pub use threads::off_thread;

@@ -121,6 +121,10 @@ pub struct JobRecord {
     pub recipe: RecipeSpec,
     /// Its source, as the user named it.
     pub source: String,
+    /// Who began it: a name that no other run has. Whoever finds its own name began the run, whatever became of the
+    /// answer. Empty in records of versions before there were names.
+    #[serde(default)]
+    pub owner: String,
     /// Whether it was allowed to replace what others wrote. A later run of the same recipe that goes on with it is
     /// allowed the same for what was recorded before it.
     pub overwrite: bool,

@@ -2,14 +2,11 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use sr3_proto::wire::v1::job_service_client::JobServiceClient;
+use sr3_proto::wire::{FRAME_BYTES, WINDOW_BYTES, v1::job_service_client::JobServiceClient};
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::remote::ClientError;
 
-/// What one loopback stream of 1 to 4 GB/s was measured to want.
-const WINDOW_BYTES: u32 = 16 << 20;
-const FRAME_BYTES: u32 = 1 << 20;
 /// A page of jobs whose specs are all as long as a spec may be.
 const ANSWER_BYTES_MAX: usize = 128 << 20;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);

@@ -12,6 +12,7 @@ use sr3_coordinator::{
     service::{self, Standby},
 };
 use sr3_proto::{Cancel, Location, Store, store::Allowed};
+use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::{
     engine_models::EngineModels,
@@ -89,7 +90,9 @@ async fn serve(arguments: &CoordinatorArgs) -> Result<Ending, CommandError> {
     };
     let stop = Cancel::new();
     tokio::spawn(signals::watch(stop.clone(), Some("stopping; once more to stop at once")));
-    let standby = Standby { peers: arguments.peer.clone(), ..Standby::default() };
+    let peers = arguments.peer.iter().map(|address| service::peer(address)).collect::<Result<_, _>>();
+    let peers = peers.map_err(|e| CommandError::usage(e.to_string()))?;
+    let standby = Standby { peers, ..Standby::default() };
     let state = arguments.state.clone();
     let open = || open_ledger(&state);
     let told = |active: bool| {
@@ -97,7 +100,7 @@ async fn serve(arguments: &CoordinatorArgs) -> Result<Ending, CommandError> {
         println!("sr3: coordinator on http://{address} is {what}");
     };
     println!("sr3: coordinator listens on http://{address}");
-    service::serve(listener, parts, open, standby, stop, told)
+    service::serve(TcpListenerStream::new(listener), parts, open, standby, stop, told)
         .await
         .map_err(|e| CommandError::failed(e.to_string()))?;
     Ok(Ending::Done)

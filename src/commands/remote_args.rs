@@ -6,7 +6,10 @@ use clap::Args;
 use sr3_proto::JobId;
 
 use crate::{
-    client::remote::{Client, ClientError, PATIENCE},
+    client::{
+        self,
+        remote::{Client, ClientError, PATIENCE},
+    },
     exit::{CommandError, Ending},
 };
 
@@ -35,11 +38,7 @@ impl RemoteArgs {
     /// # Errors
     /// None is named, or one that is no address.
     pub fn client(&self) -> Result<Client, CommandError> {
-        if !self.coordinator.is_empty() {
-            return self.patience.client(&self.coordinator);
-        }
-        let named: Vec<_> = std::env::var("SR3_COORDINATOR").into_iter().collect();
-        self.patience.client(&named)
+        self.patience.client(&client::addresses(&self.coordinator)?)
     }
 }
 

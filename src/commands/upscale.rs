@@ -123,7 +123,8 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
         outputs.check().await?;
         warn_of_a_single_writer(&outputs).await?;
     }
-    let state = JobState::begin(state_store, &outputs, spec).await?;
+    let owner = format!("process {} {:016x}", std::process::id(), rand::random::<u64>());
+    let state = JobState::begin(state_store, &outputs, spec, owner).await?;
     let (progress, seen) = watch::channel(Progress::default());
     let console = Console::start(arguments.json, arguments.quiet, seen);
     let ran = local::run(&state, &source, &outputs, Arc::new(processor), &progress, &interrupt).await;

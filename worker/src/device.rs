@@ -8,11 +8,16 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak},
     thread,
-    time::Instant,
 };
 
-use sr3_proto::Key;
-use tokio::sync::{mpsc, oneshot};
+use sr3_proto::{
+    Key,
+    threads::{is_simulated, off_thread},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use crate::{
     Computed, ItemError, Processor,
@@ -30,24 +35,51 @@ pub(crate) struct Command<P: Processor> {
 /// The verdict, and the seconds that the computation took.
 pub(crate) type Reply<P> = (Result<Computed<<P as Processor>::Computed>, Stop>, f64);
 
-/// Starts the thread. It ends when every sender of commands is gone.
-pub(crate) fn start<P: Processor>() -> std::io::Result<(mpsc::Sender<Command<P>>, thread::JoinHandle<()>)> {
-    // The next item waits here; what waits is accounted for by the pipeline.
-    let (sender, receiver) = mpsc::channel(1);
-    let thread = thread::Builder::new().name("sr3-device".into()).spawn(move || serve(receiver))?;
-    Ok((sender, thread))
+/// What serves the commands: a thread, or in a simulation a task of its only thread.
+pub(crate) enum Running {
+    Thread(thread::JoinHandle<()>),
+    Task(tokio::task::JoinHandle<()>),
 }
 
-fn serve<P: Processor>(mut commands: mpsc::Receiver<Command<P>>) {
-    let mut devices = Devices::<P>(Vec::new());
-    while let Some(Command { work, input, decoded, reply }) = commands.blocking_recv() {
-        devices.drop_unused();
-        let begun = Instant::now();
-        let result = compute(&mut devices, &work, &input, decoded);
-        work.watcher.off_device(&input);
-        // Nobody waits for it: the worker is being dropped.
-        let _ = reply.send((result, begun.elapsed().as_secs_f64()));
+impl Running {
+    /// Waits for the end, which comes when every sender of commands is gone; false if it broke down.
+    pub(crate) async fn ended(self) -> bool {
+        match self {
+            Self::Thread(thread) => matches!(off_thread(move || thread.join()).await, Ok(Ok(()))),
+            Self::Task(task) => task.await.is_ok(),
+        }
     }
+}
+
+/// Starts serving commands.
+pub(crate) fn start<P: Processor>() -> std::io::Result<(mpsc::Sender<Command<P>>, Running)> {
+    // The next item waits here; what waits is accounted for by the pipeline.
+    let (sender, mut commands) = mpsc::channel(1);
+    if is_simulated() {
+        let task = tokio::task::spawn_local(async move {
+            let mut devices = Devices::<P>(Vec::new());
+            while let Some(command) = commands.recv().await {
+                serve(&mut devices, command);
+            }
+        });
+        return Ok((sender, Running::Task(task)));
+    }
+    let thread = thread::Builder::new().name("sr3-device".into()).spawn(move || {
+        let mut devices = Devices::<P>(Vec::new());
+        while let Some(command) = commands.blocking_recv() {
+            serve(&mut devices, command);
+        }
+    })?;
+    Ok((sender, Running::Thread(thread)))
+}
+
+fn serve<P: Processor>(devices: &mut Devices<P>, Command { work, input, decoded, reply }: Command<P>) {
+    devices.drop_unused();
+    let begun = Instant::now();
+    let result = compute(devices, &work, &input, decoded);
+    work.watcher.off_device(&input);
+    // Nobody waits for it: the worker is being dropped.
+    let _ = reply.send((result, begun.elapsed().as_secs_f64()));
 }
 
 fn compute<P: Processor>(

@@ -9,7 +9,10 @@ use std::{error::Error, sync::Arc, time::Duration};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use sr3_proto::{
     FromWorker, Hello, ToWorker, WorkerEnd,
-    wire::v1::{self, worker_session_service_client::WorkerSessionServiceClient},
+    wire::{
+        FRAME_BYTES, WINDOW_BYTES,
+        v1::{self, worker_session_service_client::WorkerSessionServiceClient},
+    },
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,9 +23,6 @@ use tonic::{
 
 use crate::{Connect, ConnectError};
 
-/// Stream and connection window of HTTP/2.
-const WINDOW: u32 = 16 << 20;
-const FRAME_MAX: u32 = 1 << 20;
 /// Longest message: a grant with its items and the verdicts of earlier attempts.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(1);
@@ -67,9 +67,9 @@ impl GrpcConnect {
             .map_err(|e| ConnectError::Refused { reason: format!("`{address}` is no address: {e}") })?
             .connect_timeout(self.timeout)
             .tcp_nodelay(true)
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW)
-            .max_frame_size(FRAME_MAX)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES)
             .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
@@ -113,6 +113,7 @@ impl Connect for GrpcConnect {
 async fn pump(mut responses: Streaming<v1::SessionResponse>, incoming: mpsc::Sender<ToWorker>) {
     loop {
         let response = tokio::select! {
+            biased;
             () = incoming.closed() => return,
             response = responses.message() => response,
         };

@@ -1,6 +1,6 @@
 //! The loop of a cluster's worker: sessions come and go, shards go on.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use sr3_proto::{Cancel, FromWorker, Grant, Hello, ToWorker, WorkerEnd};
 use tokio::{
@@ -13,6 +13,7 @@ use tokio::{
 use crate::{
     ClusterWorkerConfig, Connect, ConnectError, OpenProcessor, WorkerFailure,
     backoff::Backoff,
+    device,
     holdings::{Answered, Holding, Holdings, Report},
     models::Models,
     pipeline::Pipeline,
@@ -51,7 +52,7 @@ pub(crate) struct Member<O: OpenProcessor> {
     config: ClusterWorkerConfig,
     stop: Cancel,
     workshop: Arc<Workshop<O>>,
-    thread: thread::JoinHandle<()>,
+    device: device::Running,
     reports: mpsc::UnboundedReceiver<(Holding, Report)>,
     shards: JoinSet<()>,
     holdings: Holdings,
@@ -64,7 +65,7 @@ impl<O: OpenProcessor> Member<O> {
         config: ClusterWorkerConfig,
         stop: Cancel,
     ) -> Result<Self, WorkerFailure> {
-        let (pipeline, thread) =
+        let (pipeline, device) =
             Pipeline::start(config.pipeline).map_err(|source| WorkerFailure::Device { source })?;
         let (sender, reports) = mpsc::unbounded_channel();
         let workshop = Arc::new(Workshop {
@@ -74,7 +75,7 @@ impl<O: OpenProcessor> Member<O> {
             reports: sender,
         });
         let (shards, holdings, leaving) = (JoinSet::new(), Holdings::default(), None);
-        Ok(Self { config, stop, workshop, thread, reports, shards, holdings, leaving })
+        Ok(Self { config, stop, workshop, device, reports, shards, holdings, leaving })
     }
 
     /// One session after the other, until the worker has left.
@@ -109,9 +110,9 @@ impl<O: OpenProcessor> Member<O> {
         if timeout(LAST_WORDS, finished).await.is_err() {
             return tracing::warn!("a store does not answer: its writes are abandoned");
         }
-        // The last sender of commands: the device's thread ends.
+        // The last sender of commands: the device ends.
         drop(self.workshop);
-        if !matches!(tokio::task::spawn_blocking(move || self.thread.join()).await, Ok(Ok(()))) {
+        if !self.device.ended().await {
             tracing::error!("the device's thread broke down");
         }
     }
@@ -150,6 +151,7 @@ impl<O: OpenProcessor> Member<O> {
         pin!(future);
         while !self.may_go() {
             select! {
+                biased;
                 done = &mut future => return Some(done),
                 local = self.local() => {
                     // What is to be said is kept for the next session.
@@ -174,6 +176,7 @@ impl<O: OpenProcessor> Member<O> {
         }
         while !self.may_go() {
             select! {
+                biased;
                 local = self.local() => {
                     if matches!(local, Local::StopAsked | Local::Reported(_, Report::Failed(_))) {
                         session.beat_soon();
@@ -198,6 +201,7 @@ impl<O: OpenProcessor> Member<O> {
     async fn local(&mut self) -> Local {
         let alarm = self.leaving.as_ref().and_then(|leaving| leaving.finish_until.or(leaving.go_at));
         select! {
+            biased;
             Some((holding, report)) = self.reports.recv() => Local::Reported(holding, report),
             () = self.stop.cancelled(), if self.leaving.is_none() => Local::StopAsked,
             () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => Local::Alarm,

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sr3_proto::{Digest, UpscaleSpec};
+use sr3_proto::{Digest, UpscaleSpec, off_thread};
 use tokio::sync::OnceCell;
 
 use crate::Processor;
@@ -45,7 +45,7 @@ impl<O: OpenProcessor> Models<O> {
         let cell = self.cell(&recipe, &spec.recipe.model);
         let (opener, asked) = (Arc::clone(&self.opener), Arc::clone(spec));
         let opened = cell.get_or_try_init(|| async move {
-            match tokio::task::spawn_blocking(move || opener.open(&asked)).await {
+            match off_thread(move || opener.open(&asked)).await {
                 Ok(opened) => opened.map(Arc::new),
                 Err(_) => Err(format!("internal error while the model `{}` was opened", spec.model)),
             }

@@ -9,10 +9,10 @@
 //! verdict. When asked to stop, the item on the device is given up, and those already computed are still encoded and
 //! put. It never decides what is said to a coordinator.
 
-use std::{sync::Arc, thread};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use sr3_proto::{Digest, FailureKind, ItemRecord, ItemStatus, ItemTask, ShardId};
+use sr3_proto::{Digest, FailureKind, ItemRecord, ItemStatus, ItemTask, ShardId, off_thread};
 use tokio::{
     sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinHandle,
@@ -69,9 +69,9 @@ pub(crate) struct Pipeline<P: Processor> {
 }
 
 impl<P: Processor> Pipeline<P> {
-    /// Starts the device's thread.
-    pub(crate) fn start(config: WorkerConfig) -> std::io::Result<(Arc<Self>, thread::JoinHandle<()>)> {
-        let (device, thread) = device::start()?;
+    /// Starts the device.
+    pub(crate) fn start(config: WorkerConfig) -> std::io::Result<(Arc<Self>, device::Running)> {
+        let (device, running) = device::start()?;
         let semaphore = |permits: usize| Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS)));
         let pipeline = Self {
             config,
@@ -81,7 +81,7 @@ impl<P: Processor> Pipeline<P> {
             pixels: semaphore(config.output_pixels_in_flight_max as usize),
             decoding: Mutex::new(device),
         };
-        Ok((Arc::new(pipeline), thread))
+        Ok((Arc::new(pipeline), running))
     }
 
     /// Waits until all shards that came before have begun their last item. None if the work stops first.
@@ -193,7 +193,7 @@ impl<P: Processor> Pipeline<P> {
         record.consistency_error = computed.consistency_error;
         record.notes.extend(computed.notes);
         let (processor, format, output) = (Arc::clone(&work.processor), item.format, computed.output);
-        let encoded = off_thread(move || {
+        let encoded = verdict_off_thread(move || {
             let Encoded { bytes, notes } = processor.encode(output, format)?;
             Ok((Digest::of(&bytes), Bytes::from(bytes), notes))
         });
@@ -252,16 +252,16 @@ async fn decode<P: Processor>(
     record: &mut ItemRecord,
 ) -> Result<P::Decoded, Stop> {
     let (processor, input) = (Arc::clone(&work.processor), item.input.clone());
-    let decoding = off_thread(move || Ok((Digest::of(&bytes), processor.decode(&input, &bytes))));
+    let decoding = verdict_off_thread(move || Ok((Digest::of(&bytes), processor.decode(&input, &bytes))));
     let (digest, decoded) = decoding.await?;
     record.input_sha256 = Some(digest);
     Ok(decoded?)
 }
 
-async fn off_thread<T: Send + 'static>(
+async fn verdict_off_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ItemError> + Send + 'static,
 ) -> Result<T, Stop> {
-    match tokio::task::spawn_blocking(work).await {
+    match off_thread(work).await {
         Ok(result) => Ok(result?),
         Err(_) => {
             let text = "internal error while decoding or encoding; please report it with this file";

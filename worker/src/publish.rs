@@ -1,7 +1,7 @@
 //! Putting a finished output at its key, by the rule that its task carries.
 
 use bytes::Bytes;
-use sr3_proto::{Digest, Key, OnExisting, Store, StoreError, store::PutMode};
+use sr3_proto::{Digest, Key, OnExisting, Store, StoreError, off_thread, store::PutMode};
 
 /// Why an output is not at its key.
 pub(crate) enum NotPublished {
@@ -38,7 +38,7 @@ pub(crate) async fn publish(
         other => return Ok(other?),
     }
     let (_, there) = store.get(key).await?;
-    let there = tokio::task::spawn_blocking(move || Digest::of(&there)).await;
+    let there = off_thread(move || Digest::of(&there)).await;
     match (there, on_existing) {
         (Ok(there), _) if there == *digest => Ok(()),
         (Ok(there), OnExisting::ReplaceOwn(own)) if there == *own => {

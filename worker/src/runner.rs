@@ -25,7 +25,7 @@ pub async fn run<P: Processor>(
     cancel: Cancel,
 ) {
     let WorkerLink { mut tasks, events } = link;
-    let (pipeline, thread) = match Pipeline::start(config) {
+    let (pipeline, device) = match Pipeline::start(config) {
         Ok(started) => started,
         Err(e) => {
             let reason = format!("the device's thread cannot be started: {e}");
@@ -54,10 +54,9 @@ pub async fn run<P: Processor>(
         while shards.try_join_next().is_some() {}
     }
     while shards.join_next().await.is_some() {}
-    // The last sender of commands: the device's thread ends.
+    // The last sender of commands: the device ends.
     drop(pipeline);
-    let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-    let broken = !matches!(joined, Ok(Ok(())));
+    let broken = !device.ended().await;
     let failure = work.failure().map(|failure| failure.reason.clone());
     if let Some(reason) = failure.or(broken.then(|| "the device's thread broke down".into())) {
         let _ = events.send(WorkerEvent::Failed { reason }).await;

@@ -56,6 +56,7 @@ impl Session {
         loop {
             let something = self.heartbeat_due || !self.unsaid.is_empty();
             select! {
+                biased;
                 heard = self.receive.recv() => return heard.map_or(Next::Over, Next::Heard),
                 room = self.send.reserve(), if something => match (room, self.unsaid.pop_front()) {
                     (Ok(room), Some(message)) => room.send(message),

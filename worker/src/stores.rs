@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sr3_proto::{FailureKind, Store, StoreError};
+use sr3_proto::{FailureKind, Store, StoreError, off_thread};
 
 use crate::work::Failure;
 
@@ -27,7 +27,7 @@ impl Stores {
     /// The store at a location. It stays open for as long as somebody has it.
     pub(crate) async fn get(self: &Arc<Self>, location: &str) -> Result<Arc<Store>, Failure> {
         let (this, wanted) = (Arc::clone(self), location.to_string());
-        match tokio::task::spawn_blocking(move || this.get_blocking(&wanted)).await {
+        match off_thread(move || this.get_blocking(&wanted)).await {
             Ok(Ok(store)) => Ok(store),
             Ok(Err(error @ StoreError::Unsupported { .. })) => Err(Failure::new(FailureKind::Worker, error)),
             Ok(Err(error)) => Err(Failure::new(FailureKind::Transient, error)),

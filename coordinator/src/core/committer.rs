@@ -1,9 +1,12 @@
 //! Makes batches durable, in order, and then does what waited for them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use sr3_proto::{Cancel, ToWorker};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, timeout_at},
+};
 
 use super::view::JobView;
 use crate::ledger::{Batch, Ledger, LedgerError};
@@ -54,27 +57,36 @@ impl Work {
 /// So many operations go into one commit; a longer one only makes the rest wait.
 const OPERATIONS_MAX: usize = 8192;
 
+/// A ledger to which nothing was written for so long is asked whether it still is ours: a coordinator that was replaced
+/// and has nothing to write must find out too, and what it answers until then is no older than this.
+const OURS_EVERY: Duration = Duration::from_secs(2);
+
 /// Commits what comes until nothing more does, or the ledger refuses: then `stop` is set and the reason returned.
 pub(super) async fn run(
     ledger: Arc<dyn Ledger>,
     mut work: mpsc::Receiver<Work>,
     stop: Cancel,
 ) -> Result<(), LedgerError> {
-    while let Some(first) = work.recv().await {
-        let mut all = first;
+    let mut ask_at = Instant::now() + OURS_EVERY;
+    loop {
+        let mut all = match timeout_at(ask_at, work.recv()).await {
+            Ok(Some(first)) => first,
+            Ok(None) => return Ok(()),
+            Err(_) => Work::default(),
+        };
         while all.batch.len() < OPERATIONS_MAX
             && let Ok(more) = work.try_recv()
         {
             all.batch.extend(more.batch);
             all.told.extend(more.told);
         }
-        if !all.batch.is_empty()
-            && let Err(error) = ledger.commit(all.batch).await
-        {
-            stop.cancel();
-            return Err(error);
+        if !all.batch.is_empty() || ask_at <= Instant::now() {
+            if let Err(error) = ledger.commit(all.batch).await {
+                stop.cancel();
+                return Err(error);
+            }
+            ask_at = Instant::now() + OURS_EVERY;
         }
         all.told.into_iter().for_each(Told::tell);
     }
-    Ok(())
 }

@@ -261,6 +261,7 @@ impl Driver {
         let (Some(job), Some(commands)) = (self.jobs.get(&id), self.commands.upgrade()) else { return };
         let task = job_task::JobTask {
             id,
+            owner: job.owner(),
             spec: Arc::clone(&job.resolved),
             run: recovered,
             plan: job.plan.clone(),

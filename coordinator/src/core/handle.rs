@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use sr3_proto::{Cancel, FromWorker, Hello, JobId, Naming, UpscaleJob, UpscaleSpec, WorkerEnd, WorkerId};
+use sr3_proto::{
+    Cancel, FromWorker, Hello, JobId, Naming, UpscaleJob, UpscaleSpec, WorkerEnd, WorkerId, off_thread,
+};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
@@ -95,7 +97,7 @@ impl Coordinator {
             opened.map_err(|error| Refusal::Invalid(format!("the {what} cannot be used: {error}")))?;
         }
         let (recipes, wanted) = (Arc::clone(&self.parts.recipes), spec.clone());
-        let recipe = tokio::task::spawn_blocking(move || recipes.resolve(&wanted))
+        let recipe = off_thread(move || recipes.resolve(&wanted))
             .await
             .map_err(|e| Refusal::Unavailable(e.to_string()))?
             .map_err(Refusal::Invalid)?;

@@ -31,6 +31,8 @@ const READS_AT_ONCE: usize = 32;
 
 pub(super) struct JobTask {
     pub(super) id: JobId,
+    /// Names the job to its destination.
+    pub(super) owner: String,
     pub(super) spec: Arc<UpscaleSpec>,
     /// The run that an earlier coordinator began.
     pub(super) run: Option<RunId>,
@@ -47,6 +49,7 @@ impl JobTask {
     pub(super) async fn run(mut self) {
         let stop = self.stop.clone();
         tokio::select! {
+            biased;
             // Whatever it was at, another coordinator goes on with it.
             () = stop.cancelled() => {}
             () = self.drive() => {}
@@ -94,7 +97,7 @@ impl JobTask {
                     outputs.probe_conditional_put().await?;
                 }
                 source.require_images(&spec).await?;
-                JobState::begin(outputs.clone(), &outputs, spec).await?
+                JobState::begin(outputs.clone(), &outputs, spec, self.owner.clone()).await?
             }
             Some(run) => JobState::resume(outputs.clone(), spec, run, !self.plan.done).await?,
         };
@@ -123,6 +126,7 @@ impl JobTask {
         let mut cutter = EntryCutter::new(self.parts.shard_limits);
         loop {
             let chunk = tokio::select! {
+                biased;
                 () = self.stop_planning.cancelled() => return Ok(()),
                 chunk = entries.next() => chunk,
             };

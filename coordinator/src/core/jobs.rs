@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use sr3_proto::{
-    Cancel, JobId, JobSpec, Lease, RunId, ShardId, UpscaleJob, UpscaleSpec, WorkerId,
+    Cancel, Digest, JobId, JobSpec, Lease, RunId, ShardId, UpscaleJob, UpscaleSpec, WorkerId,
     wire::ledger::{self, JobPhase, JobRow, PlanRow},
 };
 use tokio::sync::watch;
@@ -121,7 +121,7 @@ impl Job {
             paused: self.paused,
             reason: self.reason.clone(),
             counts: self.all_counts(),
-            planning_done: self.plan.done,
+            planning_done: self.plan.done || self.phase.is_final(),
             submitted_ms: self.submitted_ms,
             ended_ms: self.ended_ms,
             model: self.resolved.recipe.model_name.clone(),
@@ -130,6 +130,12 @@ impl Job {
             on_device: self.on_device.values().cloned().collect(),
             last_event: self.last_event,
         }
+    }
+
+    /// What names the job wherever it works: no other job has it, of this cluster or another.
+    pub(super) fn owner(&self) -> String {
+        let Self { id, submitted_ms, spec_text, .. } = self;
+        format!("job {id} {}", Digest::of(format!("{submitted_ms} {spec_text}").as_bytes()))
     }
 
     pub(super) fn row(&self) -> JobRow {

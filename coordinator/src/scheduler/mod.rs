@@ -353,11 +353,6 @@ impl Scheduler {
         Some(&self.jobs.get(&job)?.open.get(&shard)?.state.records)
     }
 
-    /// Whether anything may happen as time goes on.
-    pub fn is_idle(&self) -> bool {
-        self.workers.is_empty() && self.jobs.is_empty()
-    }
-
     /// What happens when `event` does, at `now`. Times must not run backwards.
     pub fn apply(&mut self, event: Event, now: Time) -> Vec<Effect> {
         match event {

@@ -70,6 +70,7 @@ impl JobService for Jobs {
                     return;
                 }
                 tokio::select! {
+                    biased;
                     () = stop.cancelled() => {
                         let ended = Status::unavailable("this coordinator has ended");
                         drop(send.send(Err(ended)).await);
@@ -150,6 +151,7 @@ async fn send_logs(
             return Ok(());
         }
         tokio::select! {
+            biased;
             () = coordinator.stop().cancelled() => return Err(Status::unavailable("this coordinator has ended")),
             () = send.closed() => return Ok(()),
             changed = seen.changed() => if changed.is_err() { return Ok(()) },

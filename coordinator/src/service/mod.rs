@@ -14,7 +14,7 @@ use tonic::Status;
 
 use crate::core::{Coordinator, view::Refusal};
 
-pub use server::{ServerError, Standby, serve};
+pub use server::{ServerError, Standby, peer, peer_endpoint, serve};
 
 /// The coordinator that is active in this process, or none on standby.
 pub(crate) type Active = watch::Receiver<Option<Arc<Coordinator>>>;

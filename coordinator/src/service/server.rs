@@ -5,16 +5,22 @@
 //! active. One that is fenced goes back to standby. Two that open at the same moment settle it in the ledger: the later
 //! one stays.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{error::Error, future::Future, sync::Arc, time::Duration};
 
-use futures::stream::{FuturesUnordered, StreamExt};
+use futures::{
+    Stream,
+    stream::{FuturesUnordered, StreamExt},
+};
 use sr3_proto::{
     Cancel,
-    wire::{self, v1},
+    wire::{self, FRAME_BYTES, WINDOW_BYTES, v1},
 };
-use tokio::{net::TcpListener, sync::watch, time::Instant};
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::{Channel, Endpoint, Server};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+    time::Instant,
+};
+use tonic::transport::{Channel, Endpoint, Server, server::Connected};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -25,16 +31,11 @@ use crate::{
     ledger::{Ledger, LedgerError},
 };
 
-/// Stream and connection windows: one loopback stream went from 1 to over 3 GB/s with them.
-const WINDOW: u32 = 16 << 20;
-/// Largest frame.
-const FRAME: u32 = 1 << 20;
-
 /// How a process shares a ledger with others.
 #[derive(Clone, Debug)]
 pub struct Standby {
-    /// Addresses of the other coordinators on the same ledger, as `http://host:port`.
-    pub peers: Vec<String>,
+    /// Channels to the other coordinators on the same ledger; see [`peer`].
+    pub peers: Vec<Channel>,
     /// After so long without an answer from an active one, this one takes over.
     pub silence: Duration,
 }
@@ -62,10 +63,10 @@ pub enum ServerError {
     },
 }
 
-/// Serves on `listener` until `stop` is set. `open` opens the ledger, every time this process becomes active; `told` is
+/// Serves those that come in until `stop` is set. `open` opens the ledger, every time this process becomes active; `told` is
 /// called with true whenever it does, and with false when it goes to standby.
-pub async fn serve<O, F>(
-    listener: TcpListener,
+pub async fn serve<I, C, E, O, F>(
+    incoming: I,
     parts: Parts,
     open: O,
     standby: Standby,
@@ -73,10 +74,13 @@ pub async fn serve<O, F>(
     told: impl Fn(bool) + Send + Sync,
 ) -> Result<(), ServerError>
 where
+    I: Stream<Item = Result<C, E>> + Send + 'static,
+    C: AsyncRead + AsyncWrite + Connected<ConnectInfo: Clone + Send + Sync> + Unpin + Send + 'static,
+    E: Into<Box<dyn Error + Send + Sync>> + Send + 'static,
     O: Fn() -> F + Send + Sync,
     F: Future<Output = Result<Arc<dyn Ledger>, LedgerError>> + Send,
 {
-    let peers = standby.peers.iter().map(|peer| channel(peer)).collect::<Result<Vec<_>, _>>()?;
+    let peers = &standby.peers;
     let (active, seen) = watch::channel(None);
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
@@ -86,9 +90,9 @@ where
         .ok();
     let server_stop = stop.clone();
     let server = Server::builder()
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
-        .max_frame_size(FRAME)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .tcp_nodelay(true)
@@ -99,7 +103,7 @@ where
             v1::worker_session_service_server::WorkerSessionServiceServer::new(Sessions(seen))
                 .max_decoding_message_size(64 << 20),
         )
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+        .serve_with_incoming_shutdown(incoming, async move {
             server_stop.cancelled().await;
         });
     let server = tokio::spawn(server);
@@ -107,10 +111,12 @@ where
         health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
         told(false);
         tokio::select! {
+            biased;
             () = stop.cancelled() => break Ok(()),
-            () = all_silent(&peers, standby.silence) => {}
+            () = all_silent(peers, standby.silence) => {}
         }
         let ledger = tokio::select! {
+            biased;
             () = stop.cancelled() => break Ok(()),
             ledger = open() => ledger,
         };
@@ -131,6 +137,7 @@ where
         told(true);
         let mut running = std::pin::pin!(running.ended());
         let result = tokio::select! {
+            biased;
             () = stop.cancelled() => {
                 term.cancel();
                 running.await
@@ -155,13 +162,22 @@ where
     ended
 }
 
-fn channel(address: &str) -> Result<Channel, ServerError> {
+/// The coordinator at `http://host:port`, as its peers ask it. Nothing is connected yet.
+///
+/// # Errors
+/// [`ServerError::Address`].
+pub fn peer(address: &str) -> Result<Channel, ServerError> {
+    Ok(peer_endpoint(address)?.connect_lazy())
+}
+
+/// With the patience of peers.
+pub fn peer_endpoint(address: &str) -> Result<Endpoint, ServerError> {
     let bad = || ServerError::Address { address: address.to_string() };
     let endpoint = Endpoint::from_shared(address.to_string()).map_err(|_| bad())?;
     if endpoint.uri().host().is_none() {
         return Err(bad());
     }
-    Ok(endpoint.connect_timeout(Duration::from_secs(1)).timeout(Duration::from_secs(1)).connect_lazy())
+    Ok(endpoint.connect_timeout(Duration::from_secs(1)).timeout(Duration::from_secs(1)))
 }
 
 /// Returns when no peer has said for so long that it is active.

@@ -33,6 +33,7 @@ impl WorkerSessionService for Sessions {
         tokio::spawn(async move {
             loop {
                 let message = tokio::select! {
+                    biased;
                     () = stop.cancelled() => return,
                     message = incoming.message() => message,
                 };

@@ -70,6 +70,16 @@ impl fmt::Debug for Settings {
     }
 }
 
+/// The whole bucket that a location lies in, as the `object_store` crate sees it: for those who keep more there than
+/// objects by key. What lies at the location begins with [`Location::prefix`].
+///
+/// # Errors
+/// [`StoreError::Settings`], also for a folder.
+pub fn open_bucket(location: &Location, settings: &Settings) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    let connector = Connector { location: location.clone(), settings: Arc::new(settings.clone()) };
+    connector.connect(Patience::Usual)
+}
+
 /// How long the client of a store waits and how often it asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patience {

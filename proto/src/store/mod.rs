@@ -43,7 +43,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 pub use allow::{Allowed, real_path};
-pub use connect::Settings;
+pub use connect::{Settings, open_bucket};
 pub use error::StoreError;
 pub use faults::{FAULTS_VARIABLE, Faults, FaultsError};
 pub use local::{LocalStore, Lock, Staging};
@@ -51,7 +51,7 @@ pub use location::{Location, Scheme};
 pub use object::{MULTIPART_FROM, RemoteStore, SINGLE_BYTES_MAX};
 pub use retry::{LARGE_REQUEST_TIME, REQUEST_TIME, RETRY_TIME};
 
-use crate::Key;
+use crate::{Key, off_thread};
 use faults::{Fault, Injected, Injector};
 use retry::Backoff;
 
@@ -177,6 +177,11 @@ impl Store {
     /// A store that lives as long as its last clone.
     pub fn in_memory() -> Self {
         Self::from(Backend::Remote(RemoteStore::in_memory()))
+    }
+
+    /// A store that is open already, as it is: without a location, and not retried by itself.
+    pub fn over(inner: Arc<dyn object_store::ObjectStore>) -> Self {
+        Self::from(Backend::Remote(RemoteStore::of(inner)))
     }
 
     /// The same store, of whose operations some fail: see [`Faults`]. For tests.
@@ -416,7 +421,7 @@ async fn on_folder<T: Send + 'static>(
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    match tokio::task::spawn_blocking(work).await {
+    match off_thread(work).await {
         Ok(result) => result,
         Err(source) => Err(StoreError::Failed { path: "file access".into(), source: source.into() }),
     }

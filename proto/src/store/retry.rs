@@ -17,6 +17,8 @@ use std::{
 use object_store::{BackoffConfig, RetryConfig};
 use tokio::time::Instant;
 
+use crate::threads::is_simulated;
+
 /// No attempt begins later than this after the first.
 pub const RETRY_TIME: Duration = Duration::from_secs(60);
 /// How long one request may take.
@@ -69,6 +71,9 @@ impl Backoff {
 
 /// In [0, 1), different for processes and calls, so that those who failed together do not return together.
 fn spread() -> f64 {
+    if is_simulated() {
+        return 0.5;
+    }
     static CALLS: AtomicU64 = AtomicU64::new(0);
     unit(mix(u64::from(std::process::id()) << 32 | CALLS.fetch_add(1, Ordering::Relaxed)))
 }

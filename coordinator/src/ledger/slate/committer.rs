@@ -135,12 +135,13 @@ impl Task {
         if group.waiting.is_empty() {
             return;
         }
+        let wrote = group.operations > 0;
         let done =
             self.write(group.batch, group.operations).await.map_err(|error| self.failures.explain(error));
         for answer in group.waiting {
             let _ = answer.send(done.clone());
         }
-        self.log_objects += 1;
+        self.log_objects += u64::from(wrote);
         if self.log_objects >= LOG_OBJECTS && self.table.as_ref().is_none_or(JoinHandle::is_finished) {
             self.log_objects = 0;
             self.table = Some(tokio::spawn(write_table(Arc::clone(&self.db))));
