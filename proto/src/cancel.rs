@@ -3,43 +3,53 @@
 //! Cancelling is a request, not a kill: whoever holds a clone looks at it between steps and comes to a clean stop.
 //! Once set it never goes back.
 
-use std::sync::Arc;
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// A shared flag; clones see the same state.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Cancel {
-    flag: Arc<watch::Sender<bool>>,
+    shared: Arc<Shared>,
 }
 
-impl Default for Cancel {
-    fn default() -> Self {
-        Self::new()
-    }
+#[derive(Debug, Default)]
+struct Shared {
+    set: AtomicBool,
+    waiting: Notify,
 }
 
 impl Cancel {
     /// A flag that is not set.
     pub fn new() -> Self {
-        Self { flag: Arc::new(watch::Sender::new(false)) }
+        Self::default()
     }
 
-    /// Sets the flag and wakes everybody who waits for it.
+    /// Sets the flag and wakes everybody who waits for it, in the order in which they came.
     pub fn cancel(&self) {
-        self.flag.send_replace(true);
+        self.shared.set.store(true, SeqCst);
+        self.shared.waiting.notify_waiters();
     }
 
     /// Whether the flag is set; cheap enough to ask between two steps of a computation.
     pub fn is_cancelled(&self) -> bool {
-        *self.flag.borrow()
+        self.shared.set.load(SeqCst)
     }
 
     /// Returns once the flag is set, at once if it is already.
     pub async fn cancelled(&self) {
-        let mut seen = self.flag.subscribe();
-        // The sender lives in `self`, so the channel cannot close while this waits.
-        let _ = seen.wait_for(|set| *set).await;
+        let mut woken = pin!(self.shared.waiting.notified());
+        // Waits from here on, so that a flag that is set after the look wakes it.
+        woken.as_mut().enable();
+        if !self.is_cancelled() {
+            woken.await;
+        }
     }
 }
 

@@ -44,6 +44,15 @@ use crate::{
     played::{BAD, Played},
 };
 
+/// Says what happens, and when.
+fn tell(what: &str) {
+    tell_at(turmoil::sim_elapsed().unwrap_or_default(), what);
+}
+
+fn tell_at(at: Duration, what: &str) {
+    eprintln!("{:>8.3} {what}", at.as_secs_f64());
+}
+
 pub(crate) const COORDINATORS: [&str; 2] = ["coordinator-1", "coordinator-2"];
 pub(crate) const WORKERS: [&str; 3] = ["worker-1", "worker-2", "worker-3"];
 const PORT: u16 = 7070;
@@ -51,16 +60,12 @@ const TICK: Duration = Duration::from_millis(20);
 /// A job that has not ended by then never will.
 const PATIENCE: Duration = Duration::from_secs(1200);
 
-/// What came of a seed. Two runs of one are equal.
-#[derive(Debug, PartialEq, Eq)]
+/// What came of a seed.
 pub(crate) struct Run {
-    pub(crate) seed: u64,
     /// What was broken.
     pub(crate) faults: u64,
     /// How long it took, in its own time.
     pub(crate) elapsed: Duration,
-    /// Every change of coordinator, and everything that clients saw.
-    pub(crate) told: Vec<String>,
     /// Of all rows of the ledger and all objects.
     pub(crate) digest: String,
 }
@@ -81,12 +86,10 @@ pub(crate) struct Stage {
     pub(crate) stores: BTreeMap<String, Store>,
     /// Numbers whatever needs one that was never used.
     numbers: AtomicU64,
-    told: Mutex<Vec<String>>,
-    aloud: bool,
 }
 
 impl Stage {
-    fn new(seed: u64, aloud: bool) -> Self {
+    fn new(seed: u64) -> Self {
         let mut chance = Chance::new(seed ^ 0x57a6e);
         let mut stage = Self {
             seed,
@@ -94,8 +97,6 @@ impl Stage {
             tasks: Vec::new(),
             stores: BTreeMap::new(),
             numbers: AtomicU64::new(0),
-            told: Mutex::default(),
-            aloud,
         };
         for name in ["a", "b"] {
             let task = Task {
@@ -126,19 +127,6 @@ impl Stage {
 
     fn number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn tell(&self, what: String) {
-        self.tell_at(turmoil::sim_elapsed().unwrap_or_default(), what);
-    }
-
-    fn tell_at(&self, at: Duration, what: String) {
-        let at = at.as_millis();
-        let line = format!("{:>4}.{:03} {what}", at / 1000, at % 1000);
-        if self.aloud {
-            eprintln!("{line}");
-        }
-        self.told.lock().unwrap().push(line);
     }
 
     /// A twentieth of what is asked of it fails.
@@ -179,13 +167,10 @@ async fn coordinator(stage: Arc<Stage>, name: &'static str) -> turmoil::Result {
             let ledger: Arc<dyn Ledger> = Arc::new(storage.open());
             async move { Ok(ledger) }
         };
-        let teller = Arc::clone(&stage);
-        let told = move |active: bool| {
-            teller.tell(format!("{name} is {}", if active { "active" } else { "on standby" }));
-        };
+        let told = |active| tell(&format!("{name} is {}", if active { "active" } else { "on standby" }));
         let incoming = Box::pin(network::listen(PORT).await?);
         let ended = service::serve(incoming, parts, open, standby, Cancel::new(), told).await;
-        stage.tell(format!("{name} ended: {ended:?}"));
+        tell(&format!("{name} ended: {ended:?}"));
         sleep(Duration::from_secs(1)).await;
     }
 }
@@ -206,7 +191,7 @@ async fn work(stage: Arc<Stage>, name: &'static str) -> turmoil::Result {
             .with_timeout(Duration::from_secs(2))
             .with_channels(Arc::new(network::connect));
         let ended = worker::serve(Arc::new(Played), connect, config, Cancel::new()).await;
-        stage.tell(format!("{name} left: {ended:?}"));
+        tell(&format!("{name} left: {ended:?}"));
         sleep(Duration::from_secs(1)).await;
     }
 }
@@ -256,7 +241,7 @@ async fn client(stage: Arc<Stage>, ended: Arc<Mutex<Vec<Job>>>) -> turmoil::Resu
                 continue;
             }
             if seen.get(&id).is_none_or(|before| before.counts != job.counts || before.state != job.state) {
-                stage.tell(line);
+                tell(&line);
             }
             seen.insert(id, job);
         }
@@ -303,7 +288,7 @@ async fn meddle(chance: &mut Chance, ids: &[u64]) {
 }
 
 /// Runs a seed to its end and checks what came of it.
-pub(crate) fn simulate(seed: u64, aloud: bool) -> Run {
+pub(crate) fn simulate(seed: u64) -> Run {
     simulate_on_this_thread();
     let mut sim = turmoil::Builder::new()
         .rng_seed(seed)
@@ -313,7 +298,7 @@ pub(crate) fn simulate(seed: u64, aloud: bool) -> Run {
         .tcp_capacity(1 << 12)
         .simulation_duration(PATIENCE)
         .build();
-    let stage = Arc::new(Stage::new(seed, aloud));
+    let stage = Arc::new(Stage::new(seed));
     fill(&stage);
     for name in COORDINATORS {
         let stage = Arc::clone(&stage);
@@ -328,15 +313,14 @@ pub(crate) fn simulate(seed: u64, aloud: bool) -> Run {
     let mut breaker = Breaker::new(seed);
     while !sim.step().unwrap() {
         if let Some(what) = breaker.step(&mut sim, &stage.ledger) {
-            stage.tell_at(sim.elapsed(), what);
+            tell_at(sim.elapsed(), &what);
         }
     }
     let elapsed = sim.elapsed();
     drop(sim);
     let jobs = std::mem::take(&mut *ended.lock().unwrap());
     let digest = now(checks::check(&stage, &jobs));
-    let told = std::mem::take(&mut *stage.told.lock().unwrap());
-    Run { seed, faults: breaker.faults, elapsed, told, digest }
+    Run { faults: breaker.faults, elapsed, digest }
 }
 
 /// Runs what waits for no more than a clock that nobody else needs.

@@ -63,6 +63,9 @@ pub enum ServerError {
     },
 }
 
+/// For answers that are on their way when the process ends.
+const LAST_ANSWERS: Duration = Duration::from_millis(100);
+
 /// Serves those that come in until `stop` is set. `open` opens the ledger, every time this process becomes active; `told` is
 /// called with true whenever it does, and with false when it goes to standby.
 pub async fn serve<I, C, E, O, F>(
@@ -103,9 +106,7 @@ where
             v1::worker_session_service_server::WorkerSessionServiceServer::new(Sessions(seen))
                 .max_decoding_message_size(64 << 20),
         )
-        .serve_with_incoming_shutdown(incoming, async move {
-            server_stop.cancelled().await;
-        });
+        .serve_with_incoming(incoming.take_until(Box::pin(async move { server_stop.cancelled().await })));
     let server = tokio::spawn(server);
     let ended = loop {
         health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
@@ -155,10 +156,10 @@ where
     };
     active.send_replace(None);
     stop.cancel();
-    // Streams that nobody reads any more must not hold the process.
-    if let Ok(Ok(served)) = tokio::time::timeout(Duration::from_secs(2), server).await {
-        served?;
-    }
+    // Connections are left to the end of the process: whoever asks is made to ask again, and the order in which a
+    // graceful end would wake them is random, in simulations too.
+    server.await.map_err(|_| LedgerError::Closed)??;
+    tokio::time::sleep(LAST_ANSWERS).await;
     ended
 }
 
