@@ -130,9 +130,9 @@ pub(crate) fn attempts_row(open: &OpenShard) -> AttemptsRow {
         version: VERSION,
         attempts: open.attempts,
         failures: open.failures,
-        losses: open.losses,
+        lost: open.lost.clone(),
         records: open.records.clone(),
-        item_losses: open.item_losses,
+        item_lost: open.item_lost.clone(),
         instance,
         epoch,
         token,
@@ -141,9 +141,9 @@ pub(crate) fn attempts_row(open: &OpenShard) -> AttemptsRow {
 
 /// And back.
 pub(crate) fn open_shard(row: AttemptsRow) -> OpenShard {
-    let AttemptsRow { attempts, failures, losses, records, item_losses, instance, epoch, token, .. } = row;
+    let AttemptsRow { attempts, failures, lost, records, item_lost, instance, epoch, token, .. } = row;
     let holder = Some((instance, epoch, token)).filter(|(instance, ..)| !instance.is_empty());
-    OpenShard { attempts, failures, losses, records, item_losses, holder }
+    OpenShard { attempts, failures, lost, records, item_lost, holder }
 }
 
 /// An item at its place among its shard's entries.
@@ -214,8 +214,8 @@ mod tests {
         let open = OpenShard {
             attempts: 3,
             failures: 1,
-            losses: 2,
-            item_losses: 1,
+            lost: vec!["a".into(), "b".into()],
+            item_lost: vec!["b".into()],
             records: vec![Bytes::from_static(b"{}")],
             holder: Some(("i".into(), 4, 5)),
         };

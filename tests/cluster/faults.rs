@@ -1,172 +1,337 @@
-//! Real kills: whatever ends whenever, afterwards nothing is missing, nothing is there twice, no byte is wrong.
+//! Real processes on a real S3 server, and everything that may go wrong with them, each alone and all together:
+//! afterwards nothing is missing, nothing is there twice, no byte is wrong.
 //!
-//! `SR3_SOAK_SECONDS` makes the long one go on for so long (see CONTRIBUTING.md); without it one job is enough.
+//! `SR3_SOAK_SECONDS=600` makes the test of everything together go on for so long (see CONTRIBUTING.md).
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::Path,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
+use sr3::proto::{Location, layout};
+use tokio::runtime::Runtime;
 
 use crate::{
     pictures::{self, BAD},
     processes::{Coordinator, Environment, Process, json, run, until, worker},
-    whole::{report, upscaled_locally},
+    s3::Server,
+    whole::{download, report, upload, upscaled_locally},
+    wire::Wire,
 };
 
-const PICTURES: usize = 48;
-
-/// Submits the folder as a job of many small shards and returns its id.
-fn submit(coordinator: &str, folder: &Path, environment: &Environment) -> String {
-    let spec = folder.join("job.yaml");
-    let at = |name: &str| folder.join(name).display().to_string();
-    let text = format!("kind: upscale\nsource: {}\ndestination: {}\npreset: one\n", at("in"), at("out"));
-    fs::write(&spec, text).unwrap();
-    let arguments = ["submit", spec.to_str().unwrap(), "--json", "--coordinator", coordinator];
-    let (code, out, errors) = run(&arguments, environment);
-    assert_eq!(code, 0, "{errors}");
-    json(&out)["id"].to_string()
+/// Something that goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// A worker is killed, and another begins.
+    WorkerKilled,
+    /// The active coordinator is killed, most likely amid a commit, and begun again while the other takes over.
+    CoordinatorKilled,
+    /// A worker stands still until its leases are lost, and goes on.
+    WorkerStopped,
+    /// Nothing that workers and the active coordinator say arrives for a while.
+    Cut,
+    /// A twentieth of what stores are asked fails: refused, done but not answered, or half of it done.
+    StoreFails,
 }
 
-fn status(coordinator: &str, job: &str, environment: &Environment) -> Option<Value> {
-    let (code, out, _) = run(&["status", job, "--json", "--coordinator", coordinator], environment);
-    (code == 0).then(|| json(&out))
+use Trouble::{CoordinatorKilled, Cut, StoreFails, WorkerKilled, WorkerStopped};
+
+const PICTURES: usize = 96;
+const LEASE: Duration = Duration::from_secs(4);
+/// Something goes wrong so often.
+const EVERY: Duration = Duration::from_millis(1500);
+
+/// Two coordinators that stand in for each other, each behind a wire, and three workers.
+struct Cluster {
+    state: String,
+    environment: Environment,
+    coordinators: Vec<Coordinator>,
+    wires: Vec<Wire>,
+    workers: Vec<Process>,
+    counts: BTreeMap<&'static str, u32>,
+    /// What heals, and when.
+    healing: Vec<(Instant, Heal)>,
+}
+
+enum Heal {
+    Continue(Process),
+    Mend(usize),
+}
+
+impl Cluster {
+    fn start(server: &Server, troubles: &[Trouble]) -> Self {
+        let mut environment: Environment = server.environment().to_vec();
+        if troubles.contains(&StoreFails) {
+            environment.push(("SR3_TEST_STORE_FAULTS", "7:0.05".into()));
+        }
+        let state = server.fresh().to_string();
+        let lease = LEASE.as_secs().to_string();
+        // The second one has to know the first one's port, and the first the second one's.
+        let first = Coordinator::start(&state, &["--lease-ttl", &lease], &environment);
+        let second =
+            Coordinator::start(&state, &["--lease-ttl", &lease, "--peer", &first.address], &environment);
+        let coordinators = vec![first, second];
+        let wires: Vec<Wire> = coordinators.iter().map(|one| Wire::to(&one.address)).collect();
+        let mut cluster = Self {
+            state,
+            environment,
+            coordinators,
+            wires,
+            workers: Vec::new(),
+            counts: BTreeMap::new(),
+            healing: Vec::new(),
+        };
+        cluster.workers = (0..3).map(|_| cluster.worker()).collect();
+        cluster
+    }
+
+    fn addresses(&self) -> String {
+        self.coordinators.iter().map(|one| one.address.as_str()).collect::<Vec<_>>().join(",")
+    }
+
+    fn worker(&self) -> Process {
+        let addresses: Vec<_> = self.wires.iter().map(|wire| wire.address.as_str()).collect();
+        worker(&addresses.join(","), &self.environment)
+    }
+
+    /// The one that said last that it is active.
+    fn active(&self) -> usize {
+        usize::from(self.coordinators[1].process.last_line().is_some_and(|line| line.contains("is active")))
+    }
+
+    fn heal(&mut self) {
+        let now = Instant::now();
+        let (due, later) = std::mem::take(&mut self.healing).into_iter().partition(|(at, _)| *at <= now);
+        self.healing = later;
+        let due: Vec<(Instant, Heal)> = due;
+        for (_, heal) in due {
+            match heal {
+                Heal::Continue(process) => {
+                    process.signal("CONT");
+                    self.workers.push(process);
+                }
+                Heal::Mend(wire) => self.wires[wire].mend(),
+            }
+        }
+    }
+
+    fn make(&mut self, trouble: Trouble) {
+        let healed_at = Instant::now() + 3 * LEASE;
+        match trouble {
+            WorkerKilled if self.workers.len() > 1 => {
+                self.workers.remove(0).kill();
+                self.workers.push(self.worker());
+            }
+            CoordinatorKilled => {
+                let active = self.active();
+                let (address, peer) = (self.coordinators[active].address.clone(), 1 - active);
+                let peer = self.coordinators[peer].address.clone();
+                let killed = self.coordinators.remove(active);
+                killed.process.kill();
+                let lease = LEASE.as_secs().to_string();
+                let more = ["--lease-ttl", lease.as_str(), "--peer", peer.as_str()];
+                let again =
+                    Coordinator::start_at(&address, &self.state, &more, &self.environment, "listens on");
+                self.coordinators.insert(active, again);
+            }
+            WorkerStopped if self.workers.len() > 1 => {
+                let worker = self.workers.remove(0);
+                worker.signal("STOP");
+                self.healing.push((healed_at, Heal::Continue(worker)));
+            }
+            Cut => {
+                let wire = self.active();
+                self.wires[wire].cut();
+                self.healing.push((healed_at, Heal::Mend(wire)));
+            }
+            WorkerKilled | WorkerStopped | StoreFails => return,
+        }
+        *self.counts.entry(name(trouble)).or_default() += 1;
+    }
+
+    fn ask(&self, arguments: &[&str]) -> (i32, String, String) {
+        let addresses = self.addresses();
+        run(&[arguments, &["--coordinator", &addresses]].concat(), &self.environment)
+    }
+
+    fn submit(&self, folder: &Path, source: &Location, destination: &Location) -> String {
+        let spec = folder.join("job.yaml");
+        let text =
+            format!("kind: upscale\nsource: \"{source}\"\ndestination: \"{destination}\"\npreset: one\n");
+        fs::write(&spec, text).unwrap();
+        let (code, out, errors) = self.ask(&["submit", spec.to_str().unwrap(), "--json"]);
+        assert_eq!(code, 0, "{errors}");
+        json(&out)["id"].to_string()
+    }
+
+    fn status(&self, job: &str) -> Option<Value> {
+        let (code, out, _) = self.ask(&["status", job, "--json"]);
+        (code == 0).then(|| json(&out))
+    }
+
+    fn logs(&self, job: &str) -> String {
+        self.ask(&["logs", job]).1
+    }
+}
+
+fn name(trouble: Trouble) -> &'static str {
+    match trouble {
+        WorkerKilled => "workers killed",
+        CoordinatorKilled => "coordinators killed",
+        WorkerStopped => "workers stopped past their leases",
+        Cut => "partitions",
+        StoreFails => "",
+    }
 }
 
 fn has_ended(status: &Value) -> bool {
     matches!(status["state"].as_str(), Some("succeeded" | "failed" | "cancelled"))
 }
 
-/// Outputs, report and numbers of the job that is in `out`.
-fn check(folder: &Path, status: &Value, events: &str) {
-    assert_eq!(status["state"], "succeeded", "{status}\n{events}");
-    let (there, wanted) = (pictures::files(&folder.join("out")), pictures::files(&folder.join("local")));
-    let missing: Vec<_> = wanted.keys().filter(|name| !there.contains_key(*name)).collect();
-    let extra: Vec<_> = there.keys().filter(|name| !wanted.contains_key(*name)).collect();
-    let wrong: Vec<_> = wanted.iter().filter(|(name, bytes)| there.get(*name) != Some(bytes)).collect();
-    let (bad, lines) = report(&fs::read_to_string(folder.join("out/.sr3/report.jsonl")).unwrap());
-    eprintln!(
-        "{} outputs, {} missing, {} extra, {} wrong, {lines} report lines, set aside {bad:?}",
-        there.len(),
-        missing.len(),
-        extra.len(),
-        wrong.len()
-    );
-    assert!(missing.is_empty() && extra.is_empty() && wrong.is_empty(), "{missing:?} {extra:?}\n{events}");
-    assert_eq!(lines, PICTURES + BAD.len());
-    assert_eq!(bad, BAD.map(String::from).into(), "{events}");
-    // A shard that were recorded twice would count twice.
-    assert_eq!(status["shards_done"], status["shards_planned"], "{status}");
-    assert_eq!((&status["done"], &status["quarantined"]), (&PICTURES.into(), &BAD.len().into()), "{status}");
-}
-
-fn logs(coordinator: &str, job: &str, environment: &Environment) -> String {
-    run(&["logs", job, "--coordinator", coordinator], environment).1
-}
-
-#[test]
-fn workers_and_the_coordinator_may_be_killed_at_any_time() {
+/// Jobs, one after the other, for at least so long, while the troubles come in turn.
+fn soak(troubles: &[Trouble], least: Duration) {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     pictures::write(&folder.join("in"), PICTURES, true);
     upscaled_locally(&folder.join("in"), &folder.join("local"));
-    let state = folder.join("state").display().to_string();
-    let none = Environment::new();
-    let lease = ["--lease-ttl", "2"];
-    let soak = std::env::var("SR3_SOAK_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(0);
-    let end = Instant::now() + Duration::from_secs(soak);
-    let first = Coordinator::start(&state, &lease, &none);
-    let address = first.address.clone();
-    let mut coordinator = Some(first);
-    let mut workers: Vec<Process> = (0..3).map(|_| worker(&address, &none)).collect();
-    let (mut jobs, mut killed, mut restarts) = (0, 0, 0);
+    let wanted = pictures::files(&folder.join("local"));
+    let server = Server::seaweedfs();
+    let runtime = Runtime::new().unwrap();
+    let source = server.fresh();
+    runtime.block_on(upload(&server.open(&source), &folder.join("in")));
+
+    let mut cluster = Cluster::start(server, troubles);
+    let end = Instant::now() + least;
+    let (mut jobs, mut shards, mut turns) = (0, 0, troubles.iter().cycle());
     loop {
-        let _ = fs::remove_dir_all(folder.join("out"));
-        let job = submit(&address, folder, &none);
-        let mut next = Instant::now() + Duration::from_millis(1500);
-        let mut round = 0;
+        let destination = server.fresh();
+        let job = cluster.submit(folder, &source, &destination);
+        let mut next = Instant::now() + EVERY;
+        let mut recorded = 0;
         let ended = until(Duration::from_secs(300), || {
+            cluster.heal();
             if Instant::now() >= next {
-                next = Instant::now() + Duration::from_millis(1500);
-                round += 1;
-                if round % 3 == 0 {
-                    // Most likely in the middle of a commit: it has them all the time.
-                    coordinator.take().unwrap().process.kill();
-                    coordinator = Some(Coordinator::start_at(&address, &state, &lease, &none));
-                    restarts += 1;
-                } else {
-                    workers.remove(0).kill();
-                    workers.push(worker(&address, &none));
-                    killed += 1;
-                }
+                next = Instant::now() + EVERY;
+                cluster.make(*turns.next().unwrap());
             }
-            status(&address, &job, &none).filter(has_ended)
+            let status = cluster.status(&job)?;
+            let now = status["shards_done"].as_u64().unwrap();
+            assert!(
+                now >= recorded,
+                "an acknowledged completion is lost: {recorded} were recorded, {status}"
+            );
+            recorded = now;
+            Some(status).filter(has_ended)
         });
-        check(folder, &ended, &logs(&address, &job, &none));
+        let events = cluster.logs(&job);
+        assert_eq!(ended["state"], "succeeded", "{ended}\n{events}");
+        let outputs = server.open(&destination);
+        let there = runtime.block_on(download(&outputs));
+        let missing: Vec<_> = wanted.keys().filter(|name| !there.contains_key(*name)).collect();
+        let extra: Vec<_> = there.keys().filter(|name| !wanted.contains_key(*name)).collect();
+        let wrong: Vec<_> = wanted.iter().filter(|(name, bytes)| there.get(*name) != Some(bytes)).collect();
+        let (_, lines) = runtime.block_on(outputs.get(&layout::report_key())).unwrap();
+        let (bad, lines) = report(std::str::from_utf8(&lines).unwrap());
+        eprintln!(
+            "job {job}: {} outputs, {} missing, {} extra, {} wrong, {lines} report lines, {} set aside",
+            there.len(),
+            missing.len(),
+            extra.len(),
+            wrong.len(),
+            bad.len()
+        );
+        assert!(
+            missing.is_empty() && extra.is_empty() && wrong.is_empty(),
+            "{missing:?} {extra:?}\n{events}"
+        );
+        assert_eq!((lines, bad), (PICTURES + BAD.len(), BAD.map(String::from).into()), "{events}");
+        // A shard that were recorded twice would count twice.
+        assert_eq!(ended["shards_done"], ended["shards_planned"], "{ended}");
+        assert_eq!((&ended["done"], &ended["quarantined"]), (&PICTURES.into(), &BAD.len().into()), "{ended}");
         jobs += 1;
+        shards += ended["shards_done"].as_u64().unwrap();
         if Instant::now() >= end {
             break;
         }
     }
-    eprintln!("{jobs} jobs, {killed} workers and {restarts} coordinators killed");
+    eprintln!("{troubles:?}: {jobs} jobs, {shards} shards, {:?}", cluster.counts);
+    // Those that stand still must end with the test, too.
+    cluster.healing.clear();
+}
+
+#[test]
+fn workers_may_be_killed_at_any_time() {
+    soak(&[WorkerKilled], Duration::ZERO);
+}
+
+#[test]
+fn the_coordinator_may_be_killed_at_any_time() {
+    soak(&[CoordinatorKilled], Duration::ZERO);
 }
 
 #[test]
 fn a_worker_that_stands_still_past_its_lease_cannot_commit() {
+    soak(&[WorkerStopped], Duration::ZERO);
+}
+
+#[test]
+fn a_partition_may_come_and_go() {
+    soak(&[Cut], Duration::ZERO);
+}
+
+#[test]
+fn a_store_may_fail_now_and_then() {
+    soak(&[StoreFails], Duration::ZERO);
+}
+
+#[test]
+fn everything_may_go_wrong_together() {
+    let seconds = std::env::var("SR3_SOAK_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(0);
+    let all = [WorkerKilled, Cut, WorkerKilled, WorkerStopped, CoordinatorKilled, StoreFails];
+    soak(&all, Duration::from_secs(seconds));
+}
+
+/// How long the other one takes, on a ledger at `state`.
+fn takeover(state: &str, environment: &Environment) -> Duration {
+    let first = Coordinator::start(state, &[], environment);
+    first.process.line("is active");
+    let second = Coordinator::start(state, &["--peer", &first.address], environment);
+    second.process.line("on standby");
+    let both = format!("{},{}", first.address, second.address);
+    let _workers = [worker(&both, environment), worker(&both, environment)];
     let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
-    pictures::write(&folder.join("in"), PICTURES, true);
-    upscaled_locally(&folder.join("in"), &folder.join("local"));
-    let state = folder.join("state").display().to_string();
-    let none = Environment::new();
-    let coordinator = Coordinator::start(&state, &["--lease-ttl", "2"], &none);
-    let still = worker(&coordinator.address, &none);
-    let job = submit(&coordinator.address, folder, &none);
-    until(Duration::from_secs(60), || {
-        status(&coordinator.address, &job, &none).filter(|status| status["leases"].as_u64() > Some(0))
-    });
-    still.signal("STOP");
-    let quick = worker(&coordinator.address, &none);
-    let ended =
-        until(Duration::from_secs(300), || status(&coordinator.address, &job, &none).filter(has_ended));
-    still.signal("CONT");
-    // It wakes, reports what it had, and is told that it has nothing; then it is a worker like any other.
-    until(Duration::from_secs(30), || {
-        let (_, out, _) = run(&["workers", "--json", "--coordinator", &coordinator.address], &none);
-        (out.lines().count() == 2).then_some(())
-    });
-    let after = status(&coordinator.address, &job, &none).unwrap();
-    assert_eq!((&after["done"], &after["shards_done"]), (&ended["done"], &ended["shards_done"]));
-    check(folder, &after, &logs(&coordinator.address, &job, &none));
-    drop((still, quick));
+    pictures::write(&folder.path().join("in"), PICTURES, true);
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let text = format!("kind: upscale\nsource: {}\ndestination: {}\npreset: one\n", at("in"), at("out"));
+    fs::write(folder.path().join("job.yaml"), text).unwrap();
+    let ask =
+        |arguments: &[&str]| run(&[arguments, &["--json", "--coordinator", &both]].concat(), environment);
+    let (code, out, errors) = ask(&["submit", &at("job.yaml")]);
+    assert_eq!(code, 0, "{errors}");
+    let job = json(&out)["id"].to_string();
+    let status =
+        || Some(ask(&["status", &job])).filter(|(code, ..)| *code == 0).map(|(_, out, _)| json(&out));
+    let before = until(Duration::from_secs(120), || status().filter(|now| now["done"].as_u64() > Some(0)));
+    first.process.kill();
+    let killed = Instant::now();
+    second.process.line("is active");
+    let took = killed.elapsed();
+    let after = status().unwrap();
+    assert!(after["done"].as_u64() >= before["done"].as_u64(), "an acknowledged completion is lost");
+    let ended = until(Duration::from_secs(300), || status().filter(has_ended));
+    assert_eq!((&ended["state"], &ended["done"]), (&"succeeded".into(), &PICTURES.into()), "{ended}");
+    took
 }
 
 #[test]
 fn a_standby_takes_over_and_nobody_has_to_be_told() {
     let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
-    pictures::write(&folder.join("in"), PICTURES, true);
-    upscaled_locally(&folder.join("in"), &folder.join("local"));
-    let state = folder.join("state").display().to_string();
-    let none = Environment::new();
-    let first = Coordinator::start(&state, &[], &none);
-    first.process.line("is active");
-    let second = Coordinator::start(&state, &["--peer", &first.address], &none);
-    second.process.line("on standby");
-    let both = format!("{},{}", first.address, second.address);
-    let _workers = [worker(&both, &none), worker(&both, &none)];
-    let job = submit(&both, folder, &none);
-    let before = until(Duration::from_secs(120), || {
-        status(&both, &job, &none).filter(|status| status["done"].as_u64() > Some(0))
-    });
-    first.process.kill();
-    let killed = Instant::now();
-    second.process.line("is active");
-    eprintln!("took over in {:.2} s", killed.elapsed().as_secs_f64());
-    let after = status(&both, &job, &none).unwrap();
-    assert!(after["done"].as_u64() >= before["done"].as_u64(), "an acknowledged completion is lost");
-    let ended = until(Duration::from_secs(300), || status(&both, &job, &none).filter(has_ended));
-    check(folder, &ended, &logs(&both, &job, &none));
+    let took = takeover(&folder.path().join("state").display().to_string(), &Environment::new());
+    eprintln!("took over a folder in {:.2} s", took.as_secs_f64());
+    let server = Server::seaweedfs();
+    let took = takeover(&server.fresh().to_string(), &server.environment().to_vec());
+    eprintln!("took over a bucket in {:.2} s", took.as_secs_f64());
 }

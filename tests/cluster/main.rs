@@ -7,3 +7,4 @@ mod processes;
 #[path = "../../proto/tests/common/s3.rs"]
 mod s3;
 mod whole;
+mod wire;

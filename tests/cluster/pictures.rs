@@ -1,20 +1,40 @@
 //! Inputs: small cuts out of the sample photographs, in several formats, and files that cannot be read.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use sr3::engine::image::{DecodeLimits, OutputFormat, Picture, Samples, decode, encode};
 
 /// Names of the bad files that [`write`] adds.
 pub(crate) const BAD: [&str; 3] = ["bad/cut.png", "bad/text.jpg", "zz-empty.png"];
 
-/// Writes `count` pictures into a tree below `folder`; with `bad`, the bad files too.
+/// Writes `count` small pictures into a tree below `folder`; with `bad`, the bad files too.
 pub(crate) fn write(folder: &Path, count: usize, bad: bool) {
-    let photos = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/photos");
+    write_of(folder, count, 16..25);
+    if bad {
+        let whole = fs::read(photos().join("mountain-lake.png")).unwrap();
+        put(folder, BAD[0], &whole[..whole.len() / 2]);
+        put(folder, BAD[1], b"this is no picture");
+        put(folder, BAD[2], b"");
+    }
+}
+
+fn photos() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/photos")
+}
+
+/// Writes `count` square pictures, whose sides go through `sides`.
+pub(crate) fn write_of(folder: &Path, count: usize, sides: Range<usize>) {
+    let photos = photos();
     let sources = ["canyons/grand-canyon.png", "mountain-lake.png"]
         .map(|name| decode(&fs::read(photos.join(name)).unwrap(), &DecodeLimits::default()).unwrap().picture);
     for number in 0..count {
         let source = &sources[number % sources.len()];
-        let side = 16 + number % 9;
+        let side = sides.start + number % sides.len();
         let left = number * 7 % (source.width - side);
         let top = number * 5 % (source.height - side);
         let (format, extension) = match number % 3 {
@@ -25,12 +45,6 @@ pub(crate) fn write(folder: &Path, count: usize, bad: bool) {
         let part = cut(source, [left, top], side);
         let name = format!("{}/cut {number:04}.{extension}", ["a", "b/c", "é#"][number / 3 % 3]);
         put(folder, &name, &encode(&part, format, 95).unwrap().bytes);
-    }
-    if bad {
-        let whole = fs::read(photos.join("mountain-lake.png")).unwrap();
-        put(folder, BAD[0], &whole[..whole.len() / 2]);
-        put(folder, BAD[1], b"this is no picture");
-        put(folder, BAD[2], b"");
     }
 }
 

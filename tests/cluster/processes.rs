@@ -45,9 +45,23 @@ impl Process {
         })
     }
 
+    /// What it said last.
+    pub(crate) fn last_line(&self) -> Option<String> {
+        self.lines.lock().unwrap().last().cloned()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    /// CPU time so far.
+    #[allow(dead_code, reason = "the benchmark asks")]
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // After the name, which may hold spaces: utime and stime are the 12th and 13th, in hundredths.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / 100.0
     }
 
     /// kill -9, and waits for the end.
@@ -96,12 +110,18 @@ impl Coordinator {
         Self { process, address }
     }
 
-    /// On the port of one that is gone.
-    pub(crate) fn start_at(address: &str, state: &str, more: &[&str], environment: &Environment) -> Self {
+    /// On the port of one that is gone; returns once it says `said`.
+    pub(crate) fn start_at(
+        address: &str,
+        state: &str,
+        more: &[&str],
+        environment: &Environment,
+        said: &str,
+    ) -> Self {
         let listen = address.strip_prefix("http://").unwrap();
         let arguments = [&["coordinator", "--listen", listen, "--state", state], more].concat();
         let process = Process::start(&arguments, environment);
-        process.line("is active");
+        process.line(said);
         Self { process, address: address.to_string() }
     }
 }

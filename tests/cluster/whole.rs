@@ -71,14 +71,14 @@ fn a_folder_through_a_cluster_has_the_bytes_of_one_process() {
 }
 
 /// Puts every file of a folder into a store.
-async fn upload(store: &Store, folder: &Path) {
+pub(crate) async fn upload(store: &Store, folder: &Path) {
     for (name, bytes) in pictures::files(folder) {
         store.put(&Key::new(name).unwrap(), bytes.into(), PutMode::Create).await.unwrap();
     }
 }
 
 /// Every object but those of the state.
-async fn download(store: &Store) -> BTreeMap<String, Vec<u8>> {
+pub(crate) async fn download(store: &Store) -> BTreeMap<String, Vec<u8>> {
     let keys = store.list().try_filter_map(|entry| async move {
         Ok(match entry {
             ListEntry::Object(info) => Some(info.key),

@@ -60,7 +60,7 @@ impl Scheduler {
                 if let [only] = open.held.as_slice()
                     && only.since + late <= now
                     // One item after the other is slow by intent.
-                    && open.state.losses < self.config.losses_before_isolation
+                    && !open.state.is_isolated(&self.config)
                 {
                     wanted.push((id, shard, only.worker));
                 }
@@ -89,11 +89,12 @@ impl Scheduler {
         open.state.attempts += 1;
         open.state.holder = Some((holder.instance.clone(), epoch, token));
         let attempt = open.state.attempts;
-        open.held.push(Held { worker: Some(worker), token, attempt, since: now, deadline });
+        let instance = holder.instance.clone();
+        open.held.push(Held { worker: Some(worker), instance, token, attempt, since: now, deadline });
         holder.leases.insert((job, shard));
         holder.credits -= 1;
         let (state, records) = (open.state.clone(), open.state.records.clone());
-        let isolated = state.losses >= self.config.losses_before_isolation;
+        let isolated = state.is_isolated(&self.config);
         let lease = self.lease(job, shard, attempt, token);
         self.effects.push(Effect::Save { job, shard, open: state });
         self.effects.push(Effect::Grant { worker, lease, records, isolated });

@@ -43,6 +43,8 @@ pub(super) struct Open {
 pub(super) struct Held {
     /// None after a restart, until the process that holds it joins.
     pub(super) worker: Option<WorkerId>,
+    /// The process.
+    pub(super) instance: String,
     pub(super) token: u64,
     pub(super) attempt: u32,
     pub(super) since: Time,
@@ -140,7 +142,7 @@ impl Scheduler {
             if !open.state.records.contains(&record) {
                 open.state.records.push(record);
             }
-            open.state.item_losses = 0;
+            open.state.item_lost.clear();
             let state = open.state.clone();
             self.effects.push(Effect::Save { job: lease.job, shard: lease.shard, open: state });
             self.effects.push(Effect::Committed { worker, lease });
@@ -215,25 +217,46 @@ impl Scheduler {
 
     /// A lease ends without a word from its holder.
     pub(super) fn lose(&mut self, job: JobId, shard: ShardId, token: u64, now: Time) {
-        let who = self.give_up(job, shard, token);
-        let super::Config { losses_before_isolation, losses_before_quarantine, .. } = self.config;
+        let Some((worker, instance)) = self.give_up(job, shard, token) else { return };
+        let config = self.config;
         let Some(open) = self.open_mut(job, shard) else { return };
-        let was_isolated = open.state.losses >= losses_before_isolation;
-        open.state.losses += 1;
+        let was_isolated = open.state.is_isolated(&config);
         if was_isolated {
-            open.state.item_losses += 1;
+            open.state.item_lost.push(instance.clone());
         }
-        let (losses, item_losses) = (open.state.losses, open.state.item_losses);
-        let mut text = format!("shard {shard} lost its worker{who}, which makes {losses}");
-        if losses == losses_before_isolation {
+        open.state.lost.push(instance);
+        let who = worker.map(|worker| format!(" {worker}")).unwrap_or_default();
+        let mut text = format!("shard {shard} lost its worker{who}, which makes {}", open.state.lost.len());
+        if open.state.is_isolated(&config) && !was_isolated {
             text += "; its items run one by one from now on";
         }
+        let alone = u32::try_from(open.state.item_lost.len()).unwrap_or(u32::MAX);
         self.effects.push(Effect::Log { job, text });
         self.save(job, shard);
-        if item_losses >= losses_before_quarantine {
-            self.effects.push(Effect::QuarantineNext { job, shard, losses: item_losses });
+        if alone >= config.losses_before_quarantine {
+            self.effects.push(Effect::QuarantineNext { job, shard, losses: alone });
         } else {
             self.retry(job, shard, now);
+        }
+    }
+
+    /// A process is back: it did not end, so nothing that it was lost with ended it.
+    pub(super) fn take_losses_back(&mut self, instance: &str) {
+        for (&job, found) in &mut self.jobs {
+            for (&shard, open) in &mut found.open {
+                let before = open.state.lost.len();
+                open.state.lost.retain(|lost| lost != instance);
+                if open.state.lost.len() == before {
+                    continue;
+                }
+                open.state.item_lost.retain(|lost| lost != instance);
+                let text = format!(
+                    "the worker that shard {shard} had lost is back, which leaves {}",
+                    open.state.lost.len()
+                );
+                self.effects.push(Effect::Log { job, text });
+                self.effects.push(Effect::Save { job, shard, open: open.state.clone() });
+            }
         }
     }
 
@@ -265,21 +288,18 @@ impl Scheduler {
         }
     }
 
-    /// Ends a lease; returns who held it, for the log.
-    fn give_up(&mut self, job: JobId, shard: ShardId, token: u64) -> String {
-        let Some(open) = self.open_mut(job, shard) else { return String::new() };
-        let Some(at) = open.held.iter().position(|held| held.token == token) else { return String::new() };
+    /// Ends a lease; returns who held it.
+    fn give_up(&mut self, job: JobId, shard: ShardId, token: u64) -> Option<(Option<WorkerId>, String)> {
+        let open = self.open_mut(job, shard)?;
+        let at = open.held.iter().position(|held| held.token == token)?;
         let held = open.held.swap_remove(at);
         if open.state.holder.as_ref().is_some_and(|(_, _, holder)| *holder == token) {
             open.state.holder = None;
         }
-        match held.worker {
-            Some(worker) => {
-                self.forget_lease(worker, job, shard);
-                format!(" {worker}")
-            }
-            None => String::new(),
+        if let Some(worker) = held.worker {
+            self.forget_lease(worker, job, shard);
         }
+        Some((held.worker, held.instance))
     }
 
     fn save(&mut self, job: JobId, shard: ShardId) {

@@ -10,7 +10,8 @@
 //!   took a worker away, its leases are lost when their time is over, or at once when it says goodbye.
 //! - Losing a worker does not spend a shard's attempts. A shard that lost [`Config::losses_before_isolation`] workers
 //!   is isolated: its items run one after the other, so that the next loss has a name; the item that takes down
-//!   [`Config::losses_before_quarantine`] workers alone is quarantined.
+//!   [`Config::losses_before_quarantine`] workers alone is quarantined. A process that comes back after its lease was
+//!   lost was cut off, or stood still, and did not end: that loss is taken back.
 //! - A failure spends an attempt; the shard waits longer each time, and after [`Config::failures_max`] the job fails.
 //! - Jobs share the workers by their priorities; a worker that has the model loaded is preferred.
 //! - Near the end of a job a shard that takes much longer than others gets one backup attempt.
@@ -296,14 +297,20 @@ pub struct OpenShard {
     pub attempts: u32,
     /// Failures so far.
     pub failures: u32,
-    /// Workers lost so far.
-    pub losses: u32,
-    /// Workers that the next item of the isolated shard took down.
-    pub item_losses: u32,
+    /// Processes that were lost with it and did not come back.
+    pub lost: Vec<String>,
+    /// Of these, those that were lost while the next item of the isolated shard ran alone.
+    pub item_lost: Vec<String>,
     /// Verdicts so far.
     pub records: Vec<Bytes>,
     /// Who holds it: the process, and under which epoch and token. Of several, the latest.
     pub holder: Option<(String, u64, u64)>,
+}
+
+impl OpenShard {
+    fn is_isolated(&self, config: &Config) -> bool {
+        self.lost.len() >= config.losses_before_isolation as usize
+    }
 }
 
 /// The state.
@@ -397,7 +404,7 @@ impl Scheduler {
     pub fn quarantined(&mut self, job: JobId, shard: ShardId, record: Bytes, now: Time) -> Vec<Effect> {
         if let Some(open) = self.jobs.get_mut(&job).and_then(|job| job.open.get_mut(&shard)) {
             open.state.records.push(record);
-            open.state.item_losses = 0;
+            open.state.item_lost.clear();
             let state = open.state.clone();
             self.effects.push(Effect::Save { job, shard, open: state });
             self.retry(job, shard, now);

@@ -25,11 +25,12 @@ impl Scheduler {
         for RecoveredShard { shard, open: state } in shards {
             let mut open = Open { held: Vec::new(), state };
             match &open.state.holder {
-                Some((_, _, token)) => {
+                Some((instance, _, token)) => {
                     // Tokens of this epoch stay apart from those that were recovered.
                     self.next_token = self.next_token.max(token + 1);
                     open.held.push(Held {
                         worker: None,
+                        instance: instance.clone(),
                         token: *token,
                         attempt: open.state.attempts,
                         since: now,

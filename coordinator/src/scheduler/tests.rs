@@ -371,6 +371,33 @@ fn a_shard_that_takes_workers_down_is_isolated_and_its_item_quarantined() {
 }
 
 #[test]
+fn a_process_that_was_only_away_counts_against_no_shard() {
+    let mut world = World::new(Config::default());
+    for round in 0..6 {
+        // It stands still, or is cut off, past its leases.
+        let away = world.join("away".into(), Vec::new());
+        let lease = *world.held[&away].first().unwrap();
+        assert!(!world.isolated.contains(&lease), "round {round}");
+        world.now += Duration::from_secs(60);
+        world.event(Event::Tick);
+        // Now and then its session outlives that.
+        if round % 2 == 0 {
+            world.event(Event::Heartbeat {
+                worker: away,
+                credits: 0,
+                leases: vec![lease],
+                models: Vec::new(),
+                draining: false,
+            });
+        }
+        world.event(Event::Left { worker: away, goodbye: false });
+        world.held.remove(&away);
+        world.now += Duration::from_secs(60);
+        world.event(Event::Tick);
+    }
+}
+
+#[test]
 fn failures_wait_longer_each_time_and_then_fail_the_job() {
     let mut world = World::new(Config { failures_max: 2, ..Config::default() });
     world.event(Event::Ended { job: JobId::new(2), reason: "not here".into() });

@@ -83,16 +83,17 @@ impl Scheduler {
             }
         }
         self.workers.insert(worker, joined);
-        // What an older session still held and this one does not name is lost: the process knows nothing of it.
+        // What an older session still held and this one does not name never reached the process.
         for id in older {
             for (job, shard) in self.workers.get(&id).map(|w| w.leases.clone()).unwrap_or_default() {
                 if let Some(token) = self.token_of(id, job, shard) {
-                    self.lose(job, shard, token, now);
+                    self.leave_behind(job, shard, token, now);
                 }
             }
             self.workers.remove(&id);
             self.free.remove(&id);
         }
+        self.take_losses_back(&instance);
         self.effects.insert(0, Effect::Renewed { worker, leases: renewed });
         self.update_free(worker);
     }
@@ -114,11 +115,15 @@ impl Scheduler {
         found.credits = credits.saturating_sub(u32::try_from(on_the_way).unwrap_or(u32::MAX));
         found.models = models;
         found.draining |= draining;
+        let instance = found.instance.clone();
         let deadline = now + self.config.lease_ttl;
         for &lease in leases {
             match self.held_mut(worker, lease) {
                 Some(held) => held.deadline = deadline,
-                None => self.revoke(worker, lease, "it is no longer held"),
+                None => {
+                    self.take_losses_back(&instance);
+                    self.revoke(worker, lease, "it is no longer held");
+                }
             }
         }
         self.update_free(worker);

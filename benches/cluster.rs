@@ -1,0 +1,127 @@
+//! What a cluster costs beyond computing, by real processes on this machine.
+//!
+//! ```text
+//! cargo bench --profile release --workspace --bench cluster
+//! ```
+//!
+//! Efficiency: the time of a job over the time that its items were on the device, with one worker of one thread; and
+//! how much quicker two such workers are. Medians of alternating runs. Idle cost: what coordinators and workers without
+//! a job ask of a bucket and how much CPU they use.
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    reason = "a benchmark: a panic is a failure; it shares helpers with tests"
+)]
+
+#[path = "../tests/cluster/pictures.rs"]
+mod pictures;
+#[path = "../tests/cluster/processes.rs"]
+mod processes;
+#[path = "../proto/tests/common/s3.rs"]
+mod s3;
+#[path = "../tests/cluster/wire.rs"]
+mod wire;
+
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use processes::{Coordinator, Environment, Process, json, run, until, worker};
+use serde_json::Value;
+
+const PICTURES: usize = 120;
+const SIDES: std::ops::Range<usize> = 32..33;
+const ROUNDS: usize = 3;
+const IDLE: Duration = Duration::from_secs(60);
+
+fn main() {
+    efficiency();
+    idle();
+}
+
+fn efficiency() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    pictures::write_of(&folder.join("in"), PICTURES, SIDES);
+    let none = Environment::new();
+    let coordinator = Coordinator::start(&folder.join("state").display().to_string(), &[], &none);
+    let mut workers = vec![worker(&coordinator.address, &none)];
+    job(&coordinator, folder, "warm");
+    let (mut over_compute, mut gains) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        let (one, computed) = job(&coordinator, folder, &format!("one-{round}"));
+        workers.push(worker(&coordinator.address, &none));
+        until(Duration::from_secs(30), || (count(&coordinator) == 2).then_some(()));
+        // Both have the model loaded.
+        job(&coordinator, folder, &format!("warm-{round}"));
+        let (two, _) = job(&coordinator, folder, &format!("two-{round}"));
+        let second = workers.pop().unwrap();
+        second.signal("TERM");
+        second.wait();
+        println!("one worker {one:.2} s, of these {computed:.2} s on the device; two workers {two:.2} s");
+        over_compute.push(one / computed);
+        gains.push(one / two);
+    }
+    println!("cluster over pure compute: {:.3}x (median of {ROUNDS})", median(over_compute));
+    println!("two workers over one: {:.3}x (median of {ROUNDS})", median(gains));
+}
+
+fn count(coordinator: &Coordinator) -> usize {
+    let (_, out, _) = run(&["workers", "--json", "--coordinator", &coordinator.address], &Vec::new());
+    out.lines().count()
+}
+
+/// Seconds from submission to end, and those on devices.
+fn job(coordinator: &Coordinator, folder: &Path, name: &str) -> (f64, f64) {
+    let at = |name: &str| folder.join(name).display().to_string();
+    let arguments = ["upscale", &at("in"), &at(name), "--json", "--coordinator", &coordinator.address];
+    let (code, out, errors) = run(&arguments, &Vec::new());
+    assert_eq!(code, 0, "{errors}");
+    let report = fs::read_to_string(folder.join(name).join(".sr3/report.jsonl")).unwrap();
+    let seconds = report.lines().map(|line| {
+        let record: Value = serde_json::from_str(line).unwrap();
+        record["seconds"].as_f64().unwrap()
+    });
+    (json(&out)["seconds"].as_f64().unwrap(), seconds.sum())
+}
+
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
+}
+
+fn idle() {
+    let server = s3::Server::seaweedfs();
+    let mut environment: Environment = server.environment().to_vec();
+    let endpoint = &mut environment.iter_mut().find(|(name, _)| name.starts_with("AWS_ENDPOINT")).unwrap().1;
+    let wire = wire::Wire::to(endpoint);
+    endpoint.clone_from(&wire.address);
+    let state = server.fresh().to_string();
+    let first = Coordinator::start(&state, &[], &environment);
+    first.process.line("is active");
+    let second = Coordinator::start(&state, &["--peer", &first.address], &environment);
+    let both = format!("{},{}", first.address, second.address);
+    let workers: Vec<Process> = (0..3).map(|_| worker(&both, &environment)).collect();
+    until(Duration::from_secs(30), || (count(&first) == 3).then_some(()));
+    thread::park_timeout(Duration::from_secs(5));
+    let all: Vec<&Process> = [&first.process, &second.process].into_iter().chain(&workers).collect();
+    let cpu = || all.iter().map(|process| process.cpu_seconds()).collect::<Vec<_>>();
+    let (begun, before, used) = (Instant::now(), wire.requests(), cpu());
+    thread::park_timeout(IDLE);
+    let (after, used_after) = (wire.requests(), cpu());
+    let seconds = begun.elapsed().as_secs_f64();
+    let share: Vec<_> =
+        used.iter().zip(used_after).map(|(a, b)| format!("{:.2} %", 100.0 * (b - a) / seconds)).collect();
+    println!(
+        "idle for {seconds:.0} s: {} requests to the bucket, {} of them listings; CPU of the active coordinator {}, \
+         of the one on standby {}, of the workers {}",
+        after.0 - before.0,
+        after.1 - before.1,
+        share[0],
+        share[1],
+        share[2..].join(", ")
+    );
+}
