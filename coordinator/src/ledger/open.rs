@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use object_store::{path::Path, prefix::PrefixStore};
 use sr3_proto::{
     Location,
     store::{Scheme, Settings, open_bucket},
@@ -31,9 +32,8 @@ pub async fn open_ledger(location: &str) -> Result<Arc<dyn Ledger>, LedgerError>
         return Ok(Arc::new(MemoryLedgerStorage::new().open()));
     }
     let bucket = open_bucket(&place, &Settings::of_process()).map_err(|error| refuse(Cause::new(error)))?;
-    let path = match place.prefix() {
-        "" => FOLDER.to_string(),
-        prefix => format!("{prefix}/{FOLDER}"),
-    };
-    Ok(Arc::new(SlateLedger::open(bucket, &path).await?))
+    // SlateDB escapes the path that it is given more often than once, so that it does not find again what it wrote
+    // under a prefix with, say, `#` or `é`: it gets none of the prefix to see.
+    let prefix = Path::parse(place.prefix()).map_err(|error| refuse(Cause::new(error)))?;
+    Ok(Arc::new(SlateLedger::open(Arc::new(PrefixStore::new(bucket, prefix)), FOLDER).await?))
 }

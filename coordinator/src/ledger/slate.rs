@@ -20,7 +20,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
-use object_store::{ObjectStore, local::LocalFileSystem, path::Path};
+use object_store::{ObjectStore, local::LocalFileSystem};
 use slatedb::{
     CloseReason, Db, ErrorKind, Settings,
     config::{
@@ -50,7 +50,7 @@ pub struct SlateLedger {
 }
 
 impl SlateLedger {
-    /// Takes over the ledger under `path` of a store that replaces conditionally (S3, GCS, Azure, in memory), making
+    /// Takes over the ledger under `path`, of plain letters and slashes, of a store that replaces conditionally (S3, GCS, Azure, in memory), making
     /// an empty one if there is none.
     ///
     /// # Errors
@@ -82,9 +82,6 @@ impl SlateLedger {
         location: String,
         garbage: GarbageCollectorOptions,
     ) -> Result<Self, LedgerError> {
-        // As it is written: `Path::from` would escape characters.
-        let path = Path::parse(path)
-            .map_err(|error| LedgerError::Store { location: location.clone(), source: Cause::new(error) })?;
         let no_space = NoSpace::default();
         let store = Arc::new(WatchedStore { inner: store, no_space: no_space.clone() });
         let settings = Settings {
