@@ -4,14 +4,18 @@
 
 use std::{
     io::IsTerminal,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use sr3_coordinator::Progress;
+use sr3_coordinator::core::view::{JobView, OnDevice};
 use tokio::{sync::watch, task::JoinHandle};
 
-use crate::clock::clock;
+use crate::{
+    clock::clock,
+    progress::{Current, Progress},
+};
 
 /// Between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -29,8 +33,24 @@ pub(crate) struct View {
     pub(crate) note: Option<&'static str>,
 }
 
-impl From<Progress> for View {
-    fn from(progress: Progress) -> Self {
+impl From<Arc<JobView>> for View {
+    /// Of a job in this process.
+    fn from(job: Arc<JobView>) -> Self {
+        let current = job
+            .on_device
+            .first()
+            .map(|OnDevice { input, share, .. }| Current { input: input.clone(), share: *share });
+        let counts = job.counts;
+        let progress = Progress {
+            planned: counts.planned,
+            planning_done: job.planning_done,
+            done: counts.done + job.items_under_way,
+            skipped: counts.skipped,
+            quarantined: counts.quarantined,
+            work_planned: counts.work_planned,
+            work_done: counts.work_done + job.work_under_way,
+            current,
+        };
         let within = progress.current.as_ref().map_or(0.0, |current| current.share);
         Self { progress, within, workers: 0, note: None }
     }
@@ -180,7 +200,7 @@ mod tests {
         let start = Progress { planned: 20, planning_done: true, work_planned: 2000, ..Progress::default() };
         let joined = Progress { done: 10, work_done: 1000, ..start.clone() };
         let now = Progress { done: 15, work_done: 1500, ..start };
-        let text = describe(&now.into(), &joined, Duration::from_secs(10));
+        let text = describe(&View { progress: now, ..View::default() }, &joined, Duration::from_secs(10));
         assert_eq!(text, "15 of 20 images, 0.50 images/s, 0:10 left");
     }
 

@@ -5,13 +5,24 @@
 use std::{collections::BTreeMap, io::Write, time::Duration};
 
 use serde_json::json;
-use sr3_coordinator::{Outcome, Summary};
-use sr3_proto::{ItemStatus, UpscaleSpec};
+use sr3_coordinator::core::view::{JobView, Phase};
+use sr3_proto::{ItemRecord, ItemStatus, UpscaleSpec};
 
 use crate::{clock::clock, console::printable, exit::Ending};
 
 /// How many quarantined items are listed.
 const REASONS_MAX: usize = 20;
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Every item has its verdict.
+    Finished,
+    /// It was asked to stop.
+    Interrupted,
+    /// It could not go on; one line that says why.
+    Failed { reason: String },
+}
 
 /// A job that has ended.
 #[derive(Debug)]
@@ -42,33 +53,34 @@ pub(crate) fn go_on(overwrite: bool) -> String {
 }
 
 impl Ended {
-    /// One that ran in this process.
+    /// One that ran in this process; `records` are its report.
     pub(crate) fn here(
-        summary: &Summary,
+        job: &JobView,
+        records: &[ItemRecord],
         spec: &UpscaleSpec,
         report: Option<String>,
         time: Duration,
     ) -> Self {
-        let Summary { job, outcome, done, skipped, quarantined, records, .. } = summary;
+        let outcome = match job.phase {
+            Phase::Succeeded => Outcome::Finished,
+            Phase::Cancelled => Outcome::Interrupted,
+            _ => Outcome::Failed { reason: job.reason.clone() },
+        };
+        let of = |status| records.iter().filter(move |record| record.status == status);
         let mut skips: BTreeMap<String, u64> = BTreeMap::new();
-        for record in records.iter().filter(|r| r.status == ItemStatus::Skipped) {
+        for record in of(ItemStatus::Skipped) {
             *skips.entry(record.reason.clone().unwrap_or_default()).or_default() += 1;
         }
-        let bad = records
-            .iter()
-            .filter(|r| r.status == ItemStatus::Quarantined)
-            .take(REASONS_MAX)
-            .map(|r| (r.input.clone(), r.reason.clone()))
-            .collect();
+        let bad = of(ItemStatus::Quarantined).take(REASONS_MAX);
         Self {
-            job: job.get(),
-            outcome: outcome.clone(),
+            job: job.run.get(),
+            outcome,
             hint: go_on(spec.overwrite),
-            done: *done,
-            skipped: *skipped,
-            quarantined: *quarantined,
+            done: job.counts.done,
+            skipped: job.counts.skipped,
+            quarantined: job.counts.quarantined,
             skips,
-            bad,
+            bad: bad.map(|record| (record.input.clone(), record.reason.clone())).collect(),
             model: spec.recipe.model_name.clone(),
             model_sha256: spec.recipe.model.to_string(),
             recipe: Some(spec.recipe.digest().to_string()),

@@ -17,5 +17,6 @@ mod ended;
 pub mod engine_models;
 pub mod exit;
 pub mod models;
+mod progress;
 mod remote_job;
 mod signals;

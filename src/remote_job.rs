@@ -5,7 +5,6 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
-use sr3_coordinator::{Current, Outcome, Progress};
 use sr3_proto::{
     JobId, JobSpec, UpscaleJob, layout,
     wire::v1::{Job, JobCounts, JobState},
@@ -14,7 +13,8 @@ use sr3_proto::{
 use crate::{
     clock::{age, since},
     console::{View, printable},
-    ended::Ended,
+    ended::{Ended, Outcome},
+    progress::{Current, Progress},
 };
 
 /// Whether nothing will change about it any more.
@@ -54,7 +54,7 @@ impl From<Job> for View {
         let workers: BTreeSet<_> = job.current.iter().map(|item| &item.worker).collect();
         let JobCounts { planned, done, skipped, quarantined, work_planned, work_done, .. } = counts(&job);
         let current = match job.current.as_slice() {
-            [only] => Some(Current { input: only.input.clone(), share: only.share, bytes: 0 }),
+            [only] => Some(Current { input: only.input.clone(), share: only.share }),
             _ => None,
         };
         let note = match job.state() {
@@ -72,11 +72,11 @@ impl From<Job> for View {
             progress: Progress {
                 planned,
                 planning_done,
-                done,
+                done: done + job.items_under_way,
                 skipped,
                 quarantined,
                 work_planned,
-                work_done,
+                work_done: work_done + job.work_under_way,
                 current,
             },
         }
@@ -92,7 +92,7 @@ pub(crate) fn ended(job: &Job, hint: String) -> Ended {
         _ if job.reason.is_empty() => Outcome::Failed { reason: "the job failed".to_string() },
         _ => Outcome::Failed { reason: printable(&job.reason) },
     };
-    let place = asked(job).filter(|_| outcome == Outcome::Finished);
+    let place = asked(job).filter(|_| job.reported);
     Ended {
         job: job.id,
         outcome,

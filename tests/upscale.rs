@@ -67,7 +67,7 @@ fn too_many_bad_images_fail_the_run_and_finished_ones_stay() {
     }
     let ran = scene.upscale(&["--max-bad-items", "1"]);
     assert_eq!(ran.code, 1);
-    assert!(ran.err.contains("--max-bad-items allows 1"), "{}", ran.err);
+    assert!(ran.err.contains("max_bad_items) allows 1"), "{}", ran.err);
     assert!(!scene.path("out/.sr3/_SUCCESS").exists());
     assert_eq!(scene.outputs(), ["a.png"]);
     let enough = scene.upscale(&["--max-bad-items", "3"]);

@@ -1,18 +1,16 @@
 //! The coordinator: plans a job, hands out its shards, records what is finished.
 //!
-//! Decisions are pure functions of facts that others fetched ([`filter`], [`history`], [`planner`], [`progress`]);
-//! reading and writing stores is in [`state`] and [`scan`]; what must outlive a crash is in the [`ledger`]; [`job`]
-//! joins them to a worker's link. It knows nothing of images beyond their first bytes, and nothing of models or devices.
+//! Decisions are pure functions of facts that others fetched ([`filter`], [`history`], [`planner`], [`scheduler`]);
+//! reading and writing stores is in [`state`] and [`scan`]; what must outlive a crash is in the [`ledger`]; [`core`]
+//! joins them to workers' sessions. It knows nothing of images beyond their first bytes, and nothing of models or devices.
 
 pub mod clock;
 pub mod core;
 pub mod error;
 pub mod filter;
 pub mod history;
-pub mod job;
 pub mod ledger;
 pub mod planner;
-pub mod progress;
 pub mod rows;
 pub mod scan;
 pub mod scheduler;
@@ -21,8 +19,6 @@ pub mod sniff;
 pub mod state;
 
 pub use error::JobError;
-pub use job::{Outcome, Summary, run};
 pub use planner::ShardLimits;
-pub use progress::{Current, Progress};
 pub use scan::Source;
 pub use state::JobState;

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use sr3_proto::{ItemRecord, ItemTask, Key, RunId, ShardId, ShardTask};
+use sr3_proto::{ItemRecord, ItemTask, Key};
 
 /// How large shards get.
 #[derive(Clone, Copy, Debug)]
@@ -21,56 +21,6 @@ pub struct ShardLimits {
 impl Default for ShardLimits {
     fn default() -> Self {
         Self { items_max: 64, weight_max: 512 * 1024, item_weight: 32 * 1024 }
-    }
-}
-
-/// A shard, and where its items stand in the job's input order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlannedShard {
-    /// What the worker gets.
-    pub task: ShardTask,
-    /// Positions of its items, ascending.
-    pub positions: Vec<u64>,
-}
-
-/// Collects items into shards.
-#[derive(Debug)]
-pub struct ShardCutter {
-    job: RunId,
-    limits: ShardLimits,
-    next: ShardId,
-    items: Vec<ItemTask>,
-    positions: Vec<u64>,
-    weight: u64,
-}
-
-impl ShardCutter {
-    /// Starts with shard 0 of `job`.
-    pub fn new(job: RunId, limits: ShardLimits) -> Self {
-        Self { job, limits, next: ShardId::new(0), items: Vec::new(), positions: Vec::new(), weight: 0 }
-    }
-
-    /// Adds an item; returns a shard when it is full.
-    pub fn push(&mut self, position: u64, item: ItemTask) -> Option<PlannedShard> {
-        self.weight = self.weight.saturating_add(item.input_bytes).saturating_add(self.limits.item_weight);
-        self.items.push(item);
-        self.positions.push(position);
-        let full = self.weight >= self.limits.weight_max || self.items.len() >= self.limits.items_max;
-        if full { self.finish() } else { None }
-    }
-
-    /// The shard that is still open, if it holds anything.
-    pub fn finish(&mut self) -> Option<PlannedShard> {
-        if self.items.is_empty() {
-            return None;
-        }
-        let shard = self.next;
-        self.next = shard.next();
-        self.weight = 0;
-        Some(PlannedShard {
-            task: ShardTask { job: self.job, shard, items: std::mem::take(&mut self.items) },
-            positions: std::mem::take(&mut self.positions),
-        })
     }
 }
 
@@ -157,14 +107,19 @@ mod tests {
         }
     }
 
-    fn cut(sizes: &[u64], limits: ShardLimits) -> Vec<PlannedShard> {
-        let mut cutter = ShardCutter::new(RunId::new(1), limits);
+    /// Lengths of the inputs by shard.
+    fn cut(sizes: &[u64], limits: ShardLimits) -> Vec<Vec<u64>> {
+        let mut cutter = EntryCutter::new(limits);
         let mut shards = Vec::new();
         for (i, &bytes) in sizes.iter().enumerate() {
-            shards.extend(cutter.push(i as u64, task(&format!("{i}.png"), bytes)));
+            shards.extend(cutter.push(Entry::Item(task(&format!("{i}.png"), bytes))));
         }
         shards.extend(cutter.finish());
-        shards
+        let bytes = |entry: Entry| match entry {
+            Entry::Item(item) => item.input_bytes,
+            Entry::Settled(_) => unreachable!("none was put in"),
+        };
+        shards.into_iter().map(|entries| entries.into_iter().map(bytes).collect()).collect()
     }
 
     proptest! {
@@ -176,17 +131,11 @@ mod tests {
         ) {
             let limits = ShardLimits { items_max, weight_max, item_weight: 1000 };
             let shards = cut(&sizes, limits);
-            let positions: Vec<u64> = shards.iter().flat_map(|s| s.positions.clone()).collect();
-            prop_assert_eq!(positions, (0..sizes.len() as u64).collect::<Vec<_>>());
-            for (number, shard) in shards.iter().enumerate() {
-                let items = &shard.task.items;
-                prop_assert_eq!(shard.task.shard, ShardId::new(number as u64));
+            prop_assert_eq!(shards.concat(), sizes);
+            for items in shards {
                 prop_assert!(!items.is_empty() && items.len() <= items_max);
-                let but_last = items[..items.len() - 1].iter().map(|i| i.input_bytes.saturating_add(1000));
+                let but_last = items[..items.len() - 1].iter().map(|bytes| bytes.saturating_add(1000));
                 prop_assert!(but_last.fold(0, u64::saturating_add) < weight_max);
-                for (item, position) in items.iter().zip(&shard.positions) {
-                    prop_assert_eq!(item.input.as_str(), format!("{position}.png"));
-                }
             }
         }
 
@@ -213,6 +162,6 @@ mod tests {
     #[test]
     fn a_large_picture_is_a_shard_of_its_own_and_thumbnails_share_one() {
         let shards = cut(&[3_000_000, 3_000_000, 5_000, 5_000, 5_000], ShardLimits::default());
-        assert_eq!(shards.iter().map(|s| s.positions.len()).collect::<Vec<_>>(), [1, 1, 3]);
+        assert_eq!(shards.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 3]);
     }
 }

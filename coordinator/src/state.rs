@@ -130,26 +130,19 @@ impl JobState {
         &self.history
     }
 
-    /// Makes the verdicts of a shard durable. Only then do they count.
-    pub async fn record_shard(&self, shard: ShardId, items: Vec<ItemRecord>) -> Result<(), JobError> {
+    /// Makes the verdicts of a shard durable, and returns those that are: if its manifest lies there already, as after an
+    /// answer that was lost, they are what it says.
+    pub async fn record_shard(
+        &self,
+        shard: ShardId,
+        items: Vec<ItemRecord>,
+    ) -> Result<Vec<ItemRecord>, JobError> {
         let key = layout::manifest_key(self.job, shard);
-        let manifest = ShardManifest {
-            version: VERSION,
-            job: self.job,
-            shard,
-            recipe: self.spec.recipe.clone(),
-            recipe_digest: self.recipe_digest.clone(),
-            items,
-        };
-        let bytes = write_document(key.as_str(), &manifest)?;
-        let bytes = Bytes::from(bytes);
-        match self.store.put(&key, bytes.clone(), PutMode::Create).await {
-            // Written by this very call, whose answer got lost.
-            Err(StoreError::AlreadyExists { .. }) if self.store.get(&key).await?.1 == bytes => Ok(()),
-            Err(StoreError::AlreadyExists { .. }) => {
-                Err(JobError::Race { destination: self.spec.destination.clone() })
-            }
-            other => Ok(other?),
+        let manifest = ShardManifest::new(self.job, shard, &self.spec.recipe, items);
+        let bytes = Bytes::from(write_document(key.as_str(), &manifest)?);
+        match self.store.put(&key, bytes, PutMode::Create).await {
+            Err(StoreError::AlreadyExists { .. }) => Ok(self.read_manifest(shard).await?.items),
+            other => Ok(other.map(|()| manifest.items)?),
         }
     }
 
@@ -161,24 +154,8 @@ impl JobState {
     }
 
     /// Replaces the report by these lines.
-    pub async fn write_report_bytes(&self, lines: Vec<u8>) -> Result<(), JobError> {
+    pub async fn write_report(&self, lines: Vec<u8>) -> Result<(), JobError> {
         Ok(self.store.put(&layout::report_key(), lines.into(), PutMode::Replace).await?)
-    }
-
-    /// Replaces the report by `records`, one line each.
-    pub async fn write_report<'a>(
-        &self,
-        records: impl Iterator<Item = &'a ItemRecord> + Send,
-    ) -> Result<(), JobError> {
-        let mut bytes = Vec::new();
-        for record in records {
-            let line = serde_json::to_vec(record).map_err(|source| {
-                sr3_proto::record::RecordError::Malformed { what: layout::report_key().to_string(), source }
-            })?;
-            bytes.extend_from_slice(&line);
-            bytes.push(b'\n');
-        }
-        Ok(self.store.put(&layout::report_key(), bytes.into(), PutMode::Replace).await?)
     }
 
     /// Says that the run is complete. The last thing that is written.

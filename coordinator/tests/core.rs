@@ -1,13 +1,18 @@
 //! A whole coordinator in this process: real planning, real scheduler, stores and ledger in memory, and workers that are
 //! played.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
+
 mod common;
 
 use std::time::Duration;
 
 use common::{Cluster, job_spec, played_worker};
 use sr3_coordinator::core::view::{Phase, Refusal};
-use sr3_proto::{Cancel, ItemStatus, JobId, layout, store::PutMode};
+use sr3_proto::{
+    Cancel, FailureKind, FromWorker, ItemRecord, ItemStatus, JobId, ShardManifest, ToWorker, layout,
+    record::read_document, store::PutMode,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_job_runs_to_its_report() {
@@ -111,4 +116,52 @@ async fn a_coordinator_that_takes_over_goes_on_and_the_old_one_is_fenced() {
     assert_eq!(cluster.report().await.len(), 200);
     let refused = old.submit(job_spec(), String::new()).await;
     assert!(matches!(refused, Err(Refusal::Unavailable(_))));
+}
+
+/// A worker's end that was welcomed and granted a shard.
+async fn granted(cluster: &Cluster) -> (sr3_proto::WorkerEnd, sr3_proto::Grant) {
+    let mut end = cluster.coordinator.attach(common::hello("by hand")).await.unwrap();
+    loop {
+        if let ToWorker::Grant(grant) = end.receive.recv().await.unwrap() {
+            return (end, *grant);
+        }
+    }
+}
+
+fn verdict(grant: &sr3_proto::Grant) -> Vec<ItemRecord> {
+    let (input, recipe) = (grant.items[0].input.as_str(), &grant.spec.recipe);
+    vec![ItemRecord::without_result(input, None, ItemStatus::Quarantined, "played", recipe)]
+}
+
+/// Of a shard that was not finished when its job ended, what was given back is recorded: the next job knows it.
+#[tokio::test(start_paused = true)]
+async fn what_was_given_back_before_the_end_is_in_the_report_and_in_a_manifest() {
+    let cluster = Cluster::new(4).await;
+    let (job, _) = cluster.coordinator.submit(job_spec(), String::new()).await.unwrap();
+    let (end, grant) = granted(&cluster).await;
+    let (lease, records) = (grant.lease, verdict(&grant));
+    end.send.send(FromWorker::ShardReturned { lease, records: records.clone() }).await.unwrap();
+    end.send.send(FromWorker::Goodbye).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    cluster.coordinator.cancel(job.id).await.unwrap();
+    let ended = cluster.wait(job.id).await;
+    assert_eq!((ended.phase, ended.reported, ended.counts.quarantined), (Phase::Cancelled, true, 1));
+    assert_eq!(cluster.report().await, records);
+    let manifest = layout::manifest_key(grant.run, lease.shard);
+    let (_, bytes) = cluster.destination.get(&manifest).await.unwrap();
+    assert_eq!(read_document::<ShardManifest>("manifest", &bytes).unwrap().items, records);
+}
+
+/// So is what a shard got to before it failed its job.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_fails_keeps_the_verdicts_that_came_with_the_failure() {
+    let cluster = Cluster::new(4).await;
+    let (job, _) = cluster.coordinator.submit(job_spec(), String::new()).await.unwrap();
+    let (end, grant) = granted(&cluster).await;
+    let (lease, kind, records) = (grant.lease, FailureKind::Job, verdict(&grant));
+    let failed = FromWorker::ShardFailed { lease, kind, reason: "no room".into(), records: records.clone() };
+    end.send.send(failed).await.unwrap();
+    let ended = cluster.wait(job.id).await;
+    assert_eq!((ended.phase, ended.reason.as_str()), (Phase::Failed, "no room"));
+    assert_eq!(cluster.report().await, records);
 }

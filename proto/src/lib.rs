@@ -29,5 +29,5 @@ pub use record::{ItemRecord, ItemStatus, JobRecord, ShardManifest, Success};
 pub use session::{FailureKind, FromWorker, Grant, Hello, Lease, LeaseProgress, ToWorker, WorkerEnd};
 pub use spec::{RecipeSpec, UpscaleSpec};
 pub use store::{Location, Store, StoreError};
-pub use task::{CoordinatorLink, ItemTask, OnExisting, ShardTask, WorkerEvent, WorkerLink};
+pub use task::{ItemTask, OnExisting};
 pub use threads::off_thread;

@@ -110,6 +110,17 @@ pub struct ShardManifest {
     pub items: Vec<ItemRecord>,
 }
 
+impl ShardManifest {
+    /// The manifest of a shard with these verdicts: sorted by input in byte order, one verdict an input.
+    pub fn new(job: RunId, shard: ShardId, recipe: &RecipeSpec, mut items: Vec<ItemRecord>) -> Self {
+        // Stable: of two verdicts on one input, as a report that was sent twice leaves them, the first stays.
+        items.sort_by(|a, b| a.input.as_bytes().cmp(b.input.as_bytes()));
+        items.dedup_by(|later, first| later.input == first.input);
+        let recipe_digest = recipe.digest();
+        Self { version: VERSION, job, shard, recipe: recipe.clone(), recipe_digest, items }
+    }
+}
+
 /// What a run was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobRecord {

@@ -110,6 +110,8 @@ pub enum FromWorker {
         reason: String,
         /// Who could do better.
         kind: FailureKind,
+        /// Verdicts of this attempt, which are worth keeping.
+        records: Vec<ItemRecord>,
     },
     /// Given back unfinished.
     ShardReturned {

@@ -1,11 +1,10 @@
 //! `sr3 upscale SRC DST`.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use clap::{Args, value_parser};
-use sr3_coordinator::{JobState, Progress};
-use sr3_proto::{Cancel, FormatChoice, RecipeSpec, Store, StoreError, UpscaleSpec, layout};
-use tokio::sync::watch;
+use sr3_coordinator::{JobState, core::Place};
+use sr3_proto::{Cancel, FormatChoice, ItemRecord, RecipeSpec, Store, StoreError, UpscaleSpec, layout};
 
 use crate::{
     client::{
@@ -13,7 +12,6 @@ use crate::{
         places::{self, Destination, Places},
     },
     commands::{model_args::ModelArgs, remote_args::PatienceArgs, upscale_remote},
-    console::Console,
     ended::Ended,
     exit::{self, CommandError, Ending},
     models::{Models, OpenModel},
@@ -124,21 +122,25 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
         warn_of_a_single_writer(&outputs).await?;
     }
     let owner = format!("process {} {:016x}", std::process::id(), rand::random::<u64>());
-    let state = JobState::begin(state_store, &outputs, spec, owner).await?;
-    let (progress, seen) = watch::channel(Progress::default());
-    let console = Console::start(arguments.json, arguments.quiet, seen);
-    let ran = local::run(&state, &source, &outputs, Arc::new(processor), &progress, &interrupt).await;
-    console.finish().await;
-    let summary = ran?;
-    let report = match &destination {
-        destination if destination.keeps_state() && summary.reported => {
-            Some(format!("{}/{}", arguments.destination.trim_end_matches('/'), layout::report_key()))
-        }
-        _ => None,
-    };
-    let ended = Ended::here(&summary, state.spec(), report, begun.elapsed());
+    let state = JobState::begin(state_store.clone(), &outputs, spec.clone(), owner).await?;
+    let place = Place { source, outputs, state };
+    let apart = (!destination.keeps_state()).then(|| state_store.clone());
+    let show = local::Show { json: arguments.json, quiet: arguments.quiet };
+    let job = local::run(place, apart, processor, show, &interrupt).await?;
+    let records = if job.reported { read_report(&state_store).await? } else { Vec::new() };
+    let report = (job.reported && destination.keeps_state())
+        .then(|| format!("{}/{}", arguments.destination.trim_end_matches('/'), layout::report_key()));
+    let ended = Ended::here(&job, &records, &spec, report, begun.elapsed());
     ended.print(arguments.json, arguments.quiet);
     Ok(ended.ending())
+}
+
+/// The report of the job that has just ended.
+async fn read_report(state: &Store) -> Result<Vec<ItemRecord>, CommandError> {
+    let (_, bytes) = state.get(&layout::report_key()).await?;
+    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let records: Result<_, _> = lines.map(serde_json::from_slice).collect();
+    records.map_err(|e| CommandError::failed(format!("the report cannot be read again: {e}")))
 }
 
 /// Without conditional writes one run alone is safe, two at once are not: it goes on, but says so.

@@ -42,6 +42,11 @@ pub struct ClusterWorkerConfig {
     pub pipeline: WorkerConfig,
     /// How the locations in specs become stores.
     pub stores: OpenStore,
+    /// Where manifests go; without one to the destination, as everywhere but in a process that leaves no state.
+    pub state: Option<Store>,
+    /// Attempts at a shard after which an input that its source still cannot deliver is quarantined: one bad object
+    /// must not fail a job.
+    pub read_attempts: u32,
 }
 
 impl Default for ClusterWorkerConfig {
@@ -57,6 +62,8 @@ impl Default for ClusterWorkerConfig {
             drain_timeout: Duration::from_secs(60),
             pipeline: WorkerConfig::default(),
             stores: Arc::new(Store::open),
+            state: None,
+            read_attempts: 5,
         }
     }
 }

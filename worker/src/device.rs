@@ -77,7 +77,7 @@ fn serve<P: Processor>(devices: &mut Devices<P>, Command { work, input, decoded,
     devices.drop_unused();
     let begun = Instant::now();
     let result = compute(devices, &work, &input, decoded);
-    work.watcher.off_device(&input);
+    work.progress.off_device();
     // Nobody waits for it: the worker is being dropped.
     let _ = reply.send((result, begun.elapsed().as_secs_f64()));
 }
@@ -92,8 +92,8 @@ fn compute<P: Processor>(
         return Err(Stop::Cancelled);
     }
     let device = devices.of(&work.processor).map_err(Stop::worker)?;
-    work.watcher.on_device(input, 0.0);
-    let mut tell = |share: f32| work.watcher.on_device(input, share);
+    work.progress.on_device(input, 0.0);
+    let mut tell = |share: f32| work.progress.on_device(input, share);
     let run = AssertUnwindSafe(|| work.processor.compute(device, input, decoded, &work.cancel, &mut tell));
     match catch_unwind(run) {
         Ok(result) => Ok(result?),

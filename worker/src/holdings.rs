@@ -28,8 +28,8 @@ pub(crate) enum Report {
     Item { record: Box<ItemRecord>, committed: oneshot::Sender<()> },
     /// Its manifest lies at the destination.
     Done(Recorded),
-    /// It could not be done.
-    Failed(Failure),
+    /// It could not be done, but for these verdicts.
+    Failed(Failure, Vec<ItemRecord>),
     /// Given back with these verdicts.
     Returned(Vec<ItemRecord>),
 }
@@ -45,9 +45,12 @@ impl Report {
                 manifest: digest.clone(),
                 reasons: reasons.clone(),
             },
-            Self::Failed(Failure { reason, kind }) => {
-                FromWorker::ShardFailed { lease, reason: reason.clone(), kind: *kind }
-            }
+            Self::Failed(Failure { reason, kind }, records) => FromWorker::ShardFailed {
+                lease,
+                reason: reason.clone(),
+                kind: *kind,
+                records: records.clone(),
+            },
             Self::Returned(records) => FromWorker::ShardReturned { lease, records: records.clone() },
         }
     }

@@ -1,8 +1,8 @@
 //! The worker: runs shards of images on the device of its machine.
 //!
 //! The pipeline moves items through fetch, decode, compute, encode and put; [`Processor`] is what it knows of images
-//! and networks. [`runner`] feeds it the shards of one run, [`cluster`] those of any number of jobs, over a session with
-//! a coordinator in this process or elsewhere ([`connect`]). It owns no state that outlives it: verdicts go to the
+//! and networks. [`cluster`] feeds it the shards of any number of jobs, over a session with a coordinator in this process
+//! or elsewhere ([`connect`]). It owns no state that outlives it: verdicts go to the
 //! coordinator, outputs and manifests to the store.
 
 mod backoff;
@@ -18,7 +18,6 @@ mod pipeline;
 mod processor;
 mod publish;
 mod read;
-pub mod runner;
 mod session;
 mod shard;
 mod stores;
@@ -26,11 +25,10 @@ mod super_resolution;
 mod work;
 
 pub use cluster::{ClusterWorkerConfig, WorkerFailure, serve};
-pub use connect::{ChannelConnect, Connect, ConnectError, Joining};
+pub use connect::{Connect, ConnectError};
 pub use grpc::{GrpcConnect, OpenChannel};
 pub use models::OpenProcessor;
 pub use pipeline::WorkerConfig;
 pub use processor::{Computed, Encoded, ItemError, Processor};
-pub use runner::run;
 pub use stores::OpenStore;
 pub use super_resolution::SuperResolution;

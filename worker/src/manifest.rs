@@ -4,8 +4,8 @@
 //! whose answer was lost. If it speaks of the very same inputs it is the shard's manifest, and this one is forgotten.
 
 use sr3_proto::{
-    Digest, FailureKind, ItemRecord, ItemStatus, RunId, ShardId, ShardManifest, Store, StoreError, layout,
-    record::{VERSION, read_document, write_document},
+    Digest, FailureKind, ItemRecord, ItemStatus, ShardManifest, Store, StoreError, layout,
+    record::{read_document, write_document},
     store::PutMode,
 };
 
@@ -21,20 +21,6 @@ pub(crate) struct Recorded {
     pub(crate) quarantined: u64,
     pub(crate) digest: Digest,
     pub(crate) reasons: Vec<String>,
-}
-
-/// The manifest of a shard with these verdicts, sorted by input in byte order, one verdict an input.
-pub(crate) fn manifest(
-    run: RunId,
-    shard: ShardId,
-    recipe: &sr3_proto::RecipeSpec,
-    mut items: Vec<ItemRecord>,
-) -> ShardManifest {
-    // Stable: of two verdicts on one input, as a report that was sent twice leaves them, the first stays.
-    items.sort_by(|a, b| a.input.as_bytes().cmp(b.input.as_bytes()));
-    items.dedup_by(|later, first| later.input == first.input);
-    let recipe_digest = recipe.digest();
-    ShardManifest { version: VERSION, job: run, shard, recipe: recipe.clone(), recipe_digest, items }
 }
 
 /// Creates the manifest, or takes the one that is there.

@@ -71,6 +71,8 @@ impl<O: OpenProcessor> Member<O> {
         let workshop = Arc::new(Workshop {
             models: Models::new(opener, config.models_max),
             stores: Stores::new(Arc::clone(&config.stores)),
+            state: config.state.clone(),
+            read_attempts: config.read_attempts,
             pipeline,
             reports: sender,
         });
@@ -81,11 +83,13 @@ impl<O: OpenProcessor> Member<O> {
     /// One session after the other, until the worker has left.
     pub(crate) async fn attend_sessions(&mut self, connect: &mut impl Connect) -> Result<(), WorkerFailure> {
         let mut backoff = Backoff::new(&self.config.instance);
+        // Of one outage one line is enough.
+        let mut told = false;
         loop {
             let hello = self.hello();
             let Some(tried) = self.meanwhile(connect.connect(hello)).await else { return Ok(()) };
             match tried {
-                Ok((welcome, end)) => match self.attend(welcome, end).await {
+                Ok((welcome, end)) => match self.attend(welcome, end, &mut told).await {
                     Ended::Left => return Ok(()),
                     // One that ends every session at once is not to be asked without pause.
                     Ended::Broken { welcomed_for } if welcomed_for > Duration::from_secs(1) => {
@@ -94,7 +98,11 @@ impl<O: OpenProcessor> Member<O> {
                     Ended::Broken { .. } => {}
                 },
                 Err(ConnectError::Refused { reason }) => return Err(WorkerFailure::Refused { reason }),
-                Err(error @ ConnectError::Unreachable { .. }) => tracing::warn!(%error),
+                Err(error @ ConnectError::Unreachable { .. }) if told => tracing::debug!(%error),
+                Err(error @ ConnectError::Unreachable { .. }) => {
+                    told = true;
+                    tracing::warn!(%error, "trying again until one does");
+                }
             }
             let wait = sleep(backoff.wait());
             if self.meanwhile(wait).await.is_none() {
@@ -162,12 +170,15 @@ impl<O: OpenProcessor> Member<O> {
         None
     }
 
-    async fn attend(&mut self, welcome: ToWorker, end: WorkerEnd) -> Ended {
+    async fn attend(&mut self, welcome: ToWorker, end: WorkerEnd, told_of_outage: &mut bool) -> Ended {
         let begun = Instant::now();
         let ToWorker::Welcome { worker, epoch, heartbeat_every, renewed, .. } = welcome else {
             tracing::error!("the coordinator broke the protocol: its first word was no welcome");
             return Ended::Broken { welcomed_for: Duration::ZERO };
         };
+        if std::mem::take(told_of_outage) {
+            tracing::warn!("a coordinator answers again");
+        }
         tracing::info!(%worker, epoch, held = self.holdings.len(), renewed = renewed.len(), "joined");
         let mut session = Session::new(end, heartbeat_every);
         session.say(self.holdings.renew(&renewed));
@@ -178,7 +189,7 @@ impl<O: OpenProcessor> Member<O> {
             select! {
                 biased;
                 local = self.local() => {
-                    if matches!(local, Local::StopAsked | Local::Reported(_, Report::Failed(_))) {
+                    if matches!(local, Local::StopAsked | Local::Reported(_, Report::Failed(..))) {
                         session.beat_soon();
                     }
                     session.say(self.on_local(local));

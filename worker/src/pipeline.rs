@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sr3_proto::{Digest, FailureKind, ItemRecord, ItemStatus, ItemTask, ShardId, off_thread};
+use sr3_proto::{Digest, FailureKind, ItemRecord, ItemStatus, ItemTask, off_thread};
 use tokio::{
     sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinHandle,
@@ -98,7 +98,6 @@ impl<P: Processor> Pipeline<P> {
     pub(crate) async fn begin(
         self: &Arc<Self>,
         work: &Arc<Work<P>>,
-        shard: ShardId,
         items: Vec<ItemTask>,
         _turn: &Turn,
     ) -> Vec<InFlight> {
@@ -108,8 +107,8 @@ impl<P: Processor> Pipeline<P> {
             let (this, work) = (Arc::clone(self), Arc::clone(work));
             begun.push(tokio::spawn(async move {
                 let verdict = this.item(&work, item).await;
-                if let Ok(record) = &verdict {
-                    work.watcher.verdict(shard, record).await;
+                if verdict.is_ok() {
+                    work.progress.verdict();
                 }
                 drop(slot);
                 verdict

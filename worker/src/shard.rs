@@ -6,27 +6,26 @@
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures::FutureExt;
-use sr3_proto::{Cancel, FailureKind, Grant, ItemRecord, ItemTask, Lease, Store, UpscaleSpec};
+use sr3_proto::{Cancel, FailureKind, Grant, ItemRecord, ItemTask, Lease, ShardManifest, Store, UpscaleSpec};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     OpenProcessor,
     holdings::{Holding, Report},
-    manifest::{create, manifest},
+    manifest::create,
     models::Models,
     pipeline::{Pipeline, Turn, verdicts},
     stores::Stores,
-    work::{Failure, ShardProgress, Stop, Watcher, Work},
+    work::{Failure, ShardProgress, Stop, Work},
 };
-
-/// Attempts at a shard after which an input that its source still cannot deliver is quarantined: one bad object must
-/// not fail a job.
-const PATIENT_ATTEMPTS: u32 = 5;
 
 /// What all shards share.
 pub(crate) struct Workshop<O: OpenProcessor> {
     pub(crate) models: Models<O>,
     pub(crate) stores: Arc<Stores>,
+    /// Where manifests go, if not to the destination.
+    pub(crate) state: Option<Store>,
+    pub(crate) read_attempts: u32,
     pub(crate) pipeline: Arc<Pipeline<O::Processor>>,
     /// What shards have to report.
     pub(crate) reports: mpsc::UnboundedSender<(Holding, Report)>,
@@ -46,6 +45,8 @@ enum Ended {
     All(Vec<ItemRecord>),
     /// Stopped before; these verdicts were not reported yet.
     Some(Vec<ItemRecord>),
+    /// Stopped by a failure; these verdicts were not reported yet.
+    Failed(Failure, Vec<ItemRecord>),
 }
 
 type ProcessorOf<O> = <O as OpenProcessor>::Processor;
@@ -55,7 +56,8 @@ impl<O: OpenProcessor> Shard<O> {
     pub(crate) async fn run(self, grant: Grant) {
         let worked = AssertUnwindSafe(self.report(grant)).catch_unwind().await;
         let broken = |_| Err(Failure::new(FailureKind::Transient, "internal error of the worker"));
-        let report = worked.unwrap_or_else(broken).unwrap_or_else(Report::Failed);
+        let failed = |failure| Report::Failed(failure, Vec::new());
+        let report = worked.unwrap_or_else(broken).unwrap_or_else(failed);
         // Nobody listens: the worker leaves.
         let _ = self.workshop.reports.send((self.holding, report));
     }
@@ -70,9 +72,11 @@ impl<O: OpenProcessor> Shard<O> {
         let mut records = match ended {
             Ended::All(records) => records,
             Ended::Some(records) => return Ok(Report::Returned(records)),
+            Ended::Failed(failure, records) => return Ok(Report::Failed(failure, records)),
         };
         records.splice(0..0, earlier);
-        create(&destination, &manifest(run, lease.shard, &spec.recipe, records)).await.map(Report::Done)
+        let state = self.workshop.state.as_ref().unwrap_or(&destination);
+        create(state, &ShardManifest::new(run, lease.shard, &spec.recipe, records)).await.map(Report::Done)
     }
 
     async fn items(
@@ -92,19 +96,19 @@ impl<O: OpenProcessor> Shard<O> {
             [Store::clone(&source), destination.clone()],
             spec.recipe.clone(),
             self.cancel.clone(),
-            Watcher::Heartbeat(Arc::clone(&self.progress)),
-            lease.attempt > PATIENT_ATTEMPTS,
+            Arc::clone(&self.progress),
+            lease.attempt > self.workshop.read_attempts,
         ));
         let Some(turn) = self.workshop.pipeline.turn(&work).await else { return Ok(Ended::Some(Vec::new())) };
         if isolated {
-            return self.one_by_one(&work, lease, items, turn).await;
+            return self.one_by_one(&work, items, turn).await;
         }
         let due = items.len();
-        let begun = self.workshop.pipeline.begin(&work, lease.shard, items, &turn).await;
+        let begun = self.workshop.pipeline.begin(&work, items, &turn).await;
         drop(turn);
         let (records, failure) = verdicts(begun).await;
         match failure {
-            Some(failure) => Err(work.failure().cloned().unwrap_or(failure)),
+            Some(failure) => Ok(Ended::Failed(work.failure().cloned().unwrap_or(failure), records)),
             None if records.len() == due => Ok(Ended::All(records)),
             None => Ok(Ended::Some(records)),
         }
@@ -115,7 +119,6 @@ impl<O: OpenProcessor> Shard<O> {
     async fn one_by_one(
         &self,
         work: &Arc<Work<ProcessorOf<O>>>,
-        lease: Lease,
         items: Vec<ItemTask>,
         turn: Turn,
     ) -> Result<Ended, Failure> {
@@ -133,7 +136,7 @@ impl<O: OpenProcessor> Shard<O> {
                 Err(Stop::Failed(failure)) => return Err(failure),
                 Err(_) => return given_back(),
             };
-            work.watcher.verdict(lease.shard, &record).await;
+            work.progress.verdict();
             records.push(record.clone());
             let (committed, answer) = oneshot::channel();
             let report = Report::Item { record: Box::new(record), committed };

@@ -1,14 +1,12 @@
-//! What the items of a shard have in common: stores, recipe, processor, the flag that stops them and who watches.
+//! What the items of a shard have in common: stores, recipe, processor, the flag that stops them and how far they are.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use sr3_proto::{Cancel, Digest, FailureKind, ItemRecord, Key, RecipeSpec, ShardId, Store, WorkerEvent};
-use tokio::sync::mpsc;
+use sr3_proto::{Cancel, Digest, FailureKind, Key, RecipeSpec, Store};
 
 use crate::{ItemError, Processor};
 
-/// The common part of items. One for each shard of a cluster, so that each can be stopped by itself; one for all
-/// shards of a run in one process.
+/// The common part of items, one for each shard, so that each can be stopped by itself.
 pub(crate) struct Work<P: Processor> {
     pub(crate) processor: Arc<P>,
     pub(crate) source: Store,
@@ -16,7 +14,8 @@ pub(crate) struct Work<P: Processor> {
     pub(crate) recipe: RecipeSpec,
     pub(crate) recipe_digest: Digest,
     pub(crate) cancel: Cancel,
-    pub(crate) watcher: Watcher,
+    /// For whoever watches.
+    pub(crate) progress: Arc<ShardProgress>,
     /// An input that still cannot be read after some tries is quarantined; otherwise the work fails, and somebody
     /// tries again later.
     pub(crate) quarantine_unreadable: bool,
@@ -29,7 +28,7 @@ impl<P: Processor> Work<P> {
         [source, destination]: [Store; 2],
         recipe: RecipeSpec,
         cancel: Cancel,
-        watcher: Watcher,
+        progress: Arc<ShardProgress>,
         quarantine_unreadable: bool,
     ) -> Self {
         let (recipe_digest, failure) = (recipe.digest(), OnceLock::new());
@@ -40,7 +39,7 @@ impl<P: Processor> Work<P> {
             recipe,
             recipe_digest,
             cancel,
-            watcher,
+            progress,
             quarantine_unreadable,
             failure,
         }
@@ -103,48 +102,6 @@ impl From<ItemError> for Stop {
     }
 }
 
-/// Who is told how items go.
-#[derive(Clone)]
-pub(crate) enum Watcher {
-    /// The other end of a link.
-    Link(mpsc::Sender<WorkerEvent>),
-    /// The next heartbeat.
-    Heartbeat(Arc<ShardProgress>),
-}
-
-impl Watcher {
-    pub(crate) fn on_device(&self, input: &Key, share: f32) {
-        match self {
-            // A full link has no room for news that the next step brings again.
-            Self::Link(events) => {
-                let _ = events.try_send(WorkerEvent::Progress { input: input.clone(), share });
-            }
-            Self::Heartbeat(progress) => progress.change(|now| {
-                now.share = share;
-                if now.current.as_deref() != Some(input.as_str()) {
-                    now.current = Some(input.as_str().to_string());
-                }
-            }),
-        }
-    }
-
-    pub(crate) fn off_device(&self, _: &Key) {
-        if let Self::Heartbeat(progress) = self {
-            progress.change(|now| (now.current, now.share) = (None, 0.0));
-        }
-    }
-
-    pub(crate) async fn verdict(&self, shard: ShardId, record: &ItemRecord) {
-        match self {
-            Self::Link(events) => {
-                let record = Box::new(record.clone());
-                let _ = events.send(WorkerEvent::ItemDone { shard, record }).await;
-            }
-            Self::Heartbeat(progress) => progress.change(|now| now.items_done += 1),
-        }
-    }
-}
-
 /// How far a shard is, as of now.
 #[derive(Debug, Default)]
 pub(crate) struct ShardProgress(Mutex<Progress>);
@@ -160,6 +117,23 @@ pub(crate) struct Progress {
 impl ShardProgress {
     pub(crate) fn now(&self) -> Progress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn on_device(&self, input: &Key, share: f32) {
+        self.change(|now| {
+            now.share = share;
+            if now.current.as_deref() != Some(input.as_str()) {
+                now.current = Some(input.as_str().to_string());
+            }
+        });
+    }
+
+    pub(crate) fn off_device(&self) {
+        self.change(|now| (now.current, now.share) = (None, 0.0));
+    }
+
+    pub(crate) fn verdict(&self) {
+        self.change(|now| now.items_done += 1);
     }
 
     fn change(&self, change: impl FnOnce(&mut Progress)) {

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Parts,
     committer::{Told, Work},
-    job_task,
+    job_task::{self, Destination, Place, Reported},
     jobs::Job,
     sessions::{Connected, Report},
     view::{JobView, Phase, Refusal, WorkerInfo},
@@ -40,6 +40,8 @@ pub(super) enum Command {
         spec: Box<UpscaleJob>,
         resolved: Box<UpscaleSpec>,
         key: String,
+        /// If whoever submits took the destination already.
+        place: Option<Box<Place>>,
         answer: Answer<(JobView, bool)>,
     },
     Job {
@@ -102,6 +104,8 @@ pub(super) enum Command {
         job: JobId,
         phase: Phase,
         reason: Option<String>,
+        /// What the report says, if it was written.
+        reported: Option<Reported>,
     },
     /// The shards after those that are kept.
     Kept {
@@ -126,8 +130,8 @@ pub(super) struct Driver {
     pub(super) workers: BTreeMap<WorkerId, Connected>,
     pub(super) next_worker: WorkerId,
     pub(super) kept: HashMap<(JobId, ShardId), Arc<ShardRow>>,
-    /// Encoded bytes of the shards that were granted and are not recorded.
-    pub(super) granted: HashMap<(JobId, ShardId), u64>,
+    /// Items of the shards that were granted and are not recorded, and their encoded bytes.
+    pub(super) granted: HashMap<(JobId, ShardId), (usize, u64)>,
     pub(super) work: Work,
     /// Jobs that are to end once the effects at hand are taken.
     pub(super) endings: Vec<(JobId, Phase, String)>,
@@ -168,7 +172,9 @@ impl Driver {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Submit { spec, resolved, key, answer } => self.submit(*spec, *resolved, key, answer),
+            Command::Submit { spec, resolved, key, place, answer } => {
+                self.submit(*spec, *resolved, key, place, answer);
+            }
             Command::Job { job, answer } => {
                 let found = self.jobs.get(&job).map(|job| job.seen.subscribe()).ok_or_else(|| no_job(job));
                 drop(answer.send(found));
@@ -202,7 +208,9 @@ impl Driver {
             Command::Began { job, run, answer } => self.began(job, run, answer),
             Command::Planned { job, shards, plan, answer } => self.planned(job, shards, plan, answer),
             Command::Failed { job, reason } => self.end_job(job, Phase::Failed, reason),
-            Command::Finished { job, phase, reason } => self.finished(job, phase, reason),
+            Command::Finished { job, phase, reason, reported } => {
+                self.finished(job, phase, reason, reported);
+            }
             Command::Kept { job, rows } => self.keep(job, rows),
             Command::Quarantine { job, shard, losses, row } => self.quarantine(job, shard, losses, &row),
         }
@@ -213,6 +221,7 @@ impl Driver {
         spec: UpscaleJob,
         resolved: UpscaleSpec,
         key: String,
+        place: Option<Box<Place>>,
         answer: Answer<(JobView, bool)>,
     ) {
         let existing = self.by_key.get(&key).and_then(|id| self.jobs.get(id));
@@ -253,17 +262,17 @@ impl Driver {
         self.jobs.insert(id, job);
         self.log(id, "accepted".into());
         self.work.told.push(Told::answer(answer, Ok((view, false))));
-        self.start_task(id, None);
+        self.start_task(id, Destination::taken_by(place));
     }
 
-    /// Starts the task that reads and writes for a job; `recovered` if an earlier coordinator took the destination.
-    pub(super) fn start_task(&mut self, id: JobId, recovered: Option<RunId>) {
+    /// Starts the task that reads and writes for a job.
+    pub(super) fn start_task(&mut self, id: JobId, destination: Destination) {
         let (Some(job), Some(commands)) = (self.jobs.get(&id), self.commands.upgrade()) else { return };
         let task = job_task::JobTask {
             id,
             owner: job.owner(),
             spec: Arc::clone(&job.resolved),
-            run: recovered,
+            destination,
             plan: job.plan.clone(),
             parts: self.parts.clone(),
             ledger: Arc::clone(&self.ledger),
@@ -370,6 +379,7 @@ impl Driver {
         job.ending = ending;
         job.reason.clone_from(&reason);
         job.on_device.clear();
+        job.under_way.clear();
         job.stop_planning.cancel();
         self.work.batch.put(rows::job(id), rows::write(job.row()));
         let finish = job.finish.clone();
@@ -386,9 +396,15 @@ impl Driver {
         self.publish(id);
     }
 
-    fn finished(&mut self, id: JobId, phase: Phase, reason: Option<String>) {
+    fn finished(&mut self, id: JobId, phase: Phase, reason: Option<String>, reported: Option<Reported>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.phase = phase;
+        job.reported = reported.is_some();
+        if let Some(Reported { done, quarantined }) = reported {
+            // With the verdicts of shards that were given back.
+            job.counts.done = done;
+            job.counts.quarantined = quarantined.saturating_sub(job.plan.quarantined);
+        }
         if let Some(reason) = reason {
             job.reason = reason;
         }
@@ -410,7 +426,8 @@ impl Driver {
             && bad > max
         {
             let reason = format!(
-                "{bad} images were set aside, and max_bad_items allows {max}: see the reasons, or raise it"
+                "{bad} images were set aside, and --max-bad-items (in a spec max_bad_items) allows {max}: see the reasons, or \
+                 raise it"
             );
             self.endings.push((id, Phase::Failed, reason));
         }
@@ -474,6 +491,7 @@ impl Driver {
         job.counts.shards_done += 1;
         self.work.batch.put(rows::done(lease.job, lease.shard), rows::write(row));
         self.work.batch.delete(rows::attempts(lease.job, lease.shard));
+        job.under_way.remove(&(worker, lease.shard));
         self.granted.remove(&(lease.job, lease.shard));
         self.tell(worker, ToWorker::Committed { lease });
         self.check_bad_items(lease.job);

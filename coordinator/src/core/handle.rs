@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    Parts, committer,
+    Parts, Place, committer,
     driver::{Command, Driver},
     view::{JobView, Refusal, WorkerInfo},
 };
@@ -115,7 +115,15 @@ impl Coordinator {
             overwrite: spec.overwrite,
         };
         let (spec, resolved) = (Box::new(spec), Box::new(resolved));
-        self.ask(|answer| Command::Submit { spec, resolved, key, answer }).await
+        self.ask(|answer| Command::Submit { spec, resolved, key, place: None, answer }).await
+    }
+
+    /// Accepts a job whose destination is taken already: of a coordinator that works for nobody else.
+    pub async fn submit_begun(&self, spec: UpscaleJob, place: Place) -> Result<JobView, Refusal> {
+        let (spec, resolved) = (Box::new(spec), Box::new(place.state.spec().clone()));
+        let (key, place) = (String::new(), Some(Box::new(place)));
+        let submitted = self.ask(|answer| Command::Submit { spec, resolved, key, place, answer }).await;
+        submitted.map(|(job, _)| job)
     }
 
     /// A job's state, now and as it changes.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use sr3_proto::{
     Cancel, ItemRecord, ItemStatus, JobId, Key, RunId, ShardId, Store, UpscaleSpec,
-    wire::ledger::{DoneRow, PlanRow, ShardRow},
+    wire::ledger::{PlanRow, ShardRow},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -34,8 +34,7 @@ pub(super) struct JobTask {
     /// Names the job to its destination.
     pub(super) owner: String,
     pub(super) spec: Arc<UpscaleSpec>,
-    /// The run that an earlier coordinator began.
-    pub(super) run: Option<RunId>,
+    pub(super) destination: Destination,
     pub(super) plan: PlanRow,
     pub(super) parts: Parts,
     pub(super) ledger: Arc<dyn Ledger>,
@@ -43,6 +42,28 @@ pub(super) struct JobTask {
     pub(super) stop_planning: Cancel,
     pub(super) finish: watch::Receiver<Option<Phase>>,
     pub(super) stop: Cancel,
+}
+
+/// How the job's destination is.
+pub(super) enum Destination {
+    /// To be taken.
+    Free,
+    /// Taken by this run of an earlier coordinator.
+    Recovered(RunId),
+    /// Taken by whoever submitted the job; nothing once the task has it.
+    Taken(Option<Box<Place>>),
+}
+
+impl Destination {
+    pub(super) fn taken_by(place: Option<Box<Place>>) -> Self {
+        place.map_or(Self::Free, |place| Self::Taken(Some(place)))
+    }
+}
+
+/// What a report says.
+pub(super) struct Reported {
+    pub(super) done: u64,
+    pub(super) quarantined: u64,
 }
 
 impl JobTask {
@@ -70,25 +91,52 @@ impl JobTask {
         }
         let Ok(ending) = self.finish.wait_for(Option::is_some).await.map(|ending| *ending) else { return };
         let Some(mut phase) = ending else { return };
-        let mut reason = None;
-        if let Some(place) = &begun
-            && let Err(error) = self.write_end(place, phase).await
-        {
-            (phase, reason) = (Phase::Failed, Some(format!("its report cannot be written: {error}")));
+        let (mut reason, mut reported) = (None, None);
+        if let Some(place) = &begun {
+            match self.write_end(place, phase).await {
+                Ok(written) => reported = Some(written),
+                // A full disk fails the report as well; the first reason is the one to tell.
+                Err(_) if phase == Phase::Failed => {}
+                Err(error) => {
+                    (phase, reason) = (Phase::Failed, Some(format!("its report cannot be written: {error}")));
+                }
+            }
         }
+        // The destination is free again when the job is seen to have ended.
+        drop(begun);
         // The driver is gone only if the process ends.
-        drop(self.commands.send(Command::Finished { job: self.id, phase, reason }).await);
+        drop(self.commands.send(Command::Finished { job: self.id, phase, reason, reported }).await);
     }
 
     async fn fail(&self, error: &JobError) {
         drop(self.commands.send(Command::Failed { job: self.id, reason: error.to_string() }).await);
     }
 
-    async fn begin(&self) -> Result<Place, JobError> {
+    async fn begin(&mut self) -> Result<Place, JobError> {
+        let place = match &mut self.destination {
+            Destination::Taken(place) => match place.take() {
+                Some(place) => *place,
+                None => self.take(None).await?,
+            },
+            Destination::Free => self.take(None).await?,
+            Destination::Recovered(run) => {
+                let run = *run;
+                self.take(Some(run)).await?
+            }
+        };
+        let (answer, durable) = oneshot::channel();
+        let command = Command::Began { job: self.id, run: place.state.job(), answer };
+        drop(self.commands.send(command).await);
+        drop(durable.await);
+        Ok(place)
+    }
+
+    /// Takes the destination, or goes on with the run that has it.
+    async fn take(&self, run: Option<RunId>) -> Result<Place, JobError> {
         let source = Source::All((self.parts.open_store)(&self.spec.source)?);
         let outputs = super::open_destination(&self.parts, &self.spec.destination)?;
         let spec = (*self.spec).clone();
-        let state = match self.run {
+        let state = match run {
             None => {
                 source.store().check().await?;
                 outputs.check().await?;
@@ -101,10 +149,6 @@ impl JobTask {
             }
             Some(run) => JobState::resume(outputs.clone(), spec, run, !self.plan.done).await?,
         };
-        let (answer, durable) = oneshot::channel();
-        let command = Command::Began { job: self.id, run: state.job(), answer };
-        drop(self.commands.send(command).await);
-        drop(durable.await);
         Ok(Place { source, outputs, state })
     }
 
@@ -173,7 +217,7 @@ impl JobTask {
         Ok(claims)
     }
 
-    async fn write_end(&self, place: &Place, phase: Phase) -> Result<(), JobError> {
+    async fn write_end(&self, place: &Place, phase: Phase) -> Result<Reported, JobError> {
         let mut report = Vec::new();
         let [mut done, mut skipped, mut quarantined] = [0; 3];
         let prefix = rows::shards(self.id);
@@ -200,14 +244,16 @@ impl JobTask {
                 report.push(b'\n');
             }
         }
-        state.write_report_bytes(report).await?;
+        state.write_report(report).await?;
         if phase == Phase::Succeeded {
             state.write_success(done, skipped, quarantined).await?;
         }
-        Ok(())
+        Ok(Reported { done, quarantined })
     }
 
-    /// Verdicts of a shard's entries in input order: those of planning, and those of its manifest if it is recorded.
+    /// Verdicts of a shard's entries in input order: those of planning, and those of its manifest. Of a shard that is
+    /// not recorded, the verdicts that its workers gave back become the manifest: what is finished is not computed
+    /// again.
     async fn records_of(
         &self,
         state: &JobState,
@@ -220,28 +266,44 @@ impl JobTask {
                 records.push((settled.place, record));
             }
         }
-        let key = rows::done(self.id, shard);
-        if !row.items.is_empty()
-            && let Some(bytes) = self.ledger.get(&key).await?
-        {
-            rows::read::<DoneRow>(&key, &bytes)?;
-            let manifest = state.read_manifest(shard).await?;
-            for record in manifest.items {
-                if let Some(item) = row.items.iter().find(|item| item.input == record.input) {
-                    records.push((item.place, record));
-                }
+        let computed = match row.items.is_empty() {
+            true => Vec::new(),
+            false => self.computed(state, shard).await?,
+        };
+        for record in computed {
+            if let Some(item) = row.items.iter().find(|item| item.input == record.input) {
+                records.push((item.place, record));
             }
         }
         records.sort_by_key(|(place, _)| *place);
         Ok(records.into_iter().map(|(_, record)| record).collect())
     }
+
+    async fn computed(&self, state: &JobState, shard: ShardId) -> Result<Vec<ItemRecord>, JobError> {
+        if self.ledger.get(&rows::done(self.id, shard)).await?.is_some() {
+            return Ok(state.read_manifest(shard).await?.items);
+        }
+        let key = rows::attempts(self.id, shard);
+        let Some(bytes) = self.ledger.get(&key).await? else { return Ok(Vec::new()) };
+        let open = rows::open_shard(rows::read(&key, &bytes)?);
+        let records: Vec<_> =
+            open.records.iter().filter_map(|bytes| ItemRecord::try_from(bytes).ok()).collect();
+        if records.is_empty() {
+            return Ok(records);
+        }
+        state.record_shard(shard, records).await
+    }
 }
 
-/// The job's stores, and its state at the destination.
-struct Place {
-    source: Source,
-    outputs: Store,
-    state: JobState,
+/// A job's stores, and its state at the destination, which it has taken.
+#[derive(Debug)]
+pub struct Place {
+    /// The inputs.
+    pub source: Source,
+    /// The outputs.
+    pub outputs: Store,
+    /// The state.
+    pub state: JobState,
 }
 
 /// The entry, unless an earlier input has its output.

@@ -39,8 +39,12 @@ pub(super) struct Job {
     /// Grants that wait for those: worker, lease, verdicts so far, isolated.
     pub(super) parked: Vec<(WorkerId, Lease, Vec<Bytes>, bool)>,
     pub(super) last_event: u64,
+    /// Whether its report lies at the destination.
+    pub(super) reported: bool,
     /// Items on devices, by worker.
     pub(super) on_device: BTreeMap<WorkerId, OnDevice>,
+    /// Items with a verdict that is not recorded, and their encoded bytes.
+    pub(super) under_way: BTreeMap<(WorkerId, ShardId), (u64, u64)>,
     /// Stops the job's planning.
     pub(super) stop_planning: Cancel,
     /// Tells the job's task to write its report.
@@ -59,6 +63,7 @@ impl Job {
         let spec_text = JobSpec::Upscale(spec.clone()).to_yaml();
         let empty = JobView {
             id,
+            run: RunId::new(0),
             spec: String::new(),
             phase: Phase::Queued,
             paused: false,
@@ -69,7 +74,10 @@ impl Job {
             ended_ms: 0,
             model: String::new(),
             model_sha256: None,
+            reported: false,
             leases: 0,
+            items_under_way: 0,
+            work_under_way: 0,
             on_device: Vec::new(),
             last_event: 0,
         };
@@ -93,7 +101,9 @@ impl Job {
             keeping: false,
             parked: Vec::new(),
             last_event: 0,
+            reported: false,
             on_device: BTreeMap::new(),
+            under_way: BTreeMap::new(),
             stop_planning: Cancel::new(),
             finish: watch::Sender::new(None),
             seen: watch::Sender::new(Arc::new(empty)),
@@ -116,6 +126,7 @@ impl Job {
     pub(super) fn view(&self, leases: usize) -> JobView {
         JobView {
             id: self.id,
+            run: self.run,
             spec: self.spec_text.clone(),
             phase: self.phase,
             paused: self.paused,
@@ -126,7 +137,10 @@ impl Job {
             ended_ms: self.ended_ms,
             model: self.resolved.recipe.model_name.clone(),
             model_sha256: Some(self.resolved.recipe.model.clone()),
+            reported: self.reported,
             leases: u32::try_from(leases).unwrap_or(u32::MAX),
+            items_under_way: self.under_way.values().map(|(items, _)| items).sum(),
+            work_under_way: self.under_way.values().map(|(_, work)| work).sum(),
             on_device: self.on_device.values().cloned().collect(),
             last_event: self.last_event,
         }
@@ -174,6 +188,7 @@ impl Job {
             paused: self.paused,
             priority: self.spec.priority.into(),
             ending: phase_row(self.ending).into(),
+            reported: self.reported,
         }
     }
 
@@ -195,6 +210,7 @@ impl Job {
         job.paused = row.paused;
         job.reason = row.reason;
         job.ended_ms = row.ended_ms;
+        job.reported = row.reported;
         if phase.is_final() {
             job.plan.done = true;
             job.plan.planned = counts.planned;

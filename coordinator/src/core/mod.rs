@@ -24,6 +24,7 @@ use std::sync::Arc;
 use sr3_proto::{RecipeSpec, Store, StoreError, UpscaleJob};
 
 pub use handle::{Coordinator, Running, start};
+pub use job_task::Place;
 
 use crate::{clock::Clock, planner::ShardLimits, scheduler};
 

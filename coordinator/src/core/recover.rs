@@ -10,6 +10,7 @@ use super::{
     Parts,
     committer::Work,
     driver::{Command, Driver, KEPT_SHARDS},
+    job_task::Destination,
     jobs::Job,
     view::Phase,
 };
@@ -148,10 +149,12 @@ impl Driver {
             .jobs
             .iter()
             .filter(|(_, job)| !job.phase.is_final())
-            .map(|(id, job)| (*id, Some(job.run).filter(|run| *run > RunId::new(0))))
+            .map(|(id, job)| (*id, job.run))
             .collect();
         for (id, run) in active {
-            self.start_task(id, run);
+            let destination =
+                if run > RunId::new(0) { Destination::Recovered(run) } else { Destination::Free };
+            self.start_task(id, destination);
         }
     }
 }

@@ -109,8 +109,9 @@ impl Driver {
                     }
                 }
             }
-            FromWorker::ShardFailed { lease, reason, kind } => {
-                self.event(Event::ShardFailed { worker, lease, kind, reason });
+            FromWorker::ShardFailed { lease, reason, kind, records } => {
+                let records = records.iter().map(Bytes::from).collect();
+                self.event(Event::ShardFailed { worker, lease, kind, reason, records });
             }
             FromWorker::ShardReturned { lease, records } => {
                 let records = records.iter().map(Bytes::from).collect();
@@ -127,7 +128,7 @@ impl Driver {
 
     /// Encoded bytes of a shard's items; for one that an earlier coordinator granted, the mean of what is left.
     fn shard_work(&self, job: JobId, shard: ShardId, recorded: u64) -> u64 {
-        if let Some(work) = self.granted.get(&(job, shard)) {
+        if let Some((_, work)) = self.granted.get(&(job, shard)) {
             return *work;
         }
         let Some(found) = self.jobs.get(&job) else { return 0 };
@@ -140,10 +141,17 @@ impl Driver {
         let Some(name) = self.workers.get(&worker).map(|w| w.hello.name.clone()) else { return };
         self.clear_progress(worker);
         for progress in leases {
-            let Some(input) = progress.current.clone() else { continue };
-            if let Some(job) = self.jobs.get_mut(&progress.lease.job) {
+            let Lease { job, shard, .. } = progress.lease;
+            let Some(found) = self.jobs.get_mut(&job) else { continue };
+            if let Some(input) = progress.current.clone() {
                 let on_device = OnDevice { worker: name.clone(), input, share: progress.share };
-                job.on_device.insert(worker, on_device);
+                found.on_device.insert(worker, on_device);
+            }
+            // Of a shard that an earlier coordinator granted nothing is known.
+            if let Some((items, work)) = self.granted.get(&(job, shard)) {
+                let done = f64::from(progress.items_done) + f64::from(progress.share);
+                let work = (*work as f64 * done / (*items).max(1) as f64) as u64;
+                found.under_way.insert((worker, shard), (progress.items_done.into(), work));
             }
         }
         let of: std::collections::BTreeSet<JobId> = leases.iter().map(|l| l.lease.job).collect();
@@ -155,6 +163,7 @@ impl Driver {
     fn clear_progress(&mut self, worker: WorkerId) {
         for job in self.jobs.values_mut() {
             job.on_device.remove(&worker);
+            job.under_way.retain(|(of, _), _| *of != worker);
         }
     }
 
@@ -175,7 +184,7 @@ impl Driver {
         };
         if let Some(row) = self.kept.remove(&(lease.job, lease.shard)) {
             let work = row.items.iter().map(|item| item.input_bytes).sum();
-            self.granted.insert((lease.job, lease.shard), work);
+            self.granted.insert((lease.job, lease.shard), (row.items.len(), work));
             let message = make(&row);
             self.work.told.push(Told::Worker(send, message));
             return self.keep_more(lease.job);

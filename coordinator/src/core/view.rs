@@ -1,6 +1,6 @@
 //! What is seen of jobs and workers from outside.
 
-use sr3_proto::{Digest, JobId, WorkerId};
+use sr3_proto::{Digest, JobId, RunId, WorkerId};
 
 /// How a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +63,8 @@ pub struct OnDevice {
 pub struct JobView {
     /// The job.
     pub id: JobId,
+    /// The run that it is on its destination; 0 before it took that.
+    pub run: RunId,
     /// Its spec in canonical form.
     pub spec: String,
     /// How it stands.
@@ -83,8 +85,14 @@ pub struct JobView {
     pub model: String,
     /// Its digest.
     pub model_sha256: Option<Digest>,
+    /// Whether its report lies at the destination.
+    pub reported: bool,
     /// Shards at workers.
     pub leases: u32,
+    /// Items that have a verdict at their workers and are not recorded yet.
+    pub items_under_way: u64,
+    /// Encoded bytes of these, and of those on devices as far as they are.
+    pub work_under_way: u64,
     /// Items on devices.
     pub on_device: Vec<OnDevice>,
     /// Sequence number of the latest event.

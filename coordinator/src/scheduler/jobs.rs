@@ -153,8 +153,8 @@ impl Scheduler {
         &mut self,
         worker: WorkerId,
         lease: Lease,
-        kind: FailureKind,
-        reason: &str,
+        (kind, reason): (FailureKind, &str),
+        records: Vec<Bytes>,
         now: Time,
     ) {
         if self.held_mut(worker, lease).is_none() {
@@ -162,6 +162,8 @@ impl Scheduler {
         }
         let (job, shard) = (lease.job, lease.shard);
         self.give_up(job, shard, lease.token);
+        self.keep(job, shard, records);
+        self.save(job, shard);
         self.effects.push(Effect::Log { job, text: format!("shard {shard} failed: {reason}") });
         self.effects.push(Effect::Committed { worker, lease });
         match kind {
@@ -175,7 +177,6 @@ impl Scheduler {
                     let reason = format!("no worker can run it: {reason}");
                     return self.fail_job(job, reason);
                 }
-                self.save(job, shard);
                 self.retry(job, shard, now);
             }
             FailureKind::Transient => {
@@ -183,8 +184,13 @@ impl Scheduler {
                 open.state.failures += 1;
                 let failures = open.state.failures;
                 if failures > self.config.failures_max {
-                    let reason = format!("shard {shard} failed {failures} times, last: {reason}");
-                    return self.fail_job(job, reason);
+                    return self.fail_job(
+                        job,
+                        match failures {
+                            1 => reason.to_string(),
+                            _ => format!("shard {shard} failed {failures} times, last: {reason}"),
+                        },
+                    );
                 }
                 let doubled = self.config.backoff_first.saturating_mul(1 << (failures - 1).min(16));
                 self.save(job, shard);
@@ -198,11 +204,7 @@ impl Scheduler {
             return self.revoke(worker, lease, "it is no longer held");
         }
         self.give_up(lease.job, lease.shard, lease.token);
-        if let Some(open) = self.open_mut(lease.job, lease.shard)
-            && open.held.is_empty()
-        {
-            open.state.records.extend(records);
-        }
+        self.keep(lease.job, lease.shard, records);
         self.save(lease.job, lease.shard);
         self.effects.push(Effect::Committed { worker, lease });
         self.retry(lease.job, lease.shard, now);
@@ -300,6 +302,13 @@ impl Scheduler {
             self.forget_lease(worker, job, shard);
         }
         Some((held.worker, held.instance))
+    }
+
+    /// Keeps the verdicts of an attempt that ended, unless another one goes on, which would bring its own.
+    fn keep(&mut self, job: JobId, shard: ShardId, records: Vec<Bytes>) {
+        if let Some(open) = self.open_mut(job, shard).filter(|open| open.held.is_empty()) {
+            open.state.records.extend(records);
+        }
     }
 
     fn save(&mut self, job: JobId, shard: ShardId) {

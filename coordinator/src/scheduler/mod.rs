@@ -149,6 +149,8 @@ pub enum Event {
         kind: FailureKind,
         /// Why.
         reason: String,
+        /// Verdicts, which are kept for the next attempt.
+        records: Vec<Bytes>,
     },
     /// A shard is given back.
     ShardReturned {
@@ -373,8 +375,8 @@ impl Scheduler {
             Event::DrainAsked { worker } => self.drain(worker),
             Event::ShardDone { worker, lease } => self.shard_done(worker, lease, now),
             Event::ItemDone { worker, lease, record } => self.item_done(worker, lease, record),
-            Event::ShardFailed { worker, lease, kind, reason } => {
-                self.shard_failed(worker, lease, kind, &reason, now);
+            Event::ShardFailed { worker, lease, kind, reason, records } => {
+                self.shard_failed(worker, lease, (kind, &reason), records, now);
             }
             Event::ShardReturned { worker, lease, records } => {
                 self.shard_returned(worker, lease, records, now);

@@ -154,7 +154,13 @@ impl World {
             Op::Failed(n, kind) => {
                 if let Some((worker, lease)) = self.some_lease(n) {
                     self.held.get_mut(&worker).map(|held| held.remove(&lease));
-                    self.event(Event::ShardFailed { worker, lease, kind, reason: "r".into() });
+                    self.event(Event::ShardFailed {
+                        worker,
+                        lease,
+                        kind,
+                        reason: "r".into(),
+                        records: Vec::new(),
+                    });
                 }
             }
             Op::Returned(n) => {
@@ -405,7 +411,13 @@ fn failures_wait_longer_each_time_and_then_fail_the_job() {
     for round in 1..=3 {
         let lease = *world.held[&worker].iter().find(|l| l.shard == ShardId::new(0)).unwrap();
         world.held.get_mut(&worker).unwrap().remove(&lease);
-        world.event(Event::ShardFailed { worker, lease, kind: Transient, reason: "no room".into() });
+        world.event(Event::ShardFailed {
+            worker,
+            lease,
+            kind: Transient,
+            reason: "no room".into(),
+            records: Vec::new(),
+        });
         assert_eq!(world.failed.contains(&JobId::new(1)), round == 3);
         world.now += Duration::from_secs(2);
         world.event(Event::Tick);
@@ -422,7 +434,7 @@ fn a_job_that_no_worker_can_run_fails_with_the_reason() {
     let lease = *world.held[&worker].iter().find(|l| l.job == JobId::new(1)).unwrap();
     world.held.get_mut(&worker).unwrap().remove(&lease);
     let reason = "another digest".to_string();
-    world.event(Event::ShardFailed { worker, lease, kind: FailureKind::Worker, reason });
+    world.event(Event::ShardFailed { worker, lease, kind: FailureKind::Worker, reason, records: Vec::new() });
     assert_eq!(world.failed.iter().copied().collect::<Vec<_>>(), [JobId::new(1)]);
     assert!(world.held[&worker].iter().all(|l| l.job == JobId::new(2)), "the other goes on");
 }

@@ -193,6 +193,9 @@ impl From<&JobView> for v1::Job {
             model: view.model.clone(),
             model_sha256: view.model_sha256.clone().map(String::from).unwrap_or_default(),
             leases: view.leases,
+            items_under_way: view.items_under_way,
+            work_under_way: view.work_under_way,
+            reported: view.reported,
             current: view.on_device.iter().cloned().map(v1::CurrentItem::from).collect(),
         }
     }

@@ -106,15 +106,7 @@ impl Cluster {
 
 /// A worker that takes two shards at a time and a tenth of a second for each.
 pub async fn played_worker(coordinator: Coordinator, destination: Store, stop: Cancel) {
-    let hello = Hello {
-        name: "played".into(),
-        version: "0".into(),
-        device: "none".into(),
-        instance: format!("{:?}", tokio::task::try_id()),
-        held: Vec::new(),
-        credits: 2,
-        models: Vec::new(),
-    };
+    let hello = hello(&format!("{:?}", tokio::task::try_id()));
     let mut end = coordinator.attach(hello).await.unwrap();
     let mut held = Vec::new();
     let mut beats = tokio::time::interval(Duration::from_secs(2));
@@ -140,6 +132,18 @@ pub async fn played_worker(coordinator: Coordinator, destination: Store, stop: C
             },
             _ = beats.tick() => if end.send.send(heartbeat(&held)).await.is_err() { return },
         }
+    }
+}
+
+pub fn hello(instance: &str) -> Hello {
+    Hello {
+        name: "played".into(),
+        version: "0".into(),
+        device: "none".into(),
+        instance: instance.into(),
+        held: Vec::new(),
+        credits: 2,
+        models: Vec::new(),
     }
 }
 

@@ -133,9 +133,13 @@ impl From<FromWorker> for v1::SessionRequest {
                 let (lease, manifest_sha256) = (Some(lease.into()), manifest.into());
                 Message::ShardDone(v1::ShardDone { lease, done, quarantined, manifest_sha256, reasons })
             }
-            FromWorker::ShardFailed { lease, reason, kind } => {
-                let kind = v1::FailureKind::from(kind).into();
-                Message::ShardFailed(v1::ShardFailed { lease: Some(lease.into()), reason, kind })
+            FromWorker::ShardFailed { lease, reason, kind, records } => {
+                Message::ShardFailed(v1::ShardFailed {
+                    lease: Some(lease.into()),
+                    reason,
+                    kind: v1::FailureKind::from(kind).into(),
+                    records: records.iter().map(Bytes::from).collect(),
+                })
             }
             FromWorker::ShardReturned { lease, records } => Message::ShardReturned(v1::ShardReturned {
                 lease: Some(lease.into()),
@@ -176,6 +180,7 @@ impl TryFrom<v1::SessionRequest> for FromWorker {
             Message::ShardFailed(failed) => Self::ShardFailed {
                 kind: failed.kind().into(),
                 lease: lease(failed.lease)?,
+                records: records(&failed.records)?,
                 reason: failed.reason,
             },
             Message::ShardReturned(v1::ShardReturned { lease: held, records: verdicts }) => {
@@ -455,7 +460,12 @@ mod tests {
                 manifest: Digest::of(b"x"),
                 reasons: vec!["r".into()],
             },
-            FromWorker::ShardFailed { lease: held(), reason: "r".into(), kind: FailureKind::Worker },
+            FromWorker::ShardFailed {
+                lease: held(),
+                reason: "r".into(),
+                kind: FailureKind::Worker,
+                records: vec![record()],
+            },
             FromWorker::ShardReturned { lease: held(), records: vec![record()] },
             FromWorker::Goodbye,
         ] {

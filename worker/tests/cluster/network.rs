@@ -11,7 +11,9 @@ use sr3_proto::{
         worker_session_service_server::{WorkerSessionService, WorkerSessionServiceServer},
     },
 };
-use sr3_worker::{Connect, ConnectError, GrpcConnect, Joining, WorkerFailure};
+use sr3_worker::{Connect, ConnectError, GrpcConnect, WorkerFailure};
+
+use super::channels::Joining;
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming, transport::Server};

@@ -18,10 +18,12 @@ use sr3_proto::{
     store::{PutMode, Staging},
 };
 use sr3_worker::{
-    ChannelConnect, ClusterWorkerConfig, Computed, Connect, Encoded, ItemError, Joining, OpenProcessor,
-    Processor, WorkerConfig, WorkerFailure,
+    ClusterWorkerConfig, Computed, Connect, Encoded, ItemError, OpenProcessor, Processor, WorkerConfig,
+    WorkerFailure,
 };
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+
+use super::channels::{ChannelConnect, Joining};
 
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 

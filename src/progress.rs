@@ -2,50 +2,45 @@
 
 use std::time::Duration;
 
-/// A snapshot, sent on a watch channel whenever something changes.
+/// A snapshot.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Items found so far, those left out by globs not counted.
-    pub planned: u64,
+    pub(crate) planned: u64,
     /// Whether `planned` is the final number.
-    pub planning_done: bool,
+    pub(crate) planning_done: bool,
     /// Items with a result.
-    pub done: u64,
+    pub(crate) done: u64,
     /// Items that needed nothing.
-    pub skipped: u64,
+    pub(crate) skipped: u64,
     /// Items without a result.
-    pub quarantined: u64,
+    pub(crate) quarantined: u64,
     /// Encoded bytes of all items that are to be computed.
-    pub work_planned: u64,
-    /// Encoded bytes of those computed or quarantined by the worker.
-    pub work_done: u64,
+    pub(crate) work_planned: u64,
+    /// Encoded bytes of what is done of them.
+    pub(crate) work_done: u64,
     /// The item on the device.
-    pub current: Option<Current>,
+    pub(crate) current: Option<Current>,
 }
 
 /// The item on the device.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Current {
+pub(crate) struct Current {
     /// Its path relative to the source.
-    pub input: String,
+    pub(crate) input: String,
     /// How much of it is done, 0 to 1.
-    pub share: f32,
-    /// Its encoded bytes.
-    pub bytes: u64,
+    pub(crate) share: f32,
 }
 
 impl Progress {
     /// Results per second.
-    pub fn images_per_second(&self, elapsed: Duration) -> f64 {
+    pub(crate) fn images_per_second(&self, elapsed: Duration) -> f64 {
         if elapsed.is_zero() { 0.0 } else { self.done as f64 / elapsed.as_secs_f64() }
     }
 
-    /// Time left, judged by the encoded bytes that are done, those of the current item by its share; none before
-    /// anything is.
-    pub fn time_left(&self, elapsed: Duration) -> Option<Duration> {
-        let within =
-            self.current.as_ref().map_or(0.0, |current| current.bytes as f64 * f64::from(current.share));
-        let done = self.work_done as f64 + within;
+    /// Time left, judged by the encoded bytes that are done; none before anything is.
+    pub(crate) fn time_left(&self, elapsed: Duration) -> Option<Duration> {
+        let done = self.work_done as f64;
         if !self.planning_done || done <= 0.0 {
             return None;
         }
@@ -69,9 +64,6 @@ mod tests {
         };
         assert_eq!(progress.time_left(Duration::from_secs(10)), Some(Duration::from_secs(30)));
         assert_eq!(progress.images_per_second(Duration::from_secs(10)), 0.1);
-        let half = Current { input: "b.png".into(), share: 0.5, bytes: 200 };
-        let within = Progress { current: Some(half), ..progress };
-        assert_eq!(within.time_left(Duration::from_secs(10)), Some(Duration::from_secs(10)));
         assert_eq!(Progress::default().time_left(Duration::from_secs(10)), None);
         assert_eq!(Progress::default().images_per_second(Duration::ZERO), 0.0);
     }

@@ -1,8 +1,7 @@
 //! The pipeline with a processor that watches how it is used.
-#![allow(clippy::unwrap_used)] // helpers of tests, too
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -12,22 +11,29 @@ use std::{
 
 use bytes::Bytes;
 use sr3_proto::{
-    Cancel, Digest, FormatChoice, ItemRecord, ItemStatus, ItemTask, Key, OnExisting, OutputFormat,
-    RecipeSpec, RunId, ShardId, ShardTask, Store, WorkerEvent,
+    Cancel, Digest, FormatChoice, FromWorker, Grant, ItemRecord, ItemStatus, ItemTask, JobId, Key, Lease,
+    Naming, OnExisting, OutputFormat, RecipeSpec, RunId, ShardId, ShardManifest, Store, ToWorker,
+    UpscaleSpec, WorkerId, layout,
+    record::read_document,
     store::{PutMode, Staging},
-    task::link,
 };
-use sr3_worker::{Computed, Encoded, ItemError, Processor, WorkerConfig};
+use sr3_worker::{ClusterWorkerConfig, Computed, Encoded, ItemError, OpenProcessor, Processor, WorkerConfig};
+use tokio::sync::mpsc;
+
+use super::{
+    channels::{ChannelConnect, Joining},
+    played::key,
+};
 
 /// The output is the input turned around. Every byte of an input counts as a pixel of its output.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Watched {
     /// Items, and pixels, that are decoded and not yet encoded: now, and at most.
-    held: Mutex<(usize, u64)>,
-    most: Mutex<(usize, u64)>,
+    held: Arc<Mutex<(usize, u64)>>,
+    most: Arc<Mutex<(usize, u64)>>,
     /// How often decoding or encoding ran while the device computed.
-    overlaps: AtomicUsize,
-    computing: AtomicUsize,
+    overlaps: Arc<AtomicUsize>,
+    computing: Arc<AtomicUsize>,
     device: Option<&'static str>,
     pause: Duration,
 }
@@ -116,34 +122,55 @@ fn recipe() -> RecipeSpec {
     }
 }
 
-fn key(text: &str) -> Key {
-    Key::new(text).unwrap()
-}
-
 struct Ran {
     shards: BTreeMap<ShardId, Vec<ItemRecord>>,
     failure: Option<String>,
-    processor: Arc<Watched>,
+    processor: Watched,
 }
 
-/// Runs `shards` of inputs (name and content) with `on_existing` for all, into `destination`.
+struct Opener(Watched);
+
+impl OpenProcessor for Opener {
+    type Processor = Watched;
+
+    fn open(&self, _: &UpscaleSpec) -> Result<Watched, String> {
+        Ok(self.0.clone())
+    }
+}
+
+fn upscale_spec() -> UpscaleSpec {
+    UpscaleSpec {
+        source: "in".into(),
+        destination: "out".into(),
+        model: "m".into(),
+        recipe: recipe(),
+        naming: Naming::Mirror,
+        include: Vec::new(),
+        exclude: Vec::new(),
+        bytes_min: None,
+        bytes_max: None,
+        max_bad_items: None,
+        overwrite: false,
+    }
+}
+
+/// Runs `shards` of inputs (name and content) with `on_existing` for all, into `destination`, two shards at a time,
+/// until one fails or `cancel` is set.
 async fn run(
     processor: Watched,
-    config: WorkerConfig,
+    pipeline: WorkerConfig,
     shards: &[Vec<(String, Vec<u8>)>],
     on_existing: OnExisting,
     destination: &Store,
     cancel: &Cancel,
 ) -> Ran {
-    let (processor, source) = (Arc::new(processor), Store::in_memory());
-    let (coordinator, worker) = link(1);
-    let mut tasks = Vec::new();
-    for (number, items) in shards.iter().enumerate() {
-        let mut shard =
-            ShardTask { job: RunId::new(1), shard: ShardId::new(number as u64), items: Vec::new() };
-        for (name, content) in items {
+    let (source, spec) = (Store::in_memory(), Arc::new(upscale_spec()));
+    let mut grants = VecDeque::new();
+    for (number, inputs) in shards.iter().enumerate() {
+        let mut items = Vec::new();
+        for (name, content) in inputs {
             source.put(&key(name), Bytes::from(content.clone()), PutMode::Create).await.unwrap();
-            shard.items.push(ItemTask {
+            items.push(ItemTask {
                 input: key(name),
                 input_bytes: content.len() as u64,
                 input_etag: None,
@@ -152,38 +179,67 @@ async fn run(
                 on_existing: on_existing.clone(),
             });
         }
-        tasks.push(shard);
+        let (shard, token) = (ShardId::new(number as u64), number as u64 + 1);
+        let lease = Lease { epoch: 1, job: JobId::new(1), shard, attempt: 1, token };
+        let (spec, run, records) = (Arc::clone(&spec), RunId::new(1), Vec::new());
+        grants.push_back(Grant { lease, spec, run, items, records, isolated: false });
     }
-    let ran = sr3_worker::run(
-        Arc::clone(&processor),
-        source,
-        destination.clone(),
-        recipe(),
-        config,
-        worker,
-        cancel.clone(),
-    );
-    let worker = tokio::spawn(ran);
-    let (sender, mut events) = (coordinator.tasks, coordinator.events);
-    let feeder = tokio::spawn(async move {
-        for task in tasks {
-            if sender.send(task).await.is_err() {
-                break;
+    let (joining, mut joins) = mpsc::channel(1);
+    let outputs = destination.clone();
+    let config = ClusterWorkerConfig {
+        drain_timeout: Duration::ZERO,
+        pipeline,
+        stores: Arc::new(move |location: &str| {
+            Ok(if location == "in" { source.clone() } else { outputs.clone() })
+        }),
+        ..ClusterWorkerConfig::default()
+    };
+    let opener = Arc::new(Opener(processor.clone()));
+    let worker =
+        tokio::spawn(sr3_worker::serve(opener, ChannelConnect::new(joining), config, cancel.clone()));
+    let Joining { send, mut receive, .. } = joins.recv().await.unwrap();
+    let welcome = ToWorker::Welcome {
+        worker: WorkerId::new(1),
+        epoch: 1,
+        lease_ttl: Duration::from_secs(1),
+        heartbeat_every: Duration::from_millis(50),
+        renewed: Vec::new(),
+    };
+    send.send(welcome).await.unwrap();
+    let (mut done, mut failure, mut at_worker) = (BTreeMap::new(), None, 0);
+    loop {
+        while at_worker < 2
+            && failure.is_none()
+            && !cancel.is_cancelled()
+            && let Some(grant) = grants.pop_front()
+        {
+            at_worker += 1;
+            send.send(ToWorker::Grant(Box::new(grant))).await.unwrap();
+        }
+        if at_worker == 0 {
+            break;
+        }
+        let (lease, records) = match receive.recv().await.unwrap() {
+            FromWorker::Heartbeat { .. } => continue,
+            FromWorker::ShardDone { lease, .. } => {
+                let manifest = layout::manifest_key(RunId::new(1), lease.shard);
+                let (_, bytes) = destination.get(&manifest).await.unwrap();
+                (lease, read_document::<ShardManifest>(manifest.as_str(), &bytes).unwrap().items)
             }
-        }
-    });
-    let (mut done, mut failure, mut counted) = (BTreeMap::new(), None, 0);
-    while let Some(event) = events.recv().await {
-        match event {
-            WorkerEvent::Progress { share, .. } => assert!((0.0..=1.0).contains(&share)),
-            WorkerEvent::ItemDone { .. } => counted += 1,
-            WorkerEvent::ShardDone { shard, records } => assert!(done.insert(shard, records).is_none()),
-            WorkerEvent::Failed { reason } => failure = Some(reason),
-        }
+            FromWorker::ShardReturned { lease, records } => (lease, records),
+            FromWorker::ShardFailed { lease, reason, records, .. } => {
+                failure = Some(reason);
+                (lease, records)
+            }
+            other => panic!("{other:?}"),
+        };
+        at_worker -= 1;
+        assert!(done.insert(lease.shard, records).is_none());
+        send.send(ToWorker::Committed { lease }).await.unwrap();
     }
-    worker.await.unwrap();
-    feeder.await.unwrap();
-    assert_eq!(counted, done.values().map(Vec::len).sum::<usize>());
+    cancel.cancel();
+    drop((send, receive));
+    worker.await.unwrap().unwrap();
     Ran { shards: done, failure, processor }
 }
 

@@ -1,0 +1,77 @@
+//! A destination's state: who began which run, and what is recorded once.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
+
+use std::collections::HashMap;
+
+use sr3_coordinator::{JobError, JobState};
+use sr3_proto::{
+    Digest, FormatChoice, ItemRecord, ItemStatus, Naming, RecipeSpec, ShardId, Store, UpscaleSpec,
+};
+
+fn spec() -> UpscaleSpec {
+    UpscaleSpec {
+        source: "in".into(),
+        destination: "out".into(),
+        model: "m".into(),
+        recipe: RecipeSpec {
+            model: Digest::of(b"model"),
+            model_name: "m".into(),
+            preset: "default".into(),
+            sampler: None,
+            steps: None,
+            sampling: "as played".into(),
+            seed: 0,
+            scale: 4,
+            format: FormatChoice::Auto,
+            quality: 95,
+            tile: None,
+            projection: true,
+        },
+        naming: Naming::Mirror,
+        include: Vec::new(),
+        exclude: Vec::new(),
+        bytes_min: None,
+        bytes_max: None,
+        max_bad_items: None,
+        overwrite: false,
+    }
+}
+
+/// Where a store has no locks two runs may begin at once: one of them must lose before it records anything.
+#[tokio::test]
+async fn of_two_runs_that_begin_at_once_one_is_refused() {
+    let state = Store::in_memory();
+    let begin = |i: u32| JobState::begin(state.clone(), &state, spec(), format!("run {i}"));
+    let begun = futures::future::join_all((0..8).map(begin)).await;
+    let mut jobs = HashMap::new();
+    for one in begun {
+        match one {
+            Ok(job) => assert!(jobs.insert(job.job(), job).is_none(), "two runs of one number"),
+            Err(JobError::Race { .. }) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(!jobs.is_empty());
+}
+
+/// A coordinator that ends before it could write down that it began is followed by one that goes on with the same run.
+#[tokio::test]
+async fn whoever_begins_under_the_same_name_goes_on_with_the_same_run() {
+    let state = Store::in_memory();
+    let begin = |name: &str| JobState::begin(state.clone(), &state, spec(), name.into());
+    assert_eq!(begin("one").await.unwrap().job(), begin("one").await.unwrap().job());
+    assert_ne!(begin("one").await.unwrap().job(), begin("two").await.unwrap().job());
+}
+
+#[tokio::test]
+async fn a_manifest_is_never_replaced() {
+    let state = Store::in_memory();
+    let job = JobState::begin(state.clone(), &state, spec(), "test".into()).await.unwrap();
+    let verdict =
+        |name: &str| vec![ItemRecord::without_result(name, None, ItemStatus::Skipped, "", &spec().recipe)];
+    let shard = ShardId::new(0);
+    assert_eq!(job.record_shard(shard, verdict("a.png")).await.unwrap(), verdict("a.png"));
+    // The same again is what a lost answer leads to; another attempt takes what is there.
+    assert_eq!(job.record_shard(shard, verdict("a.png")).await.unwrap(), verdict("a.png"));
+    assert_eq!(job.record_shard(shard, verdict("b.png")).await.unwrap(), verdict("a.png"));
+}
