@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Efficiency: the time of a job over the time that its items were on the device, with one worker of one thread; and
-//! how much quicker two such workers are. Medians of alternating runs. Idle cost: what coordinators and workers without
+//! how much quicker two such workers are, of which the second loads its model within that time. Medians of alternating runs. Idle cost: what coordinators and workers without
 //! a job ask of a bucket and how much CPU they use.
 #![allow(
     clippy::unwrap_used,
@@ -32,9 +32,10 @@ use std::{
 use processes::{Coordinator, Environment, Process, json, run, until, worker};
 use serde_json::Value;
 
+/// Eight shards of fifteen, so that two workers have the same to do.
 const PICTURES: usize = 120;
 const SIDES: std::ops::Range<usize> = 32..33;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const IDLE: Duration = Duration::from_secs(60);
 
 fn main() {
@@ -49,19 +50,19 @@ fn efficiency() {
     let none = Environment::new();
     let coordinator = Coordinator::start(&folder.join("state").display().to_string(), &[], &none);
     let mut workers = vec![worker(&coordinator.address, &none)];
-    job(&coordinator, folder, "warm");
     let (mut over_compute, mut gains) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let (one, computed) = job(&coordinator, folder, &format!("one-{round}"));
         workers.push(worker(&coordinator.address, &none));
         until(Duration::from_secs(30), || (count(&coordinator) == 2).then_some(()));
-        // Both have the model loaded.
-        job(&coordinator, folder, &format!("warm-{round}"));
-        let (two, _) = job(&coordinator, folder, &format!("two-{round}"));
+        let (two, computed_by_two) = job(&coordinator, folder, &format!("two-{round}"));
         let second = workers.pop().unwrap();
         second.signal("TERM");
         second.wait();
-        println!("one worker {one:.2} s, of these {computed:.2} s on the device; two workers {two:.2} s");
+        println!(
+            "one worker {one:.2} s, of these {computed:.2} s on the device; two workers {two:.2} s, on their devices \
+             {computed_by_two:.2} s together"
+        );
         over_compute.push(one / computed);
         gains.push(one / two);
     }
@@ -77,8 +78,8 @@ fn count(coordinator: &Coordinator) -> usize {
 /// Seconds from submission to end, and those on devices.
 fn job(coordinator: &Coordinator, folder: &Path, name: &str) -> (f64, f64) {
     let at = |name: &str| folder.join(name).display().to_string();
-    let arguments = ["upscale", &at("in"), &at(name), "--json", "--coordinator", &coordinator.address];
-    let (code, out, errors) = run(&arguments, &Vec::new());
+    let arguments = ["upscale", &at("in"), &at(name), "--preset", "one", "--json", "--coordinator"];
+    let (code, out, errors) = run(&[&arguments[..], &[&coordinator.address]].concat(), &Vec::new());
     assert_eq!(code, 0, "{errors}");
     let report = fs::read_to_string(folder.join(name).join(".sr3/report.jsonl")).unwrap();
     let seconds = report.lines().map(|line| {
