@@ -32,7 +32,6 @@ use std::{
 use processes::{Coordinator, Environment, Process, json, run, until, worker};
 use serde_json::Value;
 
-/// Eight shards of fifteen, so that two workers have the same to do.
 const PICTURES: usize = 120;
 const SIDES: std::ops::Range<usize> = 32..33;
 const ROUNDS: usize = 5;
