@@ -39,7 +39,7 @@ enum Trouble {
 
 use Trouble::{CoordinatorKilled, Cut, StoreFails, WorkerKilled, WorkerStopped};
 
-const PICTURES: usize = 96;
+const PICTURES: usize = 48;
 const LEASE: Duration = Duration::from_secs(4);
 /// Something goes wrong so often.
 const EVERY: Duration = Duration::from_millis(1500);
