@@ -9,13 +9,11 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use sr3_coordinator::core::view::{JobView, OnDevice};
+use sr3_coordinator::core::view::JobView;
+use sr3_proto::wire::v1;
 use tokio::{sync::watch, task::JoinHandle};
 
-use crate::{
-    clock::clock,
-    progress::{Current, Progress},
-};
+use crate::{clock::clock, progress::Progress};
 
 /// Between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -34,25 +32,9 @@ pub(crate) struct View {
 }
 
 impl From<Arc<JobView>> for View {
-    /// Of a job in this process.
+    /// Of a job in this process, whose one worker goes without saying.
     fn from(job: Arc<JobView>) -> Self {
-        let current = job
-            .on_device
-            .first()
-            .map(|OnDevice { input, share, .. }| Current { input: input.clone(), share: *share });
-        let counts = job.counts;
-        let progress = Progress {
-            planned: counts.planned,
-            planning_done: job.planning_done,
-            done: counts.done + job.items_under_way,
-            skipped: counts.skipped,
-            quarantined: counts.quarantined,
-            work_planned: counts.work_planned,
-            work_done: counts.work_done + job.work_under_way,
-            current,
-        };
-        let within = progress.current.as_ref().map_or(0.0, |current| current.share);
-        Self { progress, within, workers: 0, note: None }
+        Self { workers: 0, note: None, ..v1::Job::from(&*job).into() }
     }
 }
 

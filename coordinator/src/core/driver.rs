@@ -262,7 +262,7 @@ impl Driver {
         self.jobs.insert(id, job);
         self.log(id, "accepted".into());
         self.work.told.push(Told::answer(answer, Ok((view, false))));
-        self.start_task(id, Destination::taken_by(place));
+        self.start_task(id, place.map_or(Destination::Free, Destination::Taken));
     }
 
     /// Starts the task that reads and writes for a job.

@@ -50,14 +50,8 @@ pub(super) enum Destination {
     Free,
     /// Taken by this run of an earlier coordinator.
     Recovered(RunId),
-    /// Taken by whoever submitted the job; nothing once the task has it.
-    Taken(Option<Box<Place>>),
-}
-
-impl Destination {
-    pub(super) fn taken_by(place: Option<Box<Place>>) -> Self {
-        place.map_or(Self::Free, |place| Self::Taken(Some(place)))
-    }
+    /// Taken by whoever submitted the job.
+    Taken(Box<Place>),
 }
 
 /// What a report says.
@@ -113,16 +107,10 @@ impl JobTask {
     }
 
     async fn begin(&mut self) -> Result<Place, JobError> {
-        let place = match &mut self.destination {
-            Destination::Taken(place) => match place.take() {
-                Some(place) => *place,
-                None => self.take(None).await?,
-            },
+        let place = match std::mem::replace(&mut self.destination, Destination::Free) {
+            Destination::Taken(place) => *place,
             Destination::Free => self.take(None).await?,
-            Destination::Recovered(run) => {
-                let run = *run;
-                self.take(Some(run)).await?
-            }
+            Destination::Recovered(run) => self.take(Some(run)).await?,
         };
         let (answer, durable) = oneshot::channel();
         let command = Command::Began { job: self.id, run: place.state.job(), answer };

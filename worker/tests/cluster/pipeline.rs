@@ -11,9 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use sr3_proto::{
-    Cancel, Digest, FormatChoice, FromWorker, Grant, ItemRecord, ItemStatus, ItemTask, JobId, Key, Lease,
-    Naming, OnExisting, OutputFormat, RecipeSpec, RunId, ShardId, ShardManifest, Store, ToWorker,
-    UpscaleSpec, WorkerId, layout,
+    Cancel, Digest, FromWorker, Grant, ItemRecord, ItemStatus, ItemTask, Key, OnExisting, OutputFormat,
+    RunId, ShardId, ShardManifest, Store, ToWorker, UpscaleSpec, WorkerId, layout,
     record::read_document,
     store::{PutMode, Staging},
 };
@@ -22,7 +21,7 @@ use tokio::sync::mpsc;
 
 use super::{
     channels::{ChannelConnect, Joining},
-    played::key,
+    played::{grant, key, lease},
 };
 
 /// The output is the input turned around. Every byte of an input counts as a pixel of its output.
@@ -105,23 +104,6 @@ impl Processor for Watched {
     }
 }
 
-fn recipe() -> RecipeSpec {
-    RecipeSpec {
-        model: Digest::of(b"model"),
-        model_name: "m".into(),
-        preset: "default".into(),
-        sampler: None,
-        steps: None,
-        sampling: "as played".into(),
-        seed: 0,
-        scale: 4,
-        format: FormatChoice::Auto,
-        quality: 95,
-        tile: None,
-        projection: true,
-    }
-}
-
 struct Ran {
     shards: BTreeMap<ShardId, Vec<ItemRecord>>,
     failure: Option<String>,
@@ -138,22 +120,6 @@ impl OpenProcessor for Opener {
     }
 }
 
-fn upscale_spec() -> UpscaleSpec {
-    UpscaleSpec {
-        source: "in".into(),
-        destination: "out".into(),
-        model: "m".into(),
-        recipe: recipe(),
-        naming: Naming::Mirror,
-        include: Vec::new(),
-        exclude: Vec::new(),
-        bytes_min: None,
-        bytes_max: None,
-        max_bad_items: None,
-        overwrite: false,
-    }
-}
-
 /// Runs `shards` of inputs (name and content) with `on_existing` for all, into `destination`, two shards at a time,
 /// until one fails or `cancel` is set.
 async fn run(
@@ -164,7 +130,7 @@ async fn run(
     destination: &Store,
     cancel: &Cancel,
 ) -> Ran {
-    let (source, spec) = (Store::in_memory(), Arc::new(upscale_spec()));
+    let source = Store::in_memory();
     let mut grants = VecDeque::new();
     for (number, inputs) in shards.iter().enumerate() {
         let mut items = Vec::new();
@@ -179,10 +145,8 @@ async fn run(
                 on_existing: on_existing.clone(),
             });
         }
-        let (shard, token) = (ShardId::new(number as u64), number as u64 + 1);
-        let lease = Lease { epoch: 1, job: JobId::new(1), shard, attempt: 1, token };
-        let (spec, run, records) = (Arc::clone(&spec), RunId::new(1), Vec::new());
-        grants.push_back(Grant { lease, spec, run, items, records, isolated: false });
+        let lease = lease(1, number as u64, number as u64 + 1);
+        grants.push_back(Grant { run: RunId::new(1), ..grant(lease, "out", items) });
     }
     let (joining, mut joins) = mpsc::channel(1);
     let outputs = destination.clone();
