@@ -8,8 +8,9 @@ use rayon::prelude::*;
 
 use super::matmul::{Left, Right, Size, matmul};
 use super::scratch::with_scratch;
-use super::simd::{Isa, LANES};
+use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use super::source::{Source, Window, pack};
+use super::winograd;
 
 /// Floats of a packed band: half of a common L2 cache.
 const BAND_FLOATS: usize = 128 * 1024;
@@ -42,7 +43,7 @@ impl ConvShape {
         self.width * self.repeat() / self.stride
     }
 
-    const fn window(&self) -> Window {
+    pub(crate) const fn window(&self) -> Window {
         let repeat = self.repeat();
         Window {
             height: self.height,
@@ -69,7 +70,7 @@ impl ConvShape {
     }
 
     /// Floats of one item's whole packed input.
-    pub(crate) const fn packed_len(&self) -> usize {
+    const fn packed_len(&self) -> usize {
         let window = self.window();
         (window.wide_height + 2 * window.pad) * window.padded_width() * self.in_channels
     }
@@ -88,7 +89,10 @@ pub(crate) struct Epilogue<'a> {
 }
 
 /// OIHW weights as blocks of [`LANES`] output channels: (O / LANES, K, K, I, LANES), the last block filled with zeros.
-pub(crate) fn pack_weights(oihw: &[f32], [o, i, k, _]: [usize; 4], out: &mut Vec<f32>) {
+pub(crate) fn pack_weights(oihw: &[f32], [o, i, k, _]: [usize; 4], stride: usize, out: &mut Vec<f32>) {
+    if winograd::applies(i, k, stride) {
+        return winograd::pack_weights(oihw, [o, i, k, k], out);
+    }
     out.clear();
     out.resize(o.div_ceil(LANES) * k * k * i * LANES, 0.0);
     for oc in 0..o {
@@ -102,7 +106,15 @@ pub(crate) fn pack_weights(oihw: &[f32], [o, i, k, _]: [usize; 4], out: &mut Vec
 }
 
 /// Weights of the convolution that carries a gradient back: input and output exchanged, the window turned around.
-pub(crate) fn pack_weights_transposed(oihw: &[f32], [o, i, k, _]: [usize; 4], out: &mut Vec<f32>) {
+pub(crate) fn pack_weights_transposed(
+    oihw: &[f32],
+    [o, i, k, _]: [usize; 4],
+    stride: usize,
+    out: &mut Vec<f32>,
+) {
+    if winograd::applies(o, k, stride) {
+        return winograd::pack_weights_transposed(oihw, [o, i, k, k], out);
+    }
     out.clear();
     out.resize(i.div_ceil(LANES) * k * k * o * LANES, 0.0);
     for oc in 0..o {
@@ -125,6 +137,9 @@ pub(crate) fn forward<'a>(
     epilogue: impl Fn(usize) -> Epilogue<'a> + Sync,
     out: &mut [f32],
 ) {
+    if winograd::applies(shape.in_channels, shape.kernel, shape.stride) {
+        return winograd::forward(isa, shape, source, weights, epilogue, out);
+    }
     let task = Correlate {
         window: shape.window(),
         kernel: shape.kernel,
@@ -140,7 +155,7 @@ pub(crate) fn forward<'a>(
     });
 }
 
-/// The gradient of one item's (padded-away, normalised) input: `out` is (H·r, W·r, I), r 2 where the source is doubled.
+/// The gradient of the (padded-away, normalised) input: `out` is (N, H·r, W·r, I), r 2 where the source is doubled.
 pub(crate) fn backward_input(
     isa: Isa,
     shape: &ConvShape,
@@ -148,6 +163,20 @@ pub(crate) fn backward_input(
     transposed: &[f32],
     out: &mut [f32],
 ) {
+    let item = shape.out_height() * shape.out_width() * shape.out_channels;
+    let source = |n: usize| Source::plain(&gradient[n * item..(n + 1) * item], shape.out_channels);
+    let epilogue = Epilogue { bias: &[], shift: &[], add: &[], scale: 1.0 };
+    if winograd::applies(shape.out_channels, shape.kernel, shape.stride) {
+        let back = ConvShape {
+            in_channels: shape.out_channels,
+            out_channels: shape.in_channels,
+            upsample: false,
+            height: shape.out_height(),
+            width: shape.out_width(),
+            ..*shape
+        };
+        return winograd::forward(isa, &back, source, transposed, |_| epilogue, out);
+    }
     let task = Correlate {
         window: shape.gradient_window(),
         kernel: shape.kernel,
@@ -157,8 +186,8 @@ pub(crate) fn backward_input(
         out_channels: shape.in_channels,
         weights: transposed,
     };
-    let epilogue = Epilogue { bias: &[], shift: &[], add: &[], scale: 1.0 };
-    task.run(isa, &Source::plain(gradient, shape.out_channels), &epilogue, out);
+    let out_item = shape.height * shape.repeat() * task.out_width * shape.in_channels;
+    out.par_chunks_mut(out_item).enumerate().for_each(|(n, out)| task.run(isa, &source(n), &epilogue, out));
 }
 
 /// A convolution of stride 1 or 2 over a padded window.
@@ -249,8 +278,38 @@ fn apply_epilogue(epilogue: &Epilogue<'_>, at: usize, channels: usize, out: &mut
     }
 }
 
-/// Packs one item's whole input for [`backward_weights`]: `out` has [`ConvShape::packed_len`] floats.
-pub(crate) fn pack_whole(isa: Isa, shape: &ConvShape, source: &Source<'_>, out: &mut [f32]) {
+/// Floats of working memory that [`backward_weights`] needs.
+pub(crate) fn backward_weights_scratch(shape: &ConvShape, batch: usize) -> usize {
+    if winograd::applies(shape.in_channels, shape.kernel, shape.stride) {
+        return winograd::backward_weights_scratch(shape, batch);
+    }
+    shape.packed_len() + shape.kernel * shape.kernel * shape.in_channels * shape.out_channels
+}
+
+/// Adds the gradient of OIHW weights to `to`, from that of the output, (N, H', W', O).
+pub(crate) fn backward_weights<'a>(
+    isa: Isa,
+    shape: &ConvShape,
+    source: impl Fn(usize) -> Source<'a> + Sync,
+    gradient: &[f32],
+    scratch: &mut [f32],
+    to: &mut [f32],
+) {
+    if winograd::applies(shape.in_channels, shape.kernel, shape.stride) {
+        return winograd::backward_weights(isa, shape, source, gradient, scratch, to);
+    }
+    let (packed, sums) = scratch.split_at_mut(shape.packed_len());
+    let item = shape.out_height() * shape.out_width() * shape.out_channels;
+    for (n, gradient) in gradient.chunks_exact(item).enumerate() {
+        pack_whole(isa, shape, &source(n), packed);
+        sums.fill(0.0);
+        sum_products(isa, shape, packed, gradient, sums);
+        add_weight_gradient(sums, shape, to);
+    }
+}
+
+/// Packs one item's whole input.
+fn pack_whole(isa: Isa, shape: &ConvShape, source: &Source<'_>, out: &mut [f32]) {
     let window = shape.window();
     let row = window.padded_width() * shape.in_channels;
     let band = (BAND_FLOATS / row).max(1);
@@ -259,14 +318,8 @@ pub(crate) fn pack_whole(isa: Isa, shape: &ConvShape, source: &Source<'_>, out: 
     });
 }
 
-/// Adds one item's gradient of the weights to `out`, (K, K·I, O): one chain over the item's pixels for each weight.
-pub(crate) fn backward_weights(
-    isa: Isa,
-    shape: &ConvShape,
-    packed: &[f32],
-    gradient: &[f32],
-    out: &mut [f32],
-) {
+/// One item's gradient of the weights, (K, K·I, O): one chain over the item's pixels for each.
+fn sum_products(isa: Isa, shape: &ConvShape, packed: &[f32], gradient: &[f32], out: &mut [f32]) {
     let (c, k, o) = (shape.in_channels, shape.kernel, shape.out_channels);
     let row = shape.window().padded_width() * c;
     // Row blocks of the result are independent chains: they are shared out, never the pixels.
@@ -284,17 +337,18 @@ pub(crate) fn backward_weights(
 }
 
 /// Adds a (K, K·I, O) gradient to an OIHW one.
-pub(crate) fn add_weight_gradient(from: &[f32], [o, i, k, _]: [usize; 4], to: &mut [f32]) {
+fn add_weight_gradient(from: &[f32], shape: &ConvShape, to: &mut [f32]) {
+    let (o, i, taps) = (shape.out_channels, shape.in_channels, shape.kernel * shape.kernel);
     for oc in 0..o {
         for ic in 0..i {
-            for tap in 0..k * k {
-                to[(oc * i + ic) * k * k + tap] += from[(tap * i + ic) * o + oc];
+            for tap in 0..taps {
+                to[(oc * i + ic) * taps + tap] += from[(tap * i + ic) * o + oc];
             }
         }
     }
 }
 
-/// Adds 2×2 blocks: the backward of doubling. `fine` is (2H, 2W, C), `out` (H, W, C).
+/// Adds 2×2 blocks: the backward of doubling. `fine` is (N, 2H, 2W, C), `out` (N, H, W, C).
 pub(crate) fn fold_doubled(fine: &[f32], width: usize, channels: usize, out: &mut [f32]) {
     let (row, fine_row) = (width * channels, 2 * width * channels);
     out.par_chunks_mut(row).enumerate().for_each(|(y, out)| {
@@ -310,14 +364,44 @@ pub(crate) fn fold_doubled(fine: &[f32], width: usize, channels: usize, out: &mu
     });
 }
 
-/// Adds the sum over all pixels of one item to `out` (C), in f32 chains per row joined in f64.
-pub(crate) fn sum_pixels(image: &[f32], width: usize, channels: usize, sums: &mut [f64]) {
-    let mut row_sum = vec![0.0f32; channels];
-    for row in image.chunks_exact(width * channels) {
-        row_sum.fill(0.0);
-        for pixel in row.chunks_exact(channels) {
-            row_sum.iter_mut().zip(pixel).for_each(|(s, x)| *s += x);
+/// The sum over all pixels of one item, per channel: f32 chains over some rows, joined in f64.
+pub(crate) fn sum_pixels(isa: Isa, image: &[f32], width: usize, channels: usize) -> Vec<f64> {
+    /// Pixels of a chain.
+    const CHAIN: usize = 256;
+    let chunk = CHAIN.div_ceil(width) * width * channels;
+    let chains = image.par_chunks(chunk).map(|pixels| {
+        let mut sums = vec![0.0; channels];
+        dispatch(isa, SumPixels { pixels, sums: &mut sums });
+        sums
+    });
+    let mut total = vec![0.0; channels];
+    for chain in chains.collect::<Vec<_>>() {
+        total.iter_mut().zip(chain).for_each(|(total, sum)| *total += f64::from(sum));
+    }
+    total
+}
+
+struct SumPixels<'a> {
+    pixels: &'a [f32],
+    sums: &'a mut [f32],
+}
+
+impl Kernel for SumPixels<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let channels = self.sums.len();
+        for c in (0..channels).step_by(LANES) {
+            let n = channels - c;
+            // SAFETY: n lanes from c lie within a pixel and within the sums.
+            unsafe {
+                let mut sum = S::splat(0.0);
+                for pixel in self.pixels.chunks_exact(channels) {
+                    sum = S::add(sum, S::load_n(pixel.as_ptr().add(c), n));
+                }
+                S::store_n(self.sums.as_mut_ptr().add(c), sum, n);
+            }
         }
-        sums.iter_mut().zip(&row_sum).for_each(|(s, x)| *s += f64::from(*x));
     }
 }

@@ -29,7 +29,7 @@ impl Conv2d {
             "weights and bias have the shape's length"
         );
         let mut packed = Vec::new();
-        pack_weights(weights, [o, i, k, k], &mut packed);
+        pack_weights(weights, [o, i, k, k], 1, &mut packed);
         Self { isa, out_channels: o, in_channels: i, kernel: k, packed, bias: bias.to_vec() }
     }
 

@@ -134,7 +134,7 @@ pub(crate) fn prologue(moments: [&[f32]; 2], norm: &NormWeights<'_>, out: &mut [
     }
 }
 
-/// Gradient of the norm's input for one item, from the gradient of its (activated) output.
+/// One item's norm, as its backward reads it.
 pub(crate) struct Backward<'a> {
     /// The norm's raw input.
     pub(crate) segments: [Segment<'a>; 2],
@@ -144,33 +144,65 @@ pub(crate) struct Backward<'a> {
     pub(crate) width: usize,
 }
 
+/// The backward of a norm over a batch. `gradient` (N, H, W, C) is used up; `partials` is working memory, equal parts
+/// per item. The input's gradient is added to (or, where not `add`, written to) `out`; the parameters' is added to
+/// theirs, item by item.
+pub(crate) fn backward<'a>(
+    isa: Isa,
+    batch: usize,
+    item: impl Fn(usize) -> Backward<'a> + Sync,
+    gradient: &mut [f32],
+    partials: &mut [f32],
+    out: [(&mut [f32], bool); 2],
+    [weight_gradient, bias_gradient]: [&mut [f32]; 2],
+) {
+    let (length, partials_len) = (gradient.len() / batch, partials.len() / batch);
+    let items = gradient.par_chunks_exact_mut(length).zip(partials.par_chunks_exact_mut(partials_len));
+    let coefficients: Vec<_> = items
+        .enumerate()
+        .map(|(n, (gradient, partials))| item(n).through_silu(isa, gradient, partials))
+        .collect();
+    for of_item in &coefficients {
+        weight_gradient.iter_mut().zip(&of_item.weight).for_each(|(to, g)| *to += g);
+        bias_gradient.iter_mut().zip(&of_item.bias).for_each(|(to, g)| *to += g);
+    }
+    for (index, (out, add)) in out.into_iter().enumerate().filter(|(_, (out, _))| !out.is_empty()) {
+        let of_segment = out.len() / batch;
+        out.par_chunks_exact_mut(of_segment).enumerate().for_each(|(n, out)| {
+            let gradient = &gradient[n * length..(n + 1) * length];
+            item(n).input_gradient(isa, gradient, &coefficients[n].input, index, add, out);
+        });
+    }
+}
+
+/// What the second pass of an item's backward needs of the first.
+struct Coefficients {
+    /// (3, C): of dz, of x, constant.
+    input: Vec<f32>,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
 impl Backward<'_> {
-    /// `gradient` (H, W, C) is used up. The input's gradient is added to (or, where not `add`, written to) `out`;
-    /// the parameters' is added to `weight_gradient` and `bias_gradient`.
-    pub(crate) fn run(
-        &self,
-        isa: Isa,
-        gradient: &mut [f32],
-        partials: &mut [f32],
-        out: [(&mut [f32], bool); 2],
-        weight_gradient: &mut [f32],
-        bias_gradient: &mut [f32],
-    ) {
+    fn coefficients(&self, sums: &[f64], pixels: usize) -> Coefficients {
         let channels = self.norm.weight.len();
-        let sums = self.through_silu(isa, gradient, partials, channels);
         let statistics: Vec<_> = group_statistics(self.moments, channels, &self.norm).collect();
-        // Per channel: sum of dz, and of dz times the normalised input.
-        let mut coefficients = vec![0.0f32; 3 * channels];
+        let mut found = Coefficients {
+            input: vec![0.0; 3 * channels],
+            weight: vec![0.0; channels],
+            bias: vec![0.0; channels],
+        };
         let size = channels / self.norm.groups;
-        let count = (gradient.len() / channels * size) as f64;
+        let count = (pixels * size) as f64;
         for group in 0..self.norm.groups {
             let members = group * size..(group + 1) * size;
             let (mut mean_gradient, mut mean_product) = (0.0, 0.0);
             for c in members.clone() {
                 let (mean, rstd) = statistics[c];
+                // Σ dz and Σ dz times the normalised input.
                 let normalised = (sums[2 * c + 1] - mean * sums[2 * c]) * rstd;
-                weight_gradient[c] += normalised as f32;
-                bias_gradient[c] += sums[2 * c] as f32;
+                found.weight[c] = normalised as f32;
+                found.bias[c] = sums[2 * c] as f32;
                 mean_gradient += f64::from(self.norm.weight[c]) * sums[2 * c];
                 mean_product += f64::from(self.norm.weight[c]) * normalised;
             }
@@ -178,37 +210,37 @@ impl Backward<'_> {
             mean_product /= count;
             for c in members {
                 let (mean, rstd) = statistics[c];
-                coefficients[c] = (rstd * f64::from(self.norm.weight[c])) as f32;
-                coefficients[channels + c] = (-rstd * rstd * mean_product) as f32;
-                coefficients[2 * channels + c] = (rstd * (rstd * mean_product * mean - mean_gradient)) as f32;
+                found.input[c] = (rstd * f64::from(self.norm.weight[c])) as f32;
+                found.input[channels + c] = (-rstd * rstd * mean_product) as f32;
+                found.input[2 * channels + c] = (rstd * (rstd * mean_product * mean - mean_gradient)) as f32;
             }
         }
-        let mut offset = 0;
-        for (segment, (out, add)) in self.segments.iter().zip(out) {
-            if segment.channels == 0 {
-                continue;
-            }
-            let row = self.width * segment.channels;
-            let gradient_row = self.width * channels;
-            out.par_chunks_mut(row).enumerate().for_each(|(y, out)| {
-                let dz = &gradient[y * gradient_row..(y + 1) * gradient_row];
-                let x = &segment.data[y * row..(y + 1) * row];
-                let coefficients = &coefficients;
-                let width = segment.channels;
-                dispatch(isa, InputGradient { dz, x, coefficients, channels, offset, width, add, out });
-            });
-            offset += segment.channels;
-        }
+        found
     }
 
-    /// Turns the output's gradient into that of z = scale · x + shift, in place; yields per channel Σ dz and Σ dz · x.
-    fn through_silu(
+    fn input_gradient(
         &self,
         isa: Isa,
-        gradient: &mut [f32],
-        partials: &mut [f32],
-        channels: usize,
-    ) -> Vec<f64> {
+        gradient: &[f32],
+        coefficients: &[f32],
+        index: usize,
+        add: bool,
+        out: &mut [f32],
+    ) {
+        let channels = self.norm.weight.len();
+        let segment = &self.segments[index];
+        let (width, offset) = (segment.channels, if index == 0 { 0 } else { self.segments[0].channels });
+        let rows = chunk_rows(self.width);
+        let (chunk, gradient_chunk) = (rows * self.width * width, rows * self.width * channels);
+        let sources = gradient.par_chunks(gradient_chunk).zip(segment.data.par_chunks(chunk));
+        out.par_chunks_mut(chunk).zip(sources).for_each(|(out, (dz, x))| {
+            dispatch(isa, InputGradient { dz, x, coefficients, channels, offset, width, add, out });
+        });
+    }
+
+    /// Turns the output's gradient into that of z = scale · x + shift, in place.
+    fn through_silu(&self, isa: Isa, gradient: &mut [f32], partials: &mut [f32]) -> Coefficients {
+        let channels = self.norm.weight.len();
         let chunk_rows = chunk_rows(self.width);
         let chunk = chunk_rows * self.width * channels;
         gradient.par_chunks_mut(chunk).zip(partials.par_chunks_mut(2 * channels)).enumerate().for_each(
@@ -227,6 +259,7 @@ impl Backward<'_> {
                 }
             },
         );
+        // Per channel: Σ dz and Σ dz · x.
         let mut sums = vec![0.0; 2 * channels];
         for partial in partials.chunks(2 * channels).take(gradient.len().div_ceil(chunk)) {
             for c in 0..channels {
@@ -234,7 +267,7 @@ impl Backward<'_> {
                 sums[2 * c + 1] += f64::from(partial[channels + c]);
             }
         }
-        sums
+        self.coefficients(&sums, gradient.len() / channels)
     }
 }
 

@@ -13,6 +13,7 @@ pub mod resize;
 pub(crate) mod scratch;
 pub(crate) mod simd;
 pub(crate) mod source;
+pub(crate) mod winograd;
 
 pub use conv2d::Conv2d;
 pub use simd::Isa;

@@ -88,6 +88,28 @@ pub(crate) fn accumulate(from: &[f32], factor: f32, to: &mut [f32], add: bool) {
     });
 }
 
+/// Channels `offset ..` of every pixel, as many as `width`, written or added to an image of their own.
+pub(crate) fn take_channels(
+    from: &[f32],
+    channels: usize,
+    offset: usize,
+    width: usize,
+    to: &mut [f32],
+    add: bool,
+) {
+    const PIXELS: usize = 1 << 10;
+    to.par_chunks_mut(PIXELS * width).zip(from.par_chunks(PIXELS * channels)).for_each(|(to, from)| {
+        for (to, pixel) in to.chunks_exact_mut(width).zip(from.chunks_exact(channels)) {
+            let pixel = &pixel[offset..offset + width];
+            if add {
+                to.iter_mut().zip(pixel).for_each(|(to, g)| *to += g);
+            } else {
+                to.copy_from_slice(pixel);
+            }
+        }
+    });
+}
+
 /// (a + b) · scale.
 pub(crate) fn add(a: &[f32], b: &[f32], scale: f32, out: &mut [f32]) {
     out.iter_mut().zip(a).zip(b).for_each(|((out, a), b)| *out = (a + b) * scale);

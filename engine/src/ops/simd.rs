@@ -362,11 +362,15 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn exp2_whole(n: Pair) -> Pair {
+            // Not by a closure: it would be compiled without the instructions, and called.
             unsafe {
-                n.map(|n| {
-                    let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-                    _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
-                })
+                let bias = _mm256_set1_epi32(127);
+                let low = _mm256_add_epi32(_mm256_cvtps_epi32(n[0]), bias);
+                let high = _mm256_add_epi32(_mm256_cvtps_epi32(n[1]), bias);
+                [
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<23>(low)),
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<23>(high)),
+                ]
             }
         }
     }

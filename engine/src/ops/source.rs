@@ -170,3 +170,119 @@ impl Channels<'_> {
         }
     }
 }
+
+/// A part of a padded image: rows and columns count from the first padded one, and may pass the last.
+#[derive(Clone, Copy)]
+pub(crate) struct Patch {
+    pub(crate) first_row: usize,
+    pub(crate) rows: usize,
+    pub(crate) first_column: usize,
+    pub(crate) columns: usize,
+}
+
+/// Up to [`LANES`] channels of a source that lie in one image.
+#[derive(Clone, Copy)]
+pub(crate) struct Slice {
+    pub(crate) segment: usize,
+    /// Within the segment.
+    pub(crate) first: usize,
+    /// Within the source.
+    pub(crate) channel: usize,
+    pub(crate) lanes: usize,
+}
+
+impl Source<'_> {
+    /// All channels, in order, as slices.
+    pub(crate) fn slices(&self) -> impl Iterator<Item = Slice> {
+        let widths = self.segments.map(|s| s.channels);
+        widths.into_iter().enumerate().flat_map(move |(segment, width)| {
+            let offset = if segment == 0 { 0 } else { widths[0] };
+            (0..width).step_by(LANES).map(move |first| Slice {
+                segment,
+                first,
+                channel: offset + first,
+                lanes: LANES.min(width - first),
+            })
+        })
+    }
+}
+
+/// Writes a slice of a patch into `out`, (rows, columns, LANES): zeros outside the image and in lanes past the slice.
+pub(crate) fn pack_slice(
+    isa: Isa,
+    source: &Source<'_>,
+    window: &Window,
+    patch: &Patch,
+    slice: &Slice,
+    out: &mut [f32],
+) {
+    let row = patch.columns * LANES;
+    assert!(out.len() >= patch.rows * row, "a patch has its rows");
+    let mut packed: Option<(usize, usize)> = None;
+    for i in 0..patch.rows {
+        let at = i * row;
+        let y = (patch.first_row + i)
+            .checked_sub(window.pad)
+            .filter(|&y| y < window.wide_height)
+            .map(|y| y / window.repeat);
+        match (y, packed) {
+            (None, _) => out[at..at + row].fill(0.0),
+            (Some(y), Some((of, from))) if of == y => out.copy_within(from..from + row, at),
+            (Some(y), _) => {
+                dispatch(isa, PackSlice { source, window, patch, slice, y, out: &mut out[at..at + row] });
+                packed = Some((y, at));
+            }
+        }
+    }
+}
+
+struct PackSlice<'a> {
+    source: &'a Source<'a>,
+    window: &'a Window,
+    patch: &'a Patch,
+    slice: &'a Slice,
+    y: usize,
+    out: &'a mut [f32],
+}
+
+impl Kernel for PackSlice<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { source, window, patch, slice, y, out } = self;
+        let segment = &source.segments[slice.segment];
+        let width = segment.channels;
+        let row = &segment.data[y * window.width * width..(y + 1) * window.width * width];
+        // Columns of the patch that show the image.
+        let begin = window.pad.saturating_sub(patch.first_column).min(patch.columns);
+        let end = (window.pad + window.wide_width).saturating_sub(patch.first_column).min(patch.columns);
+        out[..begin * LANES].fill(0.0);
+        out[end * LANES..].fill(0.0);
+        if begin >= end {
+            return;
+        }
+        let first = patch.first_column + begin - window.pad;
+        let pixels = (first..first + end - begin).map(|x| x / window.repeat);
+        let n = slice.lanes;
+        let normalise = source.prologue.map(|p| {
+            let (scale, shift) = (&p.scale[slice.channel..][..n], &p.shift[slice.channel..][..n]);
+            // SAFETY: both have n values.
+            unsafe { (S::load_n(scale.as_ptr(), n), S::load_n(shift.as_ptr(), n), p.silu) }
+        });
+        assert!(slice.first + n <= width && n <= LANES, "a slice lies within its image");
+        for (x, to) in pixels.zip(out[begin * LANES..].chunks_exact_mut(LANES)) {
+            // SAFETY: x is a pixel of the row (wide_width is width · repeat), and n channels from `first` are its own;
+            // `to` has LANES values.
+            unsafe {
+                let v = S::load_n(row.as_ptr().add(x * width + slice.first), n);
+                let v = match normalise {
+                    None => v,
+                    Some((scale, shift, false)) => S::fma(v, scale, shift),
+                    Some((scale, shift, true)) => S::silu(S::fma(v, scale, shift)),
+                };
+                S::store(to.as_mut_ptr(), v);
+            }
+        }
+    }
+}

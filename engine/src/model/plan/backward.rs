@@ -1,11 +1,13 @@
 //! Runs the backward steps of a program.
 
+use rayon::prelude::*;
+
 use super::forward::{Run, SourceBuffers, item};
 use super::step::{Buffer, ConvStep, Extent, GradientTo, SegmentRef, SourceGradient, SourceRef, Step};
 use crate::model::graph::ParamId;
 use crate::ops::attention::{self, BackwardScratch, Qkv};
 use crate::ops::conv;
-use crate::ops::group_norm::Backward;
+use crate::ops::group_norm::{self, Backward};
 use crate::ops::pointwise;
 
 /// The gradient of every parameter, in the graph's order.
@@ -20,15 +22,6 @@ fn pair(gradients: &mut ParamGradients, a: ParamId, b: ParamId) -> [&mut [f32]; 
 fn item_mut(buffer: &mut [f32], n: usize, batch: usize) -> &mut [f32] {
     let length = buffer.len() / batch;
     &mut buffer[n * length..(n + 1) * length]
-}
-
-/// A conv's working memory.
-#[derive(Clone, Copy)]
-struct ConvScratch {
-    packed: Buffer,
-    wide: Buffer,
-    folded: Option<Buffer>,
-    weights: Buffer,
 }
 
 impl Run<'_> {
@@ -67,16 +60,13 @@ impl Run<'_> {
                 let ([x, gradient], [out]) = self.arena.view(reads, [program.range(to.buffer)]);
                 pointwise::silu_backward(x, gradient, out, to.add);
             }
-            Step::ConvBackward { conv, gradient, source, shift, add, packed, wide, folded, weights } => {
+            Step::ConvBackward { conv, gradient, source, shift, add, scratch, wide, folded } => {
                 self.conv_outputs(&conv, gradient, shift, add, params);
-                let scratch = ConvScratch { packed, wide, folded, weights };
-                self.conv_inputs(&conv, gradient, &source, scratch, params);
+                self.conv_weights(&conv, gradient, scratch, params);
+                self.conv_input(&conv, gradient, wide, folded);
+                self.source(&conv.source, folded.unwrap_or(wide), &source, params);
             }
-            Step::GatherBackward { source, gradient, to } => {
-                for n in 0..batch {
-                    self.source_item(&source, gradient, n, batch, &to, params);
-                }
-            }
+            Step::GatherBackward { source, gradient, to } => self.source(&source, gradient, &to, params),
             Step::ModulateBackward { image, vector, gradient, to, to_vector, .. } => {
                 let reads = [image.buffer, vector, gradient].map(|b| program.range(b));
                 let writes = [to.buffer, to_vector.buffer].map(|b| program.range(b));
@@ -157,15 +147,17 @@ impl Run<'_> {
         }
         if conv.scale != 1.0 {
             let ([], [gradient]) = self.arena.view([], [program.range(gradient)]);
-            gradient.iter_mut().for_each(|g| *g *= conv.scale);
+            gradient.par_iter_mut().with_min_len(1 << 16).for_each(|g| *g *= conv.scale);
         }
         let (channels, width) = (conv.shape.out_channels, conv.shape.out_width());
         let ([gradient], [to_shift]) =
             self.arena.view([program.range(gradient)], [program.range_of(shift.map(|s| s.buffer))]);
-        let mut sums = vec![0.0f64; channels];
-        for n in 0..batch {
-            sums.fill(0.0);
-            conv::sum_pixels(item(gradient, n, batch), width, channels, &mut sums);
+        let isa = self.isa;
+        let sums: Vec<_> = gradient
+            .par_chunks_exact(gradient.len() / batch)
+            .map(|gradient| conv::sum_pixels(isa, gradient, width, channels))
+            .collect();
+        for (n, sums) in sums.into_iter().enumerate() {
             if let Some(bias) = conv.bias {
                 params[bias.0].iter_mut().zip(&sums).for_each(|(to, sum)| *to += *sum as f32);
             }
@@ -178,50 +170,41 @@ impl Run<'_> {
         }
     }
 
-    /// Carries it to the weights and the source, an item at a time.
-    fn conv_inputs(
+    /// Adds the gradient of a conv's weights.
+    fn conv_weights(
         &mut self,
         conv: &ConvStep,
         gradient: Buffer,
-        to: &SourceGradient,
-        scratch: ConvScratch,
+        scratch: Buffer,
         params: &mut ParamGradients,
     ) {
-        let (program, batch, isa) = (self.program, self.program.key.batch, self.isa);
+        let (program, batch) = (self.program, self.program.key.batch);
         let [a, b] = conv.source.segments.map(|s| program.range_of(s.map(|s| s.buffer)));
         let prologue = program.range_of(conv.source.norm.map(|n| n.prologue));
-        for n in 0..batch {
-            let reads = [a.clone(), b.clone(), prologue.clone(), program.range(gradient)];
-            let writes = [
-                program.range(scratch.packed),
-                program.range(scratch.weights),
-                program.range(scratch.wide),
-                program.range_of(scratch.folded),
-            ];
-            let ([a, b, prologue, gradient], [packed, weights, wide, folded]) =
-                self.arena.view(reads, writes);
-            let source = conv.source.item(SourceBuffers { segments: [a, b], prologue }, n, batch);
-            let gradient = item(gradient, n, batch);
-            conv::pack_whole(isa, &conv.shape, &source, packed);
-            weights.fill(0.0);
-            conv::backward_weights(isa, &conv.shape, packed, gradient, weights);
-            conv::add_weight_gradient(weights, self.weights.shape(conv.weight), &mut params[conv.weight.0]);
-            conv::backward_input(isa, &conv.shape, gradient, self.weights.transposed(conv.weight), wide);
-            if !folded.is_empty() {
-                conv::fold_doubled(wide, conv.shape.width, conv.shape.in_channels, folded);
-            }
-            self.source_item(&conv.source, scratch.folded.unwrap_or(scratch.wide), n, 1, to, params);
+        let reads = [a, b, prologue, program.range(gradient)];
+        let ([a, b, prologue, gradient], [scratch]) = self.arena.view(reads, [program.range(scratch)]);
+        let buffers = SourceBuffers { segments: [a, b], prologue };
+        let source = |n| conv.source.item(buffers, n, batch);
+        conv::backward_weights(self.isa, &conv.shape, source, gradient, scratch, &mut params[conv.weight.0]);
+    }
+
+    /// Carries the gradient of a conv's output to what its window sees.
+    fn conv_input(&mut self, conv: &ConvStep, gradient: Buffer, wide: Buffer, folded: Option<Buffer>) {
+        let program = self.program;
+        let writes = [program.range(wide), program.range_of(folded)];
+        let ([gradient], [wide, folded]) = self.arena.view([program.range(gradient)], writes);
+        let transposed = self.weights.transposed(conv.weight);
+        conv::backward_input(self.isa, &conv.shape, gradient, transposed, wide);
+        if !folded.is_empty() {
+            conv::fold_doubled(wide, conv.shape.width, conv.shape.in_channels, folded);
         }
     }
 
-    /// Carries the gradient of what item n reads to its images and its norm. `gradient` holds `held` items: all of the
-    /// batch, or this one alone. It is used up.
-    fn source_item(
+    /// Carries the gradient of what a conv (or a gathering step) reads to its images and its norm. It is used up.
+    fn source(
         &mut self,
         source: &SourceRef,
         gradient: Buffer,
-        n: usize,
-        held: usize,
         to: &SourceGradient,
         params: &mut ParamGradients,
     ) {
@@ -233,37 +216,29 @@ impl Run<'_> {
         let writes = [program.range(gradient), ta, tb, program.range_of(to.partials)];
         let ([a, b, prologue, ma, mb], [gradient, ta, tb, partials]) =
             self.arena.view([a, b, prologue, ma, mb], writes);
-        let at = if held == 1 { 0 } else { n };
-        let gradient = item_mut(gradient, at, held);
+        let buffers = SourceBuffers { segments: [a, b], prologue };
         let add = to.segments.map(|t| t.is_some_and(|t| t.add));
-        let (ta, tb) = (item_mut(ta, n, batch), item_mut(tb, n, batch));
-        let from = source.item(SourceBuffers { segments: [a, b], prologue }, n, batch);
-        if let (Some(norm), Some(prologue)) = (source.norm, from.prologue) {
-            let backward = Backward {
-                segments: from.segments,
-                moments: [ma, mb].map(|m| item(m, n, batch)),
-                norm: norm.weights(self.weights),
-                prologue,
-                width: source.extent.width,
+        if let Some(norm) = source.norm {
+            let weights = norm.weights(self.weights);
+            let of_item = |n| {
+                let from = source.item(buffers, n, batch);
+                Backward {
+                    segments: from.segments,
+                    moments: [ma, mb].map(|m| item(m, n, batch)),
+                    norm: weights,
+                    prologue: from.prologue.unwrap_or_else(|| unreachable!("a norm has a prologue")),
+                    width: source.extent.width,
+                }
             };
-            let [weight, bias] = pair(params, norm.weight, norm.bias);
-            backward.run(self.isa, gradient, partials, [(ta, add[0]), (tb, add[1])], weight, bias);
+            let params = pair(params, norm.weight, norm.bias);
+            let out = [(ta, add[0]), (tb, add[1])];
+            group_norm::backward(self.isa, batch, of_item, gradient, partials, out, params);
             return;
         }
         let channels = source.channels();
         let mut offset = 0;
-        for ((segment, out), add) in from.segments.iter().zip([ta, tb]).zip(add) {
-            if segment.channels == 0 {
-                continue;
-            }
-            for (out, pixel) in out.chunks_exact_mut(segment.channels).zip(gradient.chunks_exact(channels)) {
-                let pixel = &pixel[offset..offset + segment.channels];
-                if add {
-                    out.iter_mut().zip(pixel).for_each(|(o, g)| *o += g);
-                } else {
-                    out.copy_from_slice(pixel);
-                }
-            }
+        for ((segment, out), add) in source.segments.iter().flatten().zip([ta, tb]).zip(add) {
+            pointwise::take_channels(gradient, channels, offset, segment.channels, out, add);
             offset += segment.channels;
         }
     }

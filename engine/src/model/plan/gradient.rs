@@ -1,17 +1,18 @@
 //! The backward pass of a plan: for each forward step, last first, the step that carries gradients back.
 
 use super::step::{Buffer, ConvStep, Extent, GradientTo, SourceGradient, SourceRef, Step};
-use crate::ops::{attention, group_norm};
+use crate::ops::{attention, conv, group_norm};
 
 /// Appends the backward pass; yields the gradients of the buffers asked for (the first is where it starts from).
 pub(super) fn append(
     steps: &mut Vec<Step>,
     lengths: &mut Vec<usize>,
     [prediction, input, noise_level]: [Buffer; 3],
+    batch: usize,
 ) -> [Buffer; 3] {
     let forward = steps.clone();
     let gradients = vec![None; lengths.len()];
-    let mut backward = Backward { lengths, gradients, steps };
+    let mut backward = Backward { lengths, gradients, steps, batch };
     let cotangent = backward.to(prediction).buffer;
     for step in forward.iter().rev() {
         backward.step(step);
@@ -24,6 +25,7 @@ struct Backward<'a> {
     /// The gradient buffer of each forward buffer that has got one.
     gradients: Vec<Option<Buffer>>,
     steps: &'a mut Vec<Step>,
+    batch: usize,
 }
 
 impl Backward<'_> {
@@ -82,14 +84,13 @@ impl Backward<'_> {
         let add = conv.add.map(|image| self.to(image));
         let shift = conv.shift.map(|vector| self.to(vector));
         let shape = conv.shape;
-        let fine = shape.height * shape.width * shape.in_channels;
+        let fine = self.batch * shape.height * shape.width * shape.in_channels;
         let wide_len = if shape.upsample { 4 * fine } else { fine };
-        let packed = self.allocate(shape.packed_len());
+        let scratch = self.allocate(conv::backward_weights_scratch(&shape, self.batch));
         let wide = self.allocate(wide_len);
         let folded = shape.upsample.then(|| self.allocate(fine));
-        let weights = self.allocate(shape.kernel * shape.kernel * shape.in_channels * shape.out_channels);
         let source = self.source(&conv.source);
-        Step::ConvBackward { conv, gradient, source, shift, add, packed, wide, folded, weights }
+        Step::ConvBackward { conv, gradient, source, shift, add, scratch, wide, folded }
     }
 
     fn attention(&mut self, qkv: Buffer, channels: usize, pixels: usize, gradient: Buffer) -> Step {
@@ -101,8 +102,8 @@ impl Backward<'_> {
 
     fn source(&mut self, source: &SourceRef) -> SourceGradient {
         let Extent { height, width } = source.extent;
-        let partials =
-            source.norm.map(|_| self.allocate(group_norm::partials_len(height, width, source.channels())));
+        let partials_len = self.batch * group_norm::partials_len(height, width, source.channels());
+        let partials = source.norm.map(|_| self.allocate(partials_len));
         SourceGradient { segments: source.segments.map(|s| s.map(|s| self.to(s.buffer))), partials }
     }
 

@@ -39,7 +39,7 @@ impl Program {
         let forward_steps = steps.len();
         let gradients = key
             .training
-            .then(|| gradient::append(&mut steps, &mut lengths, [prediction, input, noise_level]));
+            .then(|| gradient::append(&mut steps, &mut lengths, [prediction, input, noise_level], key.batch));
 
         let never = Lifetime { length: 0, first: usize::MAX, last: 0 };
         let mut lifetimes: Vec<_> = lengths.iter().map(|&length| Lifetime { length, ..never }).collect();

@@ -177,14 +177,12 @@ pub(super) enum Step {
         source: SourceGradient,
         shift: Option<GradientTo>,
         add: Option<GradientTo>,
-        /// One item's packed input.
-        packed: Buffer,
-        /// One item's gradient of the packed input, at the size the window sees.
+        /// Working memory for the weights' gradient.
+        scratch: Buffer,
+        /// The gradient of what the window sees, at its size.
         wide: Buffer,
         /// The same at the source's size, where the source is doubled.
         folded: Option<Buffer>,
-        /// The weights' gradient of one item.
-        weights: Buffer,
     },
     GatherBackward {
         source: SourceRef,
@@ -256,8 +254,8 @@ impl Step {
             Self::LinearBackward { x, gradient, to, .. } | Self::SiluBackward { x, gradient, to } => {
                 vec![*x, *gradient, to.buffer]
             }
-            Self::ConvBackward { conv, gradient, source, shift, add, packed, wide, folded, weights } => {
-                [sources(&conv.source), gradients(source), vec![*gradient, *packed, *wide, *weights]]
+            Self::ConvBackward { conv, gradient, source, shift, add, scratch, wide, folded } => {
+                [sources(&conv.source), gradients(source), vec![*gradient, *scratch, *wide]]
                     .concat()
                     .into_iter()
                     .chain(shift.iter().chain(add).map(|g| g.buffer))

@@ -9,6 +9,7 @@ pub(super) struct PlanWeights {
     values: Vec<Vec<f32>>,
     /// Shapes of convolution weights, OIHW.
     shapes: Vec<Option<[usize; 4]>>,
+    strides: Vec<usize>,
     /// Convolution weights packed for the forward pass.
     packed: Vec<Vec<f32>>,
     /// And for the gradient of the input; made when first needed.
@@ -19,33 +20,38 @@ impl PlanWeights {
     /// Takes the weights in the graph's order.
     pub(super) fn new(graph: &Graph, values: Vec<Vec<f32>>) -> Self {
         let mut shapes = vec![None; values.len()];
+        let mut strides = vec![1; values.len()];
         for node in &graph.nodes {
-            if let Op::Conv { weight, .. } = node.op {
+            if let Op::Conv { weight, stride, .. } = node.op {
+                strides[weight.0] = stride;
                 shapes[weight.0] = <[usize; 4]>::try_from(graph.params[weight.0].shape.as_slice()).ok();
             }
         }
         let packed = values
             .iter()
-            .zip(&shapes)
-            .map(|(values, shape)| {
+            .zip(shapes.iter().zip(&strides))
+            .map(|(values, (shape, stride))| {
                 let mut packed = Vec::new();
                 if let Some(shape) = shape {
-                    conv::pack_weights(values, *shape, &mut packed);
+                    conv::pack_weights(values, *shape, *stride, &mut packed);
                 }
                 packed
             })
             .collect();
         let transposed = vec![Vec::new(); values.len()];
-        Self { values, shapes, packed, transposed }
+        Self { values, shapes, strides, packed, transposed }
     }
 
     /// Packs what the backward pass needs, once.
     pub(super) fn prepare_backward(&mut self) {
-        for ((transposed, values), shape) in self.transposed.iter_mut().zip(&self.values).zip(&self.shapes) {
+        let shapes = self.shapes.iter().zip(&self.strides);
+        for ((transposed, values), (shape, stride)) in
+            self.transposed.iter_mut().zip(&self.values).zip(shapes)
+        {
             if let Some(shape) = shape
                 && transposed.is_empty()
             {
-                conv::pack_weights_transposed(values, *shape, transposed);
+                conv::pack_weights_transposed(values, *shape, *stride, transposed);
             }
         }
     }
@@ -64,11 +70,6 @@ impl PlanWeights {
 
     pub(super) fn transposed(&self, id: ParamId) -> &[f32] {
         &self.transposed[id.0]
-    }
-
-    /// OIHW of a convolution's weight.
-    pub(super) fn shape(&self, id: ParamId) -> [usize; 4] {
-        self.shapes[id.0].unwrap_or([0; 4])
     }
 
     /// A zero for every weight.
