@@ -9,4 +9,5 @@ pub mod image;
 pub mod metrics;
 pub mod model;
 pub mod ops;
+pub mod train;
 pub mod upscaler;

@@ -88,44 +88,70 @@ pub(crate) struct Epilogue<'a> {
     pub(crate) scale: f32,
 }
 
-/// OIHW weights as blocks of [`LANES`] output channels: (O / LANES, K, K, I, LANES), the last block filled with zeros.
-pub(crate) fn pack_weights(oihw: &[f32], [o, i, k, _]: [usize; 4], stride: usize, out: &mut Vec<f32>) {
-    if winograd::applies(i, k, stride) {
-        return winograd::pack_weights(oihw, [o, i, k, k], out);
+/// A convolution's weights: OIHW and stride decide how they are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WeightShape {
+    pub(crate) oihw: [usize; 4],
+    pub(crate) stride: usize,
+}
+
+/// Which way weights are packed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Forward,
+    /// For the gradient of the input: input and output exchanged, the window turned around.
+    Back,
+}
+
+impl WeightShape {
+    /// Output and input channels of the convolution that is computed.
+    const fn channels(&self, way: Way) -> [usize; 2] {
+        let [o, i, ..] = self.oihw;
+        match way {
+            Way::Forward => [o, i],
+            Way::Back => [i, o],
+        }
     }
-    out.clear();
-    out.resize(o.div_ceil(LANES) * k * k * i * LANES, 0.0);
-    for oc in 0..o {
-        for ic in 0..i {
-            for tap in 0..k * k {
-                out[((oc / LANES * k * k + tap) * i + ic) * LANES + oc % LANES] =
-                    oihw[(oc * i + ic) * k * k + tap];
-            }
+
+    const fn is_winograd(&self, way: Way) -> bool {
+        winograd::applies(self.channels(way)[1], self.oihw[2], self.stride)
+    }
+
+    /// Floats of the packed weights.
+    pub(crate) const fn packed_len(&self, way: Way) -> usize {
+        let ([o, i], k) = (self.channels(way), self.oihw[2]);
+        if self.is_winograd(way) {
+            winograd::weights_len(i, o)
+        } else {
+            o.next_multiple_of(LANES) * k * k * i
         }
     }
 }
 
-/// Weights of the convolution that carries a gradient back: input and output exchanged, the window turned around.
-pub(crate) fn pack_weights_transposed(
-    oihw: &[f32],
-    [o, i, k, _]: [usize; 4],
-    stride: usize,
-    out: &mut Vec<f32>,
-) {
-    if winograd::applies(o, k, stride) {
-        return winograd::pack_weights_transposed(oihw, [o, i, k, k], out);
+/// Packs OIHW weights for [`forward`] or [`backward_input`]: transformed, or as blocks of [`LANES`] output channels,
+/// (O / LANES, K, K, I, LANES), the last block filled with zeros.
+pub(crate) fn pack_weights(isa: Isa, values: &[f32], shape: &WeightShape, way: Way, out: &mut [f32]) {
+    let ([o, i], k) = (shape.channels(way), shape.oihw[2]);
+    if shape.is_winograd(way) {
+        let [o, i, ..] = shape.oihw;
+        return winograd::pack_weights(isa, values, [o, i], way == Way::Back, out);
     }
-    out.clear();
-    out.resize(i.div_ceil(LANES) * k * k * o * LANES, 0.0);
-    for oc in 0..o {
-        for ic in 0..i {
-            for tap in 0..k * k {
-                let turned = k * k - 1 - tap;
-                out[((ic / LANES * k * k + turned) * o + oc) * LANES + ic % LANES] =
-                    oihw[(oc * i + ic) * k * k + tap];
+    let taps = k * k;
+    out.par_chunks_mut(taps * i * LANES).enumerate().for_each(|(block, out)| {
+        out.fill(0.0);
+        for oc in block * LANES..((block + 1) * LANES).min(o) {
+            for ic in 0..i {
+                let (from, turned) = match way {
+                    Way::Forward => (oc * i + ic, false),
+                    Way::Back => (ic * o + oc, true),
+                };
+                for (tap, value) in values[from * taps..(from + 1) * taps].iter().enumerate() {
+                    let tap = if turned { taps - 1 - tap } else { tap };
+                    out[(tap * i + ic) * LANES + oc % LANES] = *value;
+                }
             }
         }
-    }
+    });
 }
 
 /// A convolution of every item: `out` is (N, H', W', O).

@@ -1,6 +1,6 @@
 //! A convolution by itself, for programs that want one kernel and for measuring it.
 
-use super::conv::{ConvShape, Epilogue, forward, pack_weights};
+use super::conv::{ConvShape, Epilogue, Way, WeightShape, forward, pack_weights};
 use super::simd::Isa;
 use super::source::Source;
 
@@ -28,8 +28,9 @@ impl Conv2d {
             (o * i * k * k, o),
             "weights and bias have the shape's length"
         );
-        let mut packed = Vec::new();
-        pack_weights(weights, [o, i, k, k], 1, &mut packed);
+        let shape = WeightShape { oihw: [o, i, k, k], stride: 1 };
+        let mut packed = vec![0.0; shape.packed_len(Way::Forward)];
+        pack_weights(isa, weights, &shape, Way::Forward, &mut packed);
         Self { isa, out_channels: o, in_channels: i, kernel: k, packed, bias: bias.to_vec() }
     }
 

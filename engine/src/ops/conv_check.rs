@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::conv::{
-    ConvShape, Epilogue, backward_input, backward_weights, backward_weights_scratch, fold_doubled, forward,
-    pack_weights, pack_weights_transposed,
+    ConvShape, Epilogue, Way, WeightShape, backward_input, backward_weights, backward_weights_scratch,
+    fold_doubled, forward, pack_weights,
 };
 use super::simd::Isa;
 use super::source::{Prologue, Segment, Source};
@@ -30,8 +30,12 @@ struct Example {
 }
 
 impl Example {
-    fn oihw(&self) -> [usize; 4] {
-        [self.shape.out_channels, self.shape.in_channels, self.shape.kernel, self.shape.kernel]
+    fn packed(&self, isa: Isa, way: Way) -> Vec<f32> {
+        let ConvShape { in_channels, out_channels, kernel, stride, .. } = self.shape;
+        let shape = WeightShape { oihw: [out_channels, in_channels, kernel, kernel], stride };
+        let mut packed = vec![0.0; shape.packed_len(way)];
+        pack_weights(isa, &self.weights, &shape, way, &mut packed);
+        packed
     }
 
     fn source(&self) -> Source<'_> {
@@ -111,8 +115,7 @@ fn example() -> impl Strategy<Value = Example> {
 }
 
 fn run_forward(isa: Isa, example: &Example) -> Vec<f32> {
-    let mut packed = Vec::new();
-    pack_weights(&example.weights, example.oihw(), example.shape.stride, &mut packed);
+    let packed = example.packed(isa, Way::Forward);
     let mut out = vec![0.0; example.gradient.len()];
     let epilogue = Epilogue { bias: &[], shift: &[], add: &[], scale: 1.0 };
     forward(isa, &example.shape, |_| example.source(), &packed, |_| epilogue, &mut out);
@@ -159,8 +162,7 @@ proptest! {
             }
         });
         let isa = Isa::detect();
-        let mut transposed = Vec::new();
-        pack_weights_transposed(&example.weights, example.oihw(), shape.stride, &mut transposed);
+        let transposed = example.packed(isa, Way::Back);
         let mut found = vec![0.0; of_input.len()];
         backward_input(isa, &shape, &example.gradient, &transposed, &mut found);
         near(&found, &of_input, shape.kernel.pow(2) * shape.out_channels)?;

@@ -1,5 +1,6 @@
 //! Numeric kernels on channels-last `f32` buffers. `unsafe` lives here and nowhere else in the project.
 
+pub(crate) mod adam;
 pub(crate) mod arena;
 pub(crate) mod attention;
 pub(crate) mod conv;
@@ -8,6 +9,7 @@ mod conv2d;
 mod conv_check;
 pub(crate) mod group_norm;
 pub(crate) mod matmul;
+pub mod peaks;
 pub(crate) mod pointwise;
 pub mod resize;
 pub(crate) mod scratch;

@@ -79,6 +79,7 @@ pub(crate) unsafe trait Simd: Copy {
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sqrt(a: Self::V) -> Self::V;
     /// a > b ? a : b, so b where either is NaN.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// a < b ? a : b, so b where either is NaN.
@@ -243,6 +244,10 @@ unsafe impl Simd for Portable {
         zip(a, b, |a, b| a / b)
     }
     #[inline(always)]
+    unsafe fn sqrt(a: Array) -> Array {
+        a.map(f32::sqrt)
+    }
+    #[inline(always)]
     unsafe fn max(a: Array, b: Array) -> Array {
         zip(a, b, |a, b| if a > b { a } else { b })
     }
@@ -353,6 +358,10 @@ mod x86 {
             unsafe { [_mm256_div_ps(a[0], b[0]), _mm256_div_ps(a[1], b[1])] }
         }
         #[inline(always)]
+        unsafe fn sqrt(a: Pair) -> Pair {
+            unsafe { [_mm256_sqrt_ps(a[0]), _mm256_sqrt_ps(a[1])] }
+        }
+        #[inline(always)]
         unsafe fn max(a: Pair, b: Pair) -> Pair {
             unsafe { [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])] }
         }
@@ -424,6 +433,10 @@ mod x86 {
         #[inline(always)]
         unsafe fn div(a: __m512, b: __m512) -> __m512 {
             unsafe { _mm512_div_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sqrt(a: __m512) -> __m512 {
+            unsafe { _mm512_sqrt_ps(a) }
         }
         #[inline(always)]
         unsafe fn max(a: __m512, b: __m512) -> __m512 {

@@ -1,22 +1,33 @@
 //! Runs the backward steps of a program.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::forward::{Run, SourceBuffers, item};
 use super::step::{Buffer, ConvStep, Extent, GradientTo, SegmentRef, SourceGradient, SourceRef, Step};
 use crate::model::graph::ParamId;
 use crate::ops::attention::{self, BackwardScratch, Qkv};
-use crate::ops::conv;
+use crate::ops::conv::{self, Way};
 use crate::ops::group_norm::{self, Backward};
 use crate::ops::pointwise;
 
-/// The gradient of every parameter, in the graph's order.
-pub(super) type ParamGradients = Vec<Vec<f32>>;
+/// The gradients of all parameters, one after the other in the graph's order.
+pub(super) struct ParamGradients<'a> {
+    pub(super) values: &'a mut [f32],
+    pub(super) ranges: &'a [Range<usize>],
+}
 
-/// Two parameters' gradients at once.
-fn pair(gradients: &mut ParamGradients, a: ParamId, b: ParamId) -> [&mut [f32]; 2] {
-    // Weight and bias of one module are two parameters, so the indices differ.
-    gradients.get_disjoint_mut([a.0, b.0]).map_or([&mut [], &mut []], |pair| pair.map(Vec::as_mut_slice))
+impl ParamGradients<'_> {
+    fn of(&mut self, id: ParamId) -> &mut [f32] {
+        &mut self.values[self.ranges[id.0].clone()]
+    }
+
+    /// Two parameters' at once: weight and bias of one module, so never the same.
+    fn pair(&mut self, a: ParamId, b: ParamId) -> [&mut [f32]; 2] {
+        let ranges = [a, b].map(|id| self.ranges[id.0].clone());
+        self.values.get_disjoint_mut(ranges).unwrap_or([&mut [], &mut []])
+    }
 }
 
 fn item_mut(buffer: &mut [f32], n: usize, batch: usize) -> &mut [f32] {
@@ -26,14 +37,14 @@ fn item_mut(buffer: &mut [f32], n: usize, batch: usize) -> &mut [f32] {
 
 impl Run<'_> {
     /// Runs every backward step; adds the parameters' gradients to `params`.
-    pub(super) fn backward(&mut self, params: &mut ParamGradients) {
+    pub(super) fn backward(&mut self, params: &mut ParamGradients<'_>) {
         let program = self.program;
         for step in &program.steps[program.forward_steps..] {
             self.backward_step(step, params);
         }
     }
 
-    fn backward_step(&mut self, step: &Step, params: &mut ParamGradients) {
+    fn backward_step(&mut self, step: &Step, params: &mut ParamGradients<'_>) {
         let (program, batch) = (self.program, self.program.key.batch);
         match *step {
             Step::EncodingBackward { level, gradient, length, to } => {
@@ -49,7 +60,7 @@ impl Run<'_> {
                 let ([x, gradient], [out]) = self.arena.view(reads, [program.range(to.buffer)]);
                 let values = self.weights.value(weight);
                 for n in 0..batch {
-                    let [to_weight, to_bias] = pair(params, weight, bias);
+                    let [to_weight, to_bias] = params.pair(weight, bias);
                     let (x, g) = (item(x, n, batch), item(gradient, n, batch));
                     let out = item_mut(out, n, batch);
                     pointwise::linear_backward(x, values, g, (to_weight, to_bias), out, to.add);
@@ -60,10 +71,10 @@ impl Run<'_> {
                 let ([x, gradient], [out]) = self.arena.view(reads, [program.range(to.buffer)]);
                 pointwise::silu_backward(x, gradient, out, to.add);
             }
-            Step::ConvBackward { conv, gradient, source, shift, add, scratch, wide, folded } => {
+            Step::ConvBackward { conv, gradient, source, shift, add, scratch, transposed, wide, folded } => {
                 self.conv_outputs(&conv, gradient, shift, add, params);
                 self.conv_weights(&conv, gradient, scratch, params);
-                self.conv_input(&conv, gradient, wide, folded);
+                self.conv_input(&conv, gradient, transposed, wide, folded);
                 self.source(&conv.source, folded.unwrap_or(wide), &source, params);
             }
             Step::GatherBackward { source, gradient, to } => self.source(&source, gradient, &to, params),
@@ -139,7 +150,7 @@ impl Run<'_> {
         gradient: Buffer,
         shift: Option<GradientTo>,
         add: Option<GradientTo>,
-        params: &mut ParamGradients,
+        params: &mut ParamGradients<'_>,
     ) {
         let (program, batch) = (self.program, self.program.key.batch);
         if let Some(add) = add {
@@ -159,7 +170,7 @@ impl Run<'_> {
             .collect();
         for (n, sums) in sums.into_iter().enumerate() {
             if let Some(bias) = conv.bias {
-                params[bias.0].iter_mut().zip(&sums).for_each(|(to, sum)| *to += *sum as f32);
+                params.of(bias).iter_mut().zip(&sums).for_each(|(to, sum)| *to += *sum as f32);
             }
             if let Some(shift) = shift {
                 let to = item_mut(to_shift, n, batch);
@@ -176,7 +187,7 @@ impl Run<'_> {
         conv: &ConvStep,
         gradient: Buffer,
         scratch: Buffer,
-        params: &mut ParamGradients,
+        params: &mut ParamGradients<'_>,
     ) {
         let (program, batch) = (self.program, self.program.key.batch);
         let [a, b] = conv.source.segments.map(|s| program.range_of(s.map(|s| s.buffer)));
@@ -185,15 +196,22 @@ impl Run<'_> {
         let ([a, b, prologue, gradient], [scratch]) = self.arena.view(reads, [program.range(scratch)]);
         let buffers = SourceBuffers { segments: [a, b], prologue };
         let source = |n| conv.source.item(buffers, n, batch);
-        conv::backward_weights(self.isa, &conv.shape, source, gradient, scratch, &mut params[conv.weight.0]);
+        conv::backward_weights(self.isa, &conv.shape, source, gradient, scratch, params.of(conv.weight));
     }
 
     /// Carries the gradient of a conv's output to what its window sees.
-    fn conv_input(&mut self, conv: &ConvStep, gradient: Buffer, wide: Buffer, folded: Option<Buffer>) {
+    fn conv_input(
+        &mut self,
+        conv: &ConvStep,
+        gradient: Buffer,
+        transposed: Buffer,
+        wide: Buffer,
+        folded: Option<Buffer>,
+    ) {
         let program = self.program;
-        let writes = [program.range(wide), program.range_of(folded)];
-        let ([gradient], [wide, folded]) = self.arena.view([program.range(gradient)], writes);
-        let transposed = self.weights.transposed(conv.weight);
+        let writes = [program.range(wide), program.range_of(folded), program.range(transposed)];
+        let ([gradient], [wide, folded, transposed]) = self.arena.view([program.range(gradient)], writes);
+        self.weights.pack(self.isa, conv.weight, Way::Back, transposed);
         conv::backward_input(self.isa, &conv.shape, gradient, transposed, wide);
         if !folded.is_empty() {
             conv::fold_doubled(wide, conv.shape.width, conv.shape.in_channels, folded);
@@ -206,7 +224,7 @@ impl Run<'_> {
         source: &SourceRef,
         gradient: Buffer,
         to: &SourceGradient,
-        params: &mut ParamGradients,
+        params: &mut ParamGradients<'_>,
     ) {
         let (program, batch) = (self.program, self.program.key.batch);
         let [a, b] = source.segments.map(|s| program.range_of(s.map(|s| s.buffer)));
@@ -230,7 +248,7 @@ impl Run<'_> {
                     width: source.extent.width,
                 }
             };
-            let params = pair(params, norm.weight, norm.bias);
+            let params = params.pair(norm.weight, norm.bias);
             let out = [(ta, add[0]), (tb, add[1])];
             group_norm::backward(self.isa, batch, of_item, gradient, partials, out, params);
             return;

@@ -19,8 +19,10 @@ use super::graph::Graph;
 use super::weights::{ModelError, Weights, order_weights};
 use crate::ops::Isa;
 use crate::ops::arena::Arena;
+use backward::ParamGradients;
 use forward::Run;
 use program::{Program, ProgramKey};
+use rayon::prelude::*;
 use weights::PlanWeights;
 
 /// Programs kept at once. Bulk work sees two or three sizes of tile; more are made anew, in a millisecond.
@@ -32,6 +34,8 @@ pub struct CpuUNet {
     size_multiple: usize,
     isa: Isa,
     weights: PlanWeights,
+    /// Of the last backward pass; empty before the first.
+    gradient: Vec<f32>,
     arena: Arena,
     programs: Vec<Program>,
 }
@@ -56,12 +60,13 @@ impl CpuUNet {
     /// [`ModelError`] where the configuration describes no network or the weights are not its own.
     pub fn new(config: &UNetConfig, weights: &Weights, isa: Isa) -> Result<Self, ModelError> {
         let graph = Graph::build(config)?;
-        let weights = PlanWeights::new(&graph, order_weights(&graph, weights)?);
+        let weights = PlanWeights::new(&graph, &order_weights(&graph, weights)?);
         Ok(Self {
             graph,
             size_multiple: config.size_multiple(),
             isa,
             weights,
+            gradient: Vec::new(),
             arena: Arena::default(),
             programs: Vec::new(),
         })
@@ -73,13 +78,51 @@ impl CpuUNet {
         &self.graph
     }
 
-    /// Output and gradients: of the sum of prediction × cotangent, for every parameter and input.
+    /// The gradient of a loss with respect to every parameter: it is kept, for [`Self::update`].
     ///
     /// `cotangent` is given the prediction, (N, H, W, out channels), and writes the gradient of the loss with respect
     /// to it; shapes are those of [`Denoiser::predict`].
     ///
     /// # Errors
     /// [`DenoiserError`] where buffers and shape disagree.
+    pub fn backward(
+        &mut self,
+        shape: [usize; 3],
+        input: &[f32],
+        noise_levels: &[f32],
+        cotangent: impl FnOnce(&[f32], &mut [f32]) + Send,
+    ) -> Result<(), DenoiserError> {
+        self.check(shape, input, noise_levels)?;
+        let index = self.program(shape, true);
+        self.gradient.resize(self.weights.len(), 0.0);
+        let Self { programs, weights, arena, isa, gradient, .. } = self;
+        let program = &programs[index];
+        arena.reserve(program.arena_len);
+        fill(arena, program, input, noise_levels);
+        rayon::scope(|_| {
+            gradient.par_chunks_mut(1 << 16).for_each(|chunk| chunk.fill(0.0));
+            let mut run = Run { isa: *isa, program, weights, arena };
+            run.forward();
+            let [of_prediction, ..] = program.training_gradients();
+            let ([prediction], [seed]) =
+                run.arena.view([program.range(program.prediction)], [program.range(of_prediction)]);
+            cotangent(prediction, seed);
+            run.backward(&mut ParamGradients { values: gradient, ranges: weights.ranges() });
+        });
+        Ok(())
+    }
+
+    /// Lets `change` alter the parameters, given their gradient of the last [`Self::backward`] (zeros before the
+    /// first): both one flat list in the order of [`Graph::params`].
+    pub fn update<R>(&mut self, change: impl FnOnce(&mut [f32], &[f32]) -> R) -> R {
+        self.gradient.resize(self.weights.len(), 0.0);
+        change(self.weights.values_mut(), &self.gradient)
+    }
+
+    /// What [`Self::backward`] computes, with the prediction and the gradients of all inputs.
+    ///
+    /// # Errors
+    /// As there.
     pub fn gradients(
         &mut self,
         shape: [usize; 3],
@@ -87,28 +130,18 @@ impl CpuUNet {
         noise_levels: &[f32],
         cotangent: impl FnOnce(&[f32], &mut [f32]) + Send,
     ) -> Result<Gradients, DenoiserError> {
-        self.check(shape, input, noise_levels)?;
-        self.weights.prepare_backward();
-        let index = self.program(shape, true);
-        let Self { programs, weights, arena, isa, .. } = self;
-        let program = &programs[index];
-        arena.reserve(program.arena_len);
-        fill(arena, program, input, noise_levels);
-        rayon::scope(|_| {
-            let mut run = Run { isa: *isa, program, weights, arena };
-            run.forward();
-            let Some([of_prediction, of_input, of_level]) = program.gradients else {
-                unreachable!("a training program has gradients")
-            };
-            let ([prediction], [seed]) =
-                run.arena.view([program.range(program.prediction)], [program.range(of_prediction)]);
-            cotangent(prediction, seed);
-            let prediction = prediction.to_vec();
-            let mut params = weights.zeros();
-            run.backward(&mut params);
-            let ([input, level], []) = run.arena.view([of_input, of_level].map(|b| program.range(b)), []);
-            Ok(Gradients { prediction, params, input: input.to_vec(), noise_level: level.to_vec() })
-        })
+        let mut prediction = Vec::new();
+        self.backward(shape, input, noise_levels, |found, out| {
+            prediction = found.to_vec();
+            cotangent(found, out);
+        })?;
+        let Self { programs, weights, arena, gradient, .. } = self;
+        // The program that just ran is the last.
+        let Some(program) = programs.last() else { unreachable!("a program has just run") };
+        let [_, of_input, of_level] = program.training_gradients();
+        let ([input, level], []) = arena.view([of_input, of_level].map(|b| program.range(b)), []);
+        let params = weights.ranges().iter().map(|range| gradient[range.clone()].to_vec()).collect();
+        Ok(Gradients { prediction, params, input: input.to_vec(), noise_level: level.to_vec() })
     }
 
     fn check(
@@ -165,6 +198,7 @@ impl Denoiser for CpuUNet {
         self.check(shape, input, noise_levels)?;
         expect("prediction", prediction.len(), shape.iter().product::<usize>() * self.out_channels())?;
         let index = self.program(shape, false);
+        self.weights.prepare(self.isa);
         let Self { programs, weights, arena, isa, .. } = self;
         let program = &programs[index];
         arena.reserve(program.arena_len);

@@ -65,6 +65,11 @@ impl Program {
         Self { key, steps, forward_steps, input, noise_level, prediction, gradients, ranges, arena_len }
     }
 
+    /// Gradients of prediction, input and noise level of a training program.
+    pub(super) fn training_gradients(&self) -> [Buffer; 3] {
+        self.gradients.unwrap_or_else(|| unreachable!("a training program has gradients"))
+    }
+
     /// Where a buffer lies.
     pub(super) fn range(&self, buffer: Buffer) -> Range<usize> {
         self.ranges[buffer].clone()

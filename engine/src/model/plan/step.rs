@@ -72,6 +72,8 @@ pub(super) struct ConvStep {
     pub(super) shape: ConvShape,
     pub(super) weight: ParamId,
     pub(super) bias: Option<ParamId>,
+    /// Where the weights are packed for this step alone, in training.
+    pub(super) packed: Option<Buffer>,
     pub(super) source: SourceRef,
     /// (N, C), added at every pixel.
     pub(super) shift: Option<Buffer>,
@@ -179,6 +181,8 @@ pub(super) enum Step {
         add: Option<GradientTo>,
         /// Working memory for the weights' gradient.
         scratch: Buffer,
+        /// Where the weights are packed for the way back.
+        transposed: Buffer,
         /// The gradient of what the window sees, at its size.
         wide: Buffer,
         /// The same at the source's size, where the source is doubled.
@@ -243,6 +247,7 @@ impl Step {
                 .into_iter()
                 .chain(conv.shift)
                 .chain(conv.add)
+                .chain(conv.packed)
                 .collect(),
             Self::Gather { source, out } => [sources(source), vec![*out]].concat(),
             Self::Modulate { image, vector, out, .. } => vec![image.buffer, *vector, *out],
@@ -254,8 +259,8 @@ impl Step {
             Self::LinearBackward { x, gradient, to, .. } | Self::SiluBackward { x, gradient, to } => {
                 vec![*x, *gradient, to.buffer]
             }
-            Self::ConvBackward { conv, gradient, source, shift, add, scratch, wide, folded } => {
-                [sources(&conv.source), gradients(source), vec![*gradient, *scratch, *wide]]
+            Self::ConvBackward { conv, gradient, source, shift, add, scratch, transposed, wide, folded } => {
+                [sources(&conv.source), gradients(source), vec![*gradient, *scratch, *transposed, *wide]]
                     .concat()
                     .into_iter()
                     .chain(shift.iter().chain(add).map(|g| g.buffer))

@@ -1,79 +1,92 @@
-//! A plan's weights: as they come, and packed for the kernels.
+//! A plan's weights: one flat list, and packed for the kernels.
+
+use std::ops::Range;
 
 use crate::model::graph::{Graph, Op, ParamId};
-use crate::ops::conv;
+use crate::ops::Isa;
+use crate::ops::conv::{self, Way, WeightShape};
 
 /// Every weight of a network.
 pub(super) struct PlanWeights {
-    /// In the graph's order, as checkpoints hold them.
-    values: Vec<Vec<f32>>,
-    /// Shapes of convolution weights, OIHW.
-    shapes: Vec<Option<[usize; 4]>>,
-    strides: Vec<usize>,
-    /// Convolution weights packed for the forward pass.
-    packed: Vec<Vec<f32>>,
-    /// And for the gradient of the input; made when first needed.
-    transposed: Vec<Vec<f32>>,
+    /// One after the other in the graph's order, as checkpoints hold them.
+    values: Vec<f32>,
+    ranges: Vec<Range<usize>>,
+    /// Of convolution weights.
+    shapes: Vec<Option<WeightShape>>,
+    /// Convolution weights packed for evaluation; none where the values have changed since. Training does without:
+    /// it packs a layer's weights just before it needs them, so that they are in the cache and take no memory.
+    packed: Option<Vec<Vec<f32>>>,
 }
 
 impl PlanWeights {
     /// Takes the weights in the graph's order.
-    pub(super) fn new(graph: &Graph, values: Vec<Vec<f32>>) -> Self {
-        let mut shapes = vec![None; values.len()];
-        let mut strides = vec![1; values.len()];
+    pub(super) fn new(graph: &Graph, weights: &[Vec<f32>]) -> Self {
+        let mut shapes = vec![None; weights.len()];
         for node in &graph.nodes {
             if let Op::Conv { weight, stride, .. } = node.op {
-                strides[weight.0] = stride;
-                shapes[weight.0] = <[usize; 4]>::try_from(graph.params[weight.0].shape.as_slice()).ok();
+                shapes[weight.0] = weight_shape(graph, weight, stride);
             }
         }
-        let packed = values
-            .iter()
-            .zip(shapes.iter().zip(&strides))
-            .map(|(values, (shape, stride))| {
-                let mut packed = Vec::new();
-                if let Some(shape) = shape {
-                    conv::pack_weights(values, *shape, *stride, &mut packed);
-                }
-                packed
-            })
-            .collect();
-        let transposed = vec![Vec::new(); values.len()];
-        Self { values, shapes, strides, packed, transposed }
+        let mut end = 0;
+        let ranges = weights.iter().map(|w| {
+            end += w.len();
+            end - w.len()..end
+        });
+        Self { ranges: ranges.collect(), values: weights.concat(), shapes, packed: None }
     }
 
-    /// Packs what the backward pass needs, once.
-    pub(super) fn prepare_backward(&mut self) {
-        let shapes = self.shapes.iter().zip(&self.strides);
-        for ((transposed, values), (shape, stride)) in
-            self.transposed.iter_mut().zip(&self.values).zip(shapes)
-        {
-            if let Some(shape) = shape
-                && transposed.is_empty()
-            {
-                conv::pack_weights_transposed(values, *shape, *stride, transposed);
-            }
+    /// Packs what an evaluation needs, if that is not done.
+    pub(super) fn prepare(&mut self, isa: Isa) {
+        if self.packed.is_some() {
+            return;
         }
+        let pack = |(range, shape): (&Range<usize>, &Option<WeightShape>)| {
+            let Some(shape) = shape else { return Vec::new() };
+            let mut packed = vec![0.0; shape.packed_len(Way::Forward)];
+            conv::pack_weights(isa, &self.values[range.clone()], shape, Way::Forward, &mut packed);
+            packed
+        };
+        self.packed = Some(self.ranges.iter().zip(&self.shapes).map(pack).collect());
+    }
+
+    /// All values, to be changed.
+    pub(super) fn values_mut(&mut self) -> &mut [f32] {
+        self.packed = None;
+        &mut self.values
+    }
+
+    /// Where each parameter lies among the values.
+    pub(super) fn ranges(&self) -> &[Range<usize>] {
+        &self.ranges
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.values.len()
     }
 
     pub(super) fn value(&self, id: ParamId) -> &[f32] {
-        &self.values[id.0]
+        &self.values[self.ranges[id.0].clone()]
     }
 
     pub(super) fn value_of(&self, id: Option<ParamId>) -> &[f32] {
         id.map_or(&[], |id| self.value(id))
     }
 
+    /// A convolution's weights, packed by [`Self::prepare`].
     pub(super) fn packed(&self, id: ParamId) -> &[f32] {
-        &self.packed[id.0]
+        self.packed.as_ref().map_or(&[], |packed| &packed[id.0])
     }
 
-    pub(super) fn transposed(&self, id: ParamId) -> &[f32] {
-        &self.transposed[id.0]
+    /// Packs a convolution's weights into `out`.
+    pub(super) fn pack(&self, isa: Isa, id: ParamId, way: Way, out: &mut [f32]) {
+        if let Some(shape) = &self.shapes[id.0] {
+            conv::pack_weights(isa, self.value(id), shape, way, out);
+        }
     }
+}
 
-    /// A zero for every weight.
-    pub(super) fn zeros(&self) -> Vec<Vec<f32>> {
-        self.values.iter().map(|v| vec![0.0; v.len()]).collect()
-    }
+/// The shape of a convolution's weights.
+pub(super) fn weight_shape(graph: &Graph, weight: ParamId, stride: usize) -> Option<WeightShape> {
+    let oihw = <[usize; 4]>::try_from(graph.params[weight.0].shape.as_slice()).ok()?;
+    Some(WeightShape { oihw, stride })
 }

@@ -28,19 +28,19 @@ const B3: f32 = B2 * B;
 pub(super) unsafe fn input<S: Simd>(d: [S::V; POINTS]) -> [S::V; POINTS] {
     // SAFETY: the caller's promise.
     unsafe {
-        let (a, b) = (S::splat(A), S::splat(B));
+        let (a, minus_a, b, minus_b) = (S::splat(A), S::splat(-A), S::splat(B), S::splat(-B));
         let (minus_a2, minus_b2) = (S::splat(-A2), S::splat(-B2));
         let (product, minus_sum) = (S::splat(A2 * B2), S::splat(-(A2 + B2)));
         let even_a = S::fma(minus_b2, d[2], d[4]);
-        let odd_a = S::mul(a, S::fma(minus_b2, d[1], d[3]));
+        let odd_a = S::fma(minus_b2, d[1], d[3]);
         let even_b = S::fma(minus_a2, d[2], d[4]);
-        let odd_b = S::mul(b, S::fma(minus_a2, d[1], d[3]));
+        let odd_b = S::fma(minus_a2, d[1], d[3]);
         [
             S::fma(minus_sum, d[2], S::fma(product, d[0], d[4])),
-            S::add(even_a, odd_a),
-            S::sub(even_a, odd_a),
-            S::add(even_b, odd_b),
-            S::sub(even_b, odd_b),
+            S::fma(a, odd_a, even_a),
+            S::fma(minus_a, odd_a, even_a),
+            S::fma(b, odd_b, even_b),
+            S::fma(minus_b, odd_b, even_b),
             S::fma(minus_sum, d[3], S::fma(product, d[1], d[5])),
         ]
     }

@@ -1,0 +1,65 @@
+//! One training step on candle tensors: the way to GPUs, and what the CPU plan's step is held to.
+
+use candle_core::{Device, Result, Tensor};
+use candle_nn::{AdamW, Optimizer, ParamsAdamW};
+
+use super::AdamConfig;
+use crate::model::CandleUNet;
+
+/// A network and its optimizer on one device.
+pub struct CandleTrainer {
+    network: CandleUNet,
+    optimizer: AdamW,
+}
+
+impl CandleTrainer {
+    /// Takes the network; of the configuration, what candle's Adam knows: neither clipping nor an average.
+    ///
+    /// # Errors
+    /// Candle's, where the device has no room for the optimizer's state.
+    pub fn new(network: CandleUNet, config: &AdamConfig) -> Result<Self> {
+        let params = ParamsAdamW {
+            lr: config.learning_rate,
+            beta1: config.betas[0],
+            beta2: config.betas[1],
+            eps: config.eps,
+            weight_decay: 0.0,
+        };
+        let optimizer = AdamW::new(network.vars().to_vec(), params)?;
+        Ok(Self { network, optimizer })
+    }
+
+    /// The network as it is now.
+    #[must_use]
+    pub const fn network(&self) -> &CandleUNet {
+        &self.network
+    }
+
+    /// One step on the mean absolute error of the prediction: `input` is (N, C, H, W), `noise_level` (N), `target`
+    /// (N, out_channels, H, W), all on the network's device. Yields the loss before the step, a scalar there.
+    ///
+    /// # Errors
+    /// Candle's, where shapes do not fit or memory runs out.
+    pub fn step(&mut self, input: &Tensor, noise_level: &Tensor, target: &Tensor) -> Result<Tensor> {
+        let loss = (self.network.forward(input, noise_level)? - target)?.abs()?.mean_all()?;
+        self.optimizer.backward_step(&loss)?;
+        Ok(loss)
+    }
+}
+
+/// A device by its name: `cpu`, or `cuda:0` for the first NVIDIA GPU of a build with the feature `cuda`.
+///
+/// # Errors
+/// One line that names the device and the reason.
+pub fn device(name: &str) -> std::result::Result<Device, String> {
+    if name == "cpu" {
+        return Ok(Device::Cpu);
+    }
+    let Some(ordinal) = name.strip_prefix("cuda:").and_then(|n| n.parse().ok()) else {
+        return Err(format!("no device is called {name:?}: cpu, or cuda:0 for the first NVIDIA GPU"));
+    };
+    if !candle_core::utils::cuda_is_available() {
+        return Err(format!("{name} cannot be used: this sr3 was built without the feature `cuda`"));
+    }
+    Device::new_cuda(ordinal).map_err(|e| format!("{name} cannot be used: {e}"))
+}

@@ -1,0 +1,113 @@
+//! `sr3 bench`: how fast this machine is. With `--json` one line a case, with the keys of common PyTorch benchmarks.
+
+mod peaks;
+mod sampler;
+mod unet;
+
+use std::time::Instant;
+
+use clap::{Args, Subcommand, value_parser};
+use serde_json::json;
+use sr3_engine::ops::Isa;
+
+use super::model_args::start_threads;
+use crate::exit::{CommandError, Ending};
+use unet::UnetArgs;
+
+/// What to measure.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BenchCommand {
+    /// One evaluation of a network, or one training step: images a second.
+    Unet(UnetArgs),
+    /// A whole sampling loop, bytes in and bytes out: 16 images of 32×32 to 128×128 in 10 steps of DDIM.
+    Sampler(Timing),
+    /// What the processor could do at best, with one thread and with all: multiply-adds, bf16 products, memory.
+    Peaks(Timing),
+}
+
+/// How often, on how many threads, and how it is said.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Timing {
+    /// Threads [default: one per core].
+    #[arg(long, value_parser = value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Timed repeats; the median is reported.
+    #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..=1000))]
+    pub repeat: u32,
+    /// Print one JSON line a case.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs it.
+pub fn run(command: &BenchCommand) -> Result<Ending, CommandError> {
+    let (BenchCommand::Unet(UnetArgs { timing, .. })
+    | BenchCommand::Sampler(timing)
+    | BenchCommand::Peaks(timing)) = command;
+    start_threads(timing.threads);
+    match command {
+        BenchCommand::Unet(args) => unet::run(args),
+        BenchCommand::Sampler(timing) => sampler::run(*timing),
+        BenchCommand::Peaks(timing) => peaks::run(*timing),
+    }
+    .map_err(|e| CommandError::failed(e.to_string()))?;
+    Ok(Ending::Done)
+}
+
+type BenchResult = Result<(), Box<dyn std::error::Error>>;
+
+/// Calls before the clock starts.
+const WARM_UP: u32 = 2;
+
+/// Seconds of each repeat, shortest first.
+fn time<E>(repeat: u32, mut call: impl FnMut() -> Result<(), E>) -> Result<Vec<f64>, E> {
+    for _ in 0..WARM_UP {
+        call()?;
+    }
+    let mut seconds = Vec::new();
+    for _ in 0..repeat {
+        let begun = Instant::now();
+        call()?;
+        seconds.push(begun.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    Ok(seconds)
+}
+
+/// A measured case.
+struct Measured<'a> {
+    case: &'a str,
+    unit: &'a str,
+    /// What a call of so many seconds is worth.
+    value: &'a dyn Fn(f64) -> f64,
+    seconds: &'a [f64],
+    threads: usize,
+    device: &'a str,
+    layout: &'a str,
+}
+
+impl Timing {
+    /// One line on standard output.
+    fn report(&self, measured: &Measured<'_>) {
+        let Measured { case, unit, value, seconds, threads, device, layout } = *measured;
+        let (median, isa) = (seconds[seconds.len() / 2], Isa::detect());
+        let (min, max) = (1e3 * seconds[0], 1e3 * seconds[seconds.len() - 1]);
+        if self.json {
+            let line = json!({
+                "case": case, "peer": "sr3", "dtype": "fp32", "layout": layout, "value": value(median),
+                "unit": unit, "threads": threads, "median_ms": 1e3 * median, "min_ms": min, "max_ms": max,
+                "repeat": seconds.len(), "device": device, "cpu_features": isa.to_string(),
+                "version": env!("CARGO_PKG_VERSION"),
+            });
+            println!("{line}");
+        } else {
+            let threads = if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
+            println!(
+                "{case}: {:.2} {unit} (f32 on {device}, {isa}, {threads}; median of {}: {:.1} ms, {min:.1} to {max:.1})",
+                value(median),
+                seconds.len(),
+                1e3 * median,
+            );
+        }
+    }
+}

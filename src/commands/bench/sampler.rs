@@ -1,0 +1,61 @@
+//! `sr3 bench sampler`: a whole sampling loop.
+
+use std::hint::black_box;
+use std::ops::ControlFlow;
+
+use sr3_engine::diffusion::{LevelSpacing, Objective, Sampler, Target, Tile};
+use sr3_engine::model::CpuUNet;
+use sr3_engine::ops::Isa;
+use sr3_engine::upscaler::{LowRes, Recipe, UpscaleError, Upscaler};
+
+use super::unet::{Case, weights};
+use super::{BenchResult, Measured, Timing, time};
+
+const IMAGES: usize = 16;
+const LOW: usize = 32;
+const SCALE: usize = 4;
+const STEPS: usize = 10;
+
+pub(super) fn run(timing: Timing) -> BenchResult {
+    let (config, batch, _) = Case::Small64.network();
+    let network = CpuUNet::new(&config, &weights(&config)?, Isa::detect())?;
+    let recipe = Recipe {
+        objective: Objective::Noise,
+        target: Target::Image,
+        sampler: Sampler::Ddim { eta: 0.0 },
+        noise_levels: LevelSpacing::Linear { start: 1e-6, end: 1e-2, timesteps: 2000 }.levels(STEPS)?,
+        clamp: true,
+        scale: SCALE,
+        tile: Tile { size: LOW * SCALE, overlap: 0 },
+        batch,
+        seed: 1,
+        projection: false,
+    };
+    let mut upscaler = Upscaler::new(network, recipe)?;
+    let bytes: Vec<u8> = (0..IMAGES * LOW * LOW * 3).map(|i| (i * 31 % 251) as u8).collect();
+    let seconds = time(timing.repeat, || {
+        let mut out = Vec::new();
+        for images in bytes.chunks(batch * LOW * LOW * 3) {
+            let floats: Vec<f32> = images.iter().map(|v| f32::from(*v) / 127.5 - 1.0).collect();
+            let inputs: Vec<_> = floats
+                .chunks_exact(LOW * LOW * 3)
+                .map(|rgb| LowRes { width: LOW, height: LOW, rgb, key: "image", lossy: false })
+                .collect();
+            for result in upscaler.upscale(&inputs, &mut |_| ControlFlow::Continue(()))? {
+                out.extend(result.rgb.iter().map(|v| ((v + 1.0) * 127.5).round() as u8));
+            }
+        }
+        black_box(out);
+        Ok::<_, UpscaleError>(())
+    })?;
+    timing.report(&Measured {
+        case: &format!("small-64/ddim{STEPS}/{LOW}->{}", LOW * SCALE),
+        unit: "s",
+        value: &|seconds| seconds,
+        seconds: &seconds,
+        threads: rayon::current_num_threads(),
+        device: "cpu",
+        layout: "channels_last",
+    });
+    Ok(())
+}
