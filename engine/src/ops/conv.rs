@@ -4,6 +4,8 @@
 //! multiplied from there by packed weights, so no padded or normalised image is ever stored. Each output is one chain
 //! over the window's rows, columns and channels; the bands and threads only decide who computes it.
 
+mod gradient;
+
 use rayon::prelude::*;
 
 use super::matmul::{Left, Right, Size, matmul};
@@ -11,6 +13,7 @@ use super::scratch::with_scratch;
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use super::source::{Source, Window, pack};
 use super::winograd;
+pub(crate) use gradient::{backward_weights, backward_weights_scratch};
 
 /// Floats of a packed band: half of a common L2 cache.
 const BAND_FLOATS: usize = 128 * 1024;
@@ -67,6 +70,11 @@ impl ConvShape {
             wide_width: self.width * self.repeat(),
             pad: self.kernel / 2,
         }
+    }
+
+    /// Whether each output sees one pixel: then an image is its own packed input.
+    const fn sees_pixels_alone(&self) -> bool {
+        self.kernel == 1 && self.stride == 1 && !self.upsample
     }
 
     /// Floats of one item's whole packed input.
@@ -300,76 +308,6 @@ fn apply_epilogue(epilogue: &Epilogue<'_>, at: usize, channels: usize, out: &mut
             out.iter_mut().zip(add).for_each(|(x, a)| *x += a);
         } else {
             out.iter_mut().zip(add).for_each(|(x, a)| *x = (*x + a) * scale);
-        }
-    }
-}
-
-/// Floats of working memory that [`backward_weights`] needs.
-pub(crate) fn backward_weights_scratch(shape: &ConvShape, batch: usize) -> usize {
-    if winograd::applies(shape.in_channels, shape.kernel, shape.stride) {
-        return winograd::backward_weights_scratch(shape, batch);
-    }
-    shape.packed_len() + shape.kernel * shape.kernel * shape.in_channels * shape.out_channels
-}
-
-/// Adds the gradient of OIHW weights to `to`, from that of the output, (N, H', W', O).
-pub(crate) fn backward_weights<'a>(
-    isa: Isa,
-    shape: &ConvShape,
-    source: impl Fn(usize) -> Source<'a> + Sync,
-    gradient: &[f32],
-    scratch: &mut [f32],
-    to: &mut [f32],
-) {
-    if winograd::applies(shape.in_channels, shape.kernel, shape.stride) {
-        return winograd::backward_weights(isa, shape, source, gradient, scratch, to);
-    }
-    let (packed, sums) = scratch.split_at_mut(shape.packed_len());
-    let item = shape.out_height() * shape.out_width() * shape.out_channels;
-    for (n, gradient) in gradient.chunks_exact(item).enumerate() {
-        pack_whole(isa, shape, &source(n), packed);
-        sums.fill(0.0);
-        sum_products(isa, shape, packed, gradient, sums);
-        add_weight_gradient(sums, shape, to);
-    }
-}
-
-/// Packs one item's whole input.
-fn pack_whole(isa: Isa, shape: &ConvShape, source: &Source<'_>, out: &mut [f32]) {
-    let window = shape.window();
-    let row = window.padded_width() * shape.in_channels;
-    let band = (BAND_FLOATS / row).max(1);
-    out.par_chunks_mut(band * row).enumerate().for_each(|(b, out)| {
-        pack(isa, source, &window, b * band, out.len() / row, out);
-    });
-}
-
-/// One item's gradient of the weights, (K, K·I, O): one chain over the item's pixels for each.
-fn sum_products(isa: Isa, shape: &ConvShape, packed: &[f32], gradient: &[f32], out: &mut [f32]) {
-    let (c, k, o) = (shape.in_channels, shape.kernel, shape.out_channels);
-    let row = shape.window().padded_width() * c;
-    // Row blocks of the result are independent chains: they are shared out, never the pixels.
-    const ROWS: usize = 12;
-    out.par_chunks_mut(k * c * o).enumerate().for_each(|(ky, out)| {
-        out.par_chunks_mut(ROWS * o).enumerate().for_each(|(block, out)| {
-            let m = out.len() / o;
-            let data = &packed[ky * row + block * ROWS..];
-            let left = Left { data, row: 1, outer_step: shape.stride * row, inner_step: shape.stride * c };
-            let right = Right { data: gradient, block: LANES, step: o, padded: false };
-            let size = Size { m, n: o, outer: shape.out_height(), inner: shape.out_width() };
-            matmul(isa, size, left, right, out, o, true);
-        });
-    });
-}
-
-/// Adds a (K, K·I, O) gradient to an OIHW one.
-fn add_weight_gradient(from: &[f32], shape: &ConvShape, to: &mut [f32]) {
-    let (o, i, taps) = (shape.out_channels, shape.in_channels, shape.kernel * shape.kernel);
-    for oc in 0..o {
-        for ic in 0..i {
-            for tap in 0..taps {
-                to[(oc * i + ic) * taps + tap] += from[(tap * i + ic) * o + oc];
-            }
         }
     }
 }

@@ -194,3 +194,65 @@ proptest! {
         }
     }
 }
+
+/// Images large enough that the sums over their pixels are cut into chains, on several numbers of threads.
+#[test]
+fn gradients_of_weights_are_the_plain_sums_for_any_number_of_threads() {
+    const BATCH: usize = 3;
+    for (kernel, stride, upsample, inputs, outputs) in [
+        (3, 1, false, 20, 17),
+        (3, 1, true, 16, 5),
+        (3, 2, false, 9, 18),
+        (1, 1, false, 21, 19),
+        (3, 1, false, 6, 8),
+    ] {
+        let shape = ConvShape {
+            in_channels: inputs,
+            out_channels: outputs,
+            kernel,
+            stride,
+            upsample,
+            height: if upsample { 22 } else { 46 },
+            width: if upsample { 20 } else { 44 },
+        };
+        let (pixels, out_pixels) = (shape.height * shape.width, shape.out_height() * shape.out_width());
+        let examples: Vec<_> = (0..BATCH as u32)
+            .map(|seed| Example {
+                first: inputs - 2,
+                silu: (kernel == 3).then_some(true),
+                images: [values(pixels * (inputs - 2), seed), values(pixels * 2, seed ^ 64)],
+                scale: values(inputs, 7),
+                shift: values(inputs, 8),
+                weights: vec![0.0; outputs * inputs * kernel * kernel],
+                gradient: values(out_pixels * outputs, seed ^ 128),
+                shape,
+            })
+            .collect();
+        let mut expected = vec![0.0; examples[0].weights.len()];
+        for example in &examples {
+            example.products(|out, weight, (y, x, c)| {
+                expected[weight] += f64::from(example.gradient[out]) * example.seen(y, x, c);
+            });
+        }
+        let gradient: Vec<f32> = examples.iter().flat_map(|e| e.gradient.iter().copied()).collect();
+        let mut first: Option<Vec<f32>> = None;
+        for (threads, isa) in [1, 2, 7].into_iter().zip(Isa::available().into_iter().rev().cycle()) {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            let pool = pool.unwrap_or_else(|e| panic!("{e}"));
+            let mut scratch = vec![f32::NAN; backward_weights_scratch(&shape, BATCH)];
+            let mut found = vec![0.0; expected.len()];
+            pool.install(|| {
+                backward_weights(isa, &shape, |n| examples[n].source(), &gradient, &mut scratch, &mut found);
+            });
+            let largest = expected.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            for (found, expected) in found.iter().zip(&expected) {
+                let error = (f64::from(*found) - expected).abs() / largest;
+                assert!(error < 1e-5, "{shape:?}: {found} where {expected} belongs");
+            }
+            assert!(
+                *first.get_or_insert_with(|| found.clone()) == found,
+                "{shape:?}, {threads} threads, {isa}"
+            );
+        }
+    }
+}

@@ -1,8 +1,14 @@
 //! The weights' gradient of a Winograd convolution: through the same transforms, turned around.
 //!
 //! Inputs and the output's gradient are transformed tile by tile; at each of the 36 positions the tiles are summed up by
-//! one matrix product, a chain over all tiles of the batch in order; the 36 sums are transformed to the nine weights.
-//! Threads share the tiles while transforming and the positions while summing, so no sum depends on them.
+//! one matrix product; the 36 sums are transformed to the nine weights. The tiles of a batch make a few chains, cut by
+//! the images' size and number alone, summed up in order and joined in order: no sum depends on threads.
+//!
+//! With as many chains as threads each thread transforms and sums up its own. Sharing every chain out instead cost a
+//! third more on a machine whose two cores have separate caches: what one writes the other reads at a quarter of the
+//! speed.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -12,50 +18,58 @@ use crate::ops::conv::ConvShape;
 use crate::ops::matmul::{Left, Right, Size, matmul};
 use crate::ops::scratch::with_scratch;
 use crate::ops::simd::{Isa, Kernel, LANES, Simd, dispatch};
-use crate::ops::source::Source;
+use crate::ops::source::{Source, Window};
 
-/// Tiles that are transformed before they are summed up: what two threads hold of them stays in a third-level cache.
-const GROUP: usize = 128;
-/// Tiles that one task transforms, nearly: rows are not cut for less, so it may be twice as many.
-const TASK: usize = 48;
-const _: () = assert!(2 * TASK <= GROUP);
+/// Tiles of a chain, at least: fewer would make more sums to join than there are tiles to sum up.
+const CHAIN: usize = 256;
+/// Chains, at most.
+const CHAINS_MAX: usize = 16;
+/// Tiles that are transformed before they are summed up: more would not stay in the cache.
+const GROUP: usize = 64;
 
 /// Floats between two tiles: a line more than they take, so that many of them do not meet in one cache set.
 const fn pitch(channels: usize) -> usize {
     channels.next_multiple_of(LANES) + LANES
 }
 
-/// Where the parts of the working memory lie.
-struct Layout {
-    tiles: usize,
+/// What is summed up: the tiles of a batch, in chains that the images' size and number decide.
+struct Sums {
+    grid: Grid,
     inputs: usize,
     outputs: usize,
+    chains: usize,
 }
 
-impl Layout {
+impl Sums {
     fn new(shape: &ConvShape, batch: usize) -> Self {
         let grid = Grid::new(shape.out_height(), shape.out_width(), batch);
-        let tiles = (grid.rows * batch * grid.columns).min(GROUP);
-        Self { tiles, inputs: shape.in_channels, outputs: shape.out_channels }
+        let rows = grid.rows * batch;
+        let chains = (rows * grid.columns / CHAIN).clamp(1, CHAINS_MAX).min(rows);
+        Self { grid, inputs: shape.in_channels, outputs: shape.out_channels, chains }
     }
 
-    const fn of_inputs(&self) -> usize {
-        POSITIONS * self.tiles * pitch(self.inputs)
-    }
-
-    const fn of_gradient(&self) -> usize {
-        POSITIONS * self.tiles * pitch(self.outputs)
-    }
-
-    const fn sums(&self) -> usize {
+    /// Floats of a chain's sums.
+    const fn chain_len(&self) -> usize {
         POSITIONS * self.inputs * self.outputs
+    }
+
+    /// The tiles of a chain: whole rows of them.
+    const fn chain(&self, chain: usize) -> Block {
+        let rows = self.grid.rows * self.grid.batch;
+        let (first_row, end) = (chain * rows / self.chains, (chain + 1) * rows / self.chains);
+        Block { first_row, rows: end - first_row, first_column: 0, columns: self.grid.columns }
+    }
+
+    /// Floats of transformed inputs and transformed gradients of so many tiles.
+    const fn transformed(&self, tiles: usize) -> [usize; 2] {
+        [POSITIONS * tiles * pitch(self.inputs), POSITIONS * tiles * pitch(self.outputs)]
     }
 }
 
 /// Floats of working memory that [`backward_weights`] needs.
 pub(crate) fn backward_weights_scratch(shape: &ConvShape, batch: usize) -> usize {
-    let layout = Layout::new(shape, batch);
-    layout.of_inputs() + layout.of_gradient() + layout.sums()
+    let sums = Sums::new(shape, batch);
+    sums.chains * sums.chain_len()
 }
 
 /// Adds the gradient of OIHW weights to `to`, from that of the output, (N, H', W', O).
@@ -67,70 +81,134 @@ pub(crate) fn backward_weights<'a>(
     scratch: &mut [f32],
     to: &mut [f32],
 ) {
-    let (height, width) = (shape.out_height(), shape.out_width());
-    let (inputs, outputs) = (shape.in_channels, shape.out_channels);
-    let batch = gradient.len() / (height * width * outputs);
-    let grid = Grid::new(height, width, batch);
-    let layout = Layout::new(shape, batch);
-    let (of_inputs, rest) = scratch.split_at_mut(layout.of_inputs());
-    let (of_gradient, rest) = rest.split_at_mut(layout.of_gradient());
-    let sums = &mut rest[..layout.sums()];
-    sums.fill(0.0);
-    let blocks = grid.blocks(TASK, 1);
-    let mut next = 0;
-    while next < blocks.len() {
-        let first = next;
-        let mut tiles = 0;
-        while next < blocks.len() && (tiles == 0 || tiles + blocks[next].tiles() <= layout.tiles) {
-            tiles += blocks[next].tiles();
-            next += 1;
-        }
-        let group = &blocks[first..next];
-        let (v, w) = (tiles * pitch(inputs), tiles * pitch(outputs));
-        {
-            let (of_inputs, of_gradient) = (Shared::new(of_inputs), Shared::new(of_gradient));
-            (0..group.len()).into_par_iter().with_max_len(1).for_each(|i| {
-                let (block, before) = (&group[i], group[..i].iter().map(Block::tiles).sum::<usize>());
-                with_scratch(transform_scratch(&grid, block), |working| {
-                    let to = (&of_inputs.from(before * pitch(inputs)), v, pitch(inputs));
-                    transform_block(isa, (&grid, block), &shape.window(), &source, working, to);
+    let batch = gradient.len() / (shape.out_height() * shape.out_width() * shape.out_channels);
+    let sums = Sums::new(shape, batch);
+    let scratch = &mut scratch[..sums.chains * sums.chain_len()];
+    let work = Work { isa, window: shape.window(), sums: &sums, source: &source, gradient };
+    if sums.chains >= rayon::current_num_threads() {
+        // A chain a task: what a thread has transformed it sums up itself.
+        scratch.par_chunks_exact_mut(sums.chain_len()).with_max_len(1).enumerate().for_each(
+            |(chain, out)| {
+                let blocks = sums.chain(chain).cut(GROUP);
+                let tiles = blocks.iter().map(Block::tiles).max().unwrap_or(0);
+                let [v, w] = sums.transformed(tiles);
+                let working = blocks.iter().map(|b| transform_scratch(&sums.grid, b)).max().unwrap_or(0);
+                out.fill(0.0);
+                with_scratch(v + w + working, |memory| {
+                    let (transformed, working) = memory.split_at_mut(v + w);
+                    let (of_inputs, of_gradient) = transformed.split_at_mut(v);
+                    for block in &blocks {
+                        let tiles = block.tiles();
+                        let (to_inputs, to_gradient) = (Shared::new(of_inputs), Shared::new(of_gradient));
+                        work.transform(block, tiles, (&to_inputs, &to_gradient), working);
+                        let out = Shared::new(out);
+                        for position in 0..POSITIONS {
+                            work.sum_up(position, 0..sums.inputs, tiles, (of_inputs, of_gradient), &out);
+                        }
+                    }
                 });
-                let (at, channels) = (before * pitch(outputs), outputs);
-                dispatch(
-                    isa,
-                    TransformGradient {
-                        gradient,
-                        grid: &grid,
-                        block,
-                        channels,
-                        out: &of_gradient,
-                        at,
-                        position: w,
-                    },
-                );
-            });
-        }
-        let (of_inputs, of_gradient) = (&*of_inputs, &*of_gradient);
-        // Few channels: a position is a task; many: some rows of its sums.
-        let rows = inputs.min(96);
-        let parts = inputs.div_ceil(rows);
-        let target = Shared::new(sums);
-        (0..POSITIONS * parts).into_par_iter().with_max_len(1).for_each(|task| {
-            let (p, part) = (task / parts, task % parts);
-            let m = rows.min(inputs - part * rows);
-            let left = &of_inputs[p * v + part * rows..];
-            let left = Left { data: left, row: 1, outer_step: 0, inner_step: pitch(inputs) };
-            let right = &of_gradient[p * w..(p + 1) * w];
-            let right = Right { data: right, block: LANES, step: pitch(outputs), padded: false };
-            // SAFETY: each task has rows of its own.
-            let sums = unsafe { target.slice((p * inputs + part * rows) * outputs, m * outputs) };
-            matmul(isa, Size { m, n: outputs, outer: 1, inner: tiles }, left, right, sums, outputs, true);
-        });
+            },
+        );
+    } else {
+        work.chains_together(scratch);
     }
-    let (sums, target) = (&*sums, Shared::new(to));
-    (0..inputs).into_par_iter().with_min_len(8).for_each(|input| {
-        dispatch(isa, Weights { sums, inputs, outputs, input, out: &target });
+    let (scratch, target) = (&*scratch, Shared::new(to));
+    (0..sums.inputs).into_par_iter().with_min_len(8).for_each(|input| {
+        dispatch(isa, Weights { sums: &sums, values: scratch, input, out: &target });
     });
+}
+
+/// What the sums are made of.
+struct Work<'w, F> {
+    isa: Isa,
+    window: Window,
+    sums: &'w Sums,
+    source: &'w F,
+    gradient: &'w [f32],
+}
+
+impl<'s, F: Fn(usize) -> Source<'s> + Sync> Work<'_, F> {
+    /// Transforms inputs and gradients of a block; `tiles` are those of the group that it is part of.
+    fn transform(
+        &self,
+        block: &Block,
+        tiles: usize,
+        (of_inputs, of_gradient): (&Shared<'_>, &Shared<'_>),
+        working: &mut [f32],
+    ) {
+        let Sums { grid, inputs, outputs, .. } = self.sums;
+        let (v, w) = (tiles * pitch(*inputs), tiles * pitch(*outputs));
+        transform_block(
+            self.isa,
+            (grid, block),
+            &self.window,
+            self.source,
+            working,
+            (of_inputs, v, pitch(*inputs)),
+        );
+        let (gradient, channels) = (self.gradient, *outputs);
+        dispatch(
+            self.isa,
+            TransformGradient { gradient, grid, block, channels, out: of_gradient, position: w },
+        );
+    }
+
+    /// Adds a group's products at one position, for some of the input channels, to a chain's sums.
+    fn sum_up(
+        &self,
+        position: usize,
+        inputs: Range<usize>,
+        tiles: usize,
+        (of_inputs, of_gradient): (&[f32], &[f32]),
+        out: &Shared<'_>,
+    ) {
+        let Sums { inputs: all, outputs, .. } = *self.sums;
+        let data = &of_inputs[position * tiles * pitch(all) + inputs.start..];
+        let left = Left { data, row: 1, outer_step: 0, inner_step: pitch(all) };
+        let data = &of_gradient[position * tiles * pitch(outputs)..(position + 1) * tiles * pitch(outputs)];
+        let right = Right { data, block: LANES, step: pitch(outputs), padded: false };
+        let size = Size { m: inputs.len(), n: outputs, outer: 1, inner: tiles };
+        // SAFETY: callers give each task its own positions and input channels.
+        let out = unsafe { out.slice((position * all + inputs.start) * outputs, inputs.len() * outputs) };
+        matmul(self.isa, size, left, right, out, outputs, true);
+    }
+
+    /// One chain after the other, shared out: tiles while transforming, positions and channels while summing up.
+    fn chains_together(&self, scratch: &mut [f32]) {
+        /// Input channels of a task.
+        const ROWS: usize = 96;
+        let sums = self.sums;
+        let threads = rayon::current_num_threads();
+        let mut transformed = Vec::new();
+        for (chain, out) in scratch.chunks_exact_mut(sums.chain_len()).enumerate() {
+            out.par_chunks_mut(1 << 16).for_each(|part| part.fill(0.0));
+            for group in sums.chain(chain).cut(2 * GROUP) {
+                let tiles = group.tiles();
+                let [v, w] = sums.transformed(tiles);
+                transformed.resize(transformed.len().max(v + w), 0.0);
+                let (of_inputs, of_gradient) = transformed.split_at_mut(v);
+                let blocks = group.cut(tiles.div_ceil(threads).max(4));
+                let (to_inputs, to_gradient) = (Shared::new(of_inputs), Shared::new(of_gradient));
+                (0..blocks.len()).into_par_iter().with_max_len(1).for_each(|i| {
+                    let before = blocks[..i].iter().map(Block::tiles).sum::<usize>();
+                    with_scratch(transform_scratch(&sums.grid, &blocks[i]), |working| {
+                        let to = (
+                            &to_inputs.from(before * pitch(sums.inputs)),
+                            &to_gradient.from(before * pitch(sums.outputs)),
+                        );
+                        self.transform(&blocks[i], tiles, to, working);
+                    });
+                });
+                let parts = sums.inputs.div_ceil(ROWS);
+                let (of_inputs, of_gradient, out) = (&*of_inputs, &*of_gradient, Shared::new(out));
+                (0..POSITIONS * parts).into_par_iter().with_max_len(1).for_each(|task| {
+                    let (position, part) = (task / parts, task % parts);
+                    let rows = part * ROWS..((part + 1) * ROWS).min(sums.inputs);
+                    self.sum_up(position, rows, tiles, (of_inputs, of_gradient), &out);
+                });
+            }
+        }
+    }
 }
 
 /// The output's gradient at a block's tiles → positions; zero outside the image.
@@ -140,7 +218,6 @@ struct TransformGradient<'a> {
     block: &'a Block,
     channels: usize,
     out: &'a Shared<'a>,
-    at: usize,
     position: usize,
 }
 
@@ -149,7 +226,7 @@ impl Kernel for TransformGradient<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Self { gradient, grid, block, channels, out, at, position } = self;
+        let Self { gradient, grid, block, channels, out, position } = self;
         let row = grid.width * channels;
         let mut tile = 0;
         for (item, first_row, rows) in grid.pieces(block) {
@@ -157,7 +234,7 @@ impl Kernel for TransformGradient<'_> {
             for (y, x) in (0..rows).flat_map(|y| (0..block.columns).map(move |x| (y, x))) {
                 let (y0, x0) = ((first_row + y) * OUTPUTS, (block.first_column + x) * OUTPUTS);
                 let (high, wide) = (OUTPUTS.min(grid.height - y0), OUTPUTS.min(grid.width - x0));
-                let to = at + tile * pitch(channels);
+                let to = tile * pitch(channels);
                 assert!(to + (POSITIONS - 1) * position + channels <= out.len);
                 for c in (0..channels).step_by(LANES) {
                     let n = LANES.min(channels - c);
@@ -190,11 +267,10 @@ impl Kernel for TransformGradient<'_> {
     }
 }
 
-/// Gᵀ sums G for one input channel and all output channels, added to OIHW.
+/// Gᵀ sums G for one input channel and all output channels, the chains joined in order, added to OIHW.
 struct Weights<'a> {
-    sums: &'a [f32],
-    inputs: usize,
-    outputs: usize,
+    sums: &'a Sums,
+    values: &'a [f32],
     input: usize,
     out: &'a Shared<'a>,
 }
@@ -204,21 +280,26 @@ impl Kernel for Weights<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Self { sums, inputs, outputs, input, out } = self;
-        let position = inputs * outputs;
-        assert!(sums.len() >= POSITIONS * position && out.len >= outputs * inputs * 9 && input < inputs);
+        let Self { sums: Sums { inputs, outputs, chains, .. }, values, input, out } = self;
+        let (inputs, outputs) = (*inputs, *outputs);
+        let (position, chain) = (inputs * outputs, self.sums.chain_len());
+        assert!(values.len() >= chains * chain && out.len >= outputs * inputs * 9 && input < inputs);
         let matrix = transform::weight_matrix();
         for o in (0..outputs).step_by(LANES) {
             let n = LANES.min(outputs - o);
-            // SAFETY: n output channels of this input channel lie within each position's sums; the nine weights of
-            // each (o, input) lie within `out`, and no other task has this input channel.
+            // SAFETY: n output channels of this input channel lie within each position's sums of each chain; the nine
+            // weights of each (o, input) lie within `out`, and no other task has this input channel.
             unsafe {
-                let from = sums.as_ptr().add(input * outputs + o);
+                let from = values.as_ptr().add(input * outputs + o);
                 let mut rows = [[S::splat(0.0); POINTS]; 3];
                 for j in 0..POINTS {
                     let mut column = [S::splat(0.0); POINTS];
                     for (i, v) in column.iter_mut().enumerate() {
-                        *v = S::load_n(from.add((i * POINTS + j) * position), n);
+                        let from = from.add((i * POINTS + j) * position);
+                        *v = S::load_n(from, n);
+                        for k in 1..*chains {
+                            *v = S::add(*v, S::load_n(from.add(k * chain), n));
+                        }
                     }
                     for (i, v) in combine::<S>(&matrix, column).into_iter().enumerate() {
                         rows[i][j] = v;

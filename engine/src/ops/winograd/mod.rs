@@ -169,6 +169,28 @@ impl Block {
     const fn tiles(&self) -> usize {
         self.rows * self.columns
     }
+
+    /// Cuts it, in order, into blocks of about `tiles`, at most twice as many: some rows, or parts of a row.
+    fn cut(&self, tiles: usize) -> Vec<Self> {
+        let wanted = self.tiles().div_ceil(tiles);
+        if wanted <= self.rows {
+            let at = |i| self.first_row + i * self.rows / wanted;
+            return (0..wanted)
+                .map(|i| Self { first_row: at(i), rows: at(i + 1) - at(i), ..*self })
+                .collect();
+        }
+        let parts = wanted.div_ceil(self.rows).min(self.columns);
+        let at = |part| self.first_column + part * self.columns / parts;
+        (0..self.rows)
+            .flat_map(|row| (0..parts).map(move |part| (row, part)))
+            .map(|(row, part)| Self {
+                first_row: self.first_row + row,
+                rows: 1,
+                first_column: at(part),
+                columns: at(part + 1) - at(part),
+            })
+            .collect()
+    }
 }
 
 impl Grid {
@@ -176,28 +198,12 @@ impl Grid {
         Self { height, width, rows: height.div_ceil(OUTPUTS), columns: width.div_ceil(OUTPUTS), batch }
     }
 
-    /// Cuts all tiles into blocks of about `tiles`, `multiple` times n of them.
+    /// Cuts all tiles into blocks of about `tiles`, fewer where that makes a multiple of `multiple` of them.
     fn blocks(&self, tiles: usize, multiple: usize) -> Vec<Block> {
         let rows = self.rows * self.batch;
-        let total = rows * self.columns;
-        let wanted = total.div_ceil(tiles).next_multiple_of(multiple);
-        if wanted <= rows {
-            return (0..wanted)
-                .map(|i| {
-                    let (first_row, end) = (i * rows / wanted, (i + 1) * rows / wanted);
-                    Block { first_row, rows: end - first_row, first_column: 0, columns: self.columns }
-                })
-                .collect();
-        }
-        let parts = wanted.div_ceil(rows).min(self.columns);
-        (0..rows)
-            .flat_map(|first_row| {
-                (0..parts).map(move |part| {
-                    let (first, end) = (part * self.columns / parts, (part + 1) * self.columns / parts);
-                    Block { first_row, rows: 1, first_column: first, columns: end - first }
-                })
-            })
-            .collect()
+        let all = Block { first_row: 0, rows, first_column: 0, columns: self.columns };
+        let wanted = all.tiles().div_ceil(tiles).next_multiple_of(multiple);
+        all.cut(all.tiles().div_ceil(wanted))
     }
 
     /// The parts of a block that lie in one image: image, first row of tiles in it, their number.
