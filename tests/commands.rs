@@ -50,11 +50,27 @@ fn an_evaluation_prints_a_line_a_picture_and_method_and_the_means() {
 }
 
 #[test]
-fn a_benchmark_is_one_line_of_json() {
-    for arguments in
-        [&["bench", "conv", "--repeat", "1", "--threads", "1"][..], &["bench", "unet", "--repeat", "1"]]
-    {
-        let line: Value = serde_json::from_str(&sr3(arguments)).unwrap();
+fn a_benchmark_is_one_line_or_one_line_of_json() {
+    for arguments in [
+        &["bench", "unet", "--repeat", "1", "--threads", "1"][..],
+        &["bench", "unet", "--mode", "train", "--repeat", "1"],
+    ] {
+        let line: Value = serde_json::from_str(&sr3(&[arguments, &["--json"]].concat())).unwrap();
         assert!(line["value"].as_f64().unwrap() > 0.0 && line["peer"] == "sr3", "{line}");
+    }
+    let lines = sr3(&["bench", "peaks", "--repeat", "1", "--threads", "1", "--json"]);
+    let peaks: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(peaks.len() >= 2 && peaks.iter().all(|line| line["value"].as_f64().unwrap() > 0.0));
+}
+
+#[test]
+fn a_device_or_instruction_set_that_is_not_there_is_one_line() {
+    for (arguments, message) in [
+        (&["bench", "unet", "--device", "tpu"][..], "no device is called \"tpu\""),
+        (&["bench", "unet", "--isa", "sse9"], "this processor has portable"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_sr3")).args(arguments).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains(message), "{error}");
     }
 }

@@ -1,17 +1,18 @@
 //! A convolution by itself, for programs that want one kernel and for measuring it.
 
-use super::conv::{ConvShape, Epilogue, Way, WeightShape, forward, pack_weights};
+use super::conv::{self, ConvShape, Epilogue, Way, WeightShape};
 use super::simd::Isa;
 use super::source::Source;
 
-/// A 1×1 or 3×3 convolution of stride 1 with zero padding, weights packed.
+/// A 1×1 or 3×3 convolution of stride 1 with zero padding, and its gradients; weights packed.
 #[derive(Clone, Debug)]
 pub struct Conv2d {
     isa: Isa,
     out_channels: usize,
     in_channels: usize,
     kernel: usize,
-    packed: Vec<f32>,
+    forward: Vec<f32>,
+    back: Vec<f32>,
     bias: Vec<f32>,
 }
 
@@ -29,19 +30,18 @@ impl Conv2d {
             "weights and bias have the shape's length"
         );
         let shape = WeightShape { oihw: [o, i, k, k], stride: 1 };
-        let mut packed = vec![0.0; shape.packed_len(Way::Forward)];
-        pack_weights(isa, weights, &shape, Way::Forward, &mut packed);
-        Self { isa, out_channels: o, in_channels: i, kernel: k, packed, bias: bias.to_vec() }
+        let [forward, back] = [Way::Forward, Way::Back].map(|way| {
+            let mut packed = vec![0.0; shape.packed_len(way)];
+            conv::pack_weights(isa, weights, &shape, way, &mut packed);
+            packed
+        });
+        Self { isa, out_channels: o, in_channels: i, kernel: k, forward, back, bias: bias.to_vec() }
     }
 
-    /// `input` is (N, H, W, I), `out` (N, H, W, O); `size` is [H, W].
-    ///
-    /// # Panics
-    /// If the buffers are not whole images of the size, equally many.
-    pub fn forward(&self, [height, width]: [usize; 2], input: &[f32], out: &mut [f32]) {
+    fn shape(&self, [height, width]: [usize; 2], input: usize, output: usize) -> ConvShape {
         let (i, o) = (height * width * self.in_channels, height * width * self.out_channels);
-        assert!(i > 0 && input.len().is_multiple_of(i) && out.len() == input.len() / i * o, "whole images");
-        let shape = ConvShape {
+        assert!(i > 0 && input.is_multiple_of(i) && output == input / i * o, "whole images");
+        ConvShape {
             in_channels: self.in_channels,
             out_channels: self.out_channels,
             kernel: self.kernel,
@@ -49,9 +49,59 @@ impl Conv2d {
             upsample: false,
             height,
             width,
-        };
-        let source = |n: usize| Source::plain(&input[n * i..(n + 1) * i], self.in_channels);
+        }
+    }
+
+    fn source<'a>(
+        &self,
+        [height, width]: [usize; 2],
+        input: &'a [f32],
+    ) -> impl Fn(usize) -> Source<'a> + Sync {
+        let channels = self.in_channels;
+        let item = height * width * channels;
+        move |n| Source::plain(&input[n * item..(n + 1) * item], channels)
+    }
+
+    /// `input` is (N, H, W, I), `out` (N, H, W, O); `size` is [H, W].
+    ///
+    /// # Panics
+    /// If the buffers are not whole images of the size, equally many.
+    pub fn forward(&self, size: [usize; 2], input: &[f32], out: &mut [f32]) {
+        let shape = self.shape(size, input.len(), out.len());
         let epilogue = Epilogue { bias: &self.bias, shift: &[], add: &[], scale: 1.0 };
-        forward(self.isa, &shape, source, &self.packed, |_| epilogue, out);
+        conv::forward(self.isa, &shape, self.source(size, input), &self.forward, |_| epilogue, out);
+    }
+
+    /// The gradient of the input, (N, H, W, I), from that of the output, (N, H, W, O).
+    ///
+    /// # Panics
+    /// As [`Self::forward`].
+    pub fn backward_input(&self, size: [usize; 2], gradient: &[f32], out: &mut [f32]) {
+        let shape = self.shape(size, out.len(), gradient.len());
+        conv::backward_input(self.isa, &shape, gradient, &self.back, out);
+    }
+
+    /// Adds the gradient of the OIHW weights to `to`. `scratch` grows to what is needed and may be used again.
+    ///
+    /// # Panics
+    /// As [`Self::forward`], and where `to` is not as long as the weights.
+    pub fn backward_weights(
+        &self,
+        size: [usize; 2],
+        input: &[f32],
+        gradient: &[f32],
+        scratch: &mut Vec<f32>,
+        to: &mut [f32],
+    ) {
+        let shape = self.shape(size, input.len(), gradient.len());
+        assert_eq!(
+            to.len(),
+            self.out_channels * self.in_channels * self.kernel * self.kernel,
+            "the weights' length"
+        );
+        let needed =
+            conv::backward_weights_scratch(&shape, input.len() / (size[0] * size[1] * self.in_channels));
+        scratch.resize(scratch.len().max(needed), 0.0);
+        conv::backward_weights(self.isa, &shape, self.source(size, input), gradient, scratch, to);
     }
 }

@@ -34,9 +34,20 @@ pub struct Timing {
     /// Timed repeats; the median is reported.
     #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..=1000))]
     pub repeat: u32,
+    /// Instruction set: portable, avx2 or avx512, of those that the processor has [default: the best].
+    #[arg(long, value_parser = instruction_set)]
+    pub isa: Option<Isa>,
     /// Print one JSON line a case.
     #[arg(long)]
     pub json: bool,
+}
+
+fn instruction_set(name: &str) -> Result<Isa, String> {
+    let available = Isa::available();
+    available.iter().find(|isa| isa.to_string() == name).copied().ok_or_else(|| {
+        let names: Vec<String> = available.iter().map(ToString::to_string).collect();
+        format!("this processor has {}", names.join(", "))
+    })
 }
 
 /// Runs it.
@@ -87,10 +98,14 @@ struct Measured<'a> {
 }
 
 impl Timing {
+    fn isa(&self) -> Isa {
+        self.isa.unwrap_or_else(Isa::detect)
+    }
+
     /// One line on standard output.
     fn report(&self, measured: &Measured<'_>) {
         let Measured { case, unit, value, seconds, threads, device, layout } = *measured;
-        let (median, isa) = (seconds[seconds.len() / 2], Isa::detect());
+        let (median, isa) = (seconds[seconds.len() / 2], self.isa());
         let (min, max) = (1e3 * seconds[0], 1e3 * seconds[seconds.len() - 1]);
         if self.json {
             let line = json!({

@@ -1,12 +1,12 @@
 //! `sr3 bench peaks`: the ceilings of this machine.
 
 use serde_json::json;
-use sr3_engine::ops::{Isa, peaks};
+use sr3_engine::ops::peaks;
 
 use super::{BenchResult, Timing};
 
 pub(super) fn run(timing: Timing) -> BenchResult {
-    let isa = Isa::detect();
+    let isa = timing.isa();
     let all = rayon::current_num_threads();
     let counts = if all == 1 { vec![1] } else { vec![1, all] };
     let report = |case: &str, unit: &str, threads: usize, mut values: Vec<f64>| {

@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 
 use sr3_engine::diffusion::{LevelSpacing, Objective, Sampler, Target, Tile};
 use sr3_engine::model::CpuUNet;
-use sr3_engine::ops::Isa;
 use sr3_engine::upscaler::{LowRes, Recipe, UpscaleError, Upscaler};
 
 use super::unet::{Case, weights};
@@ -18,7 +17,7 @@ const STEPS: usize = 10;
 
 pub(super) fn run(timing: Timing) -> BenchResult {
     let (config, batch, _) = Case::Small64.network();
-    let network = CpuUNet::new(&config, &weights(&config)?, Isa::detect())?;
+    let network = CpuUNet::new(&config, &weights(&config)?, timing.isa())?;
     let recipe = Recipe {
         objective: Objective::Noise,
         target: Target::Image,

@@ -109,14 +109,14 @@ pub(super) fn run(args: &UnetArgs) -> BenchResult {
     let on_cpu = args.device == "cpu";
     let seconds = match (args.mode, on_cpu) {
         (Mode::Sample, true) => {
-            let network = CpuUNet::new(&config, &weights(&config)?, Isa::detect())?;
+            let network = CpuUNet::new(&config, &weights(&config)?, args.timing.isa())?;
             sample(network, &batch, repeat)?
         }
         (Mode::Sample, false) => {
             let network = CandleUNet::new(&config, &weights(&config)?, &device(&args.device)?)?;
             sample(network, &batch, repeat)?
         }
-        (Mode::Train, true) => train_on_cpu(&config, &batch, repeat)?,
+        (Mode::Train, true) => train_on_cpu(&config, &batch, args.timing.isa(), repeat)?,
         (Mode::Train, false) => train_on_device(&config, &batch, &args.device, repeat)?,
     };
     args.timing.report(&Measured {
@@ -138,10 +138,9 @@ fn sample(mut network: impl Denoiser, batch: &Batch, repeat: u32) -> Seconds {
     Ok(time(repeat, || network.predict(batch.shape, &batch.input, &batch.levels, &mut prediction))?)
 }
 
-fn train_on_cpu(config: &UNetConfig, batch: &Batch, repeat: u32) -> Seconds {
-    let mut network = CpuUNet::new(config, &weights(config)?, Isa::detect())?;
-    let mut adam =
-        network.update(|parameters, _| Adam::new(AdamConfig::default(), parameters, Isa::detect()));
+fn train_on_cpu(config: &UNetConfig, batch: &Batch, isa: Isa, repeat: u32) -> Seconds {
+    let mut network = CpuUNet::new(config, &weights(config)?, isa)?;
+    let mut adam = network.update(|parameters, _| Adam::new(AdamConfig::default(), parameters, isa));
     Ok(time(repeat, || {
         network.backward(batch.shape, &batch.input, &batch.levels, |prediction, out| {
             black_box(Loss::L1.mean_and_gradient(prediction, &batch.noise, out));

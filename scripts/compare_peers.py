@@ -1,0 +1,64 @@
+"""What scripts/compare-peers.sh runs: turns, medians, ratios."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+SR3 = os.environ.get("CARGO_TARGET_DIR", "target") + "/release/sr3"
+CASES = os.environ.get("SR3_CASES", "small-64 face-16-128 wide-256").split()
+OURS = ["--json"] + (["--isa", "avx2"] if os.environ.get("SR3_AVX2") == "1" else [])
+ROUNDS = int(os.environ.get("SR3_ROUNDS", "3"))
+
+
+def lines(command):
+    run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+    return [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
+
+
+def peer(script, *arguments):
+    """Median milliseconds of the fastest mode of any kind, and of f32, and whether another process disturbed them."""
+    found = lines([sys.argv[2], str(Path(sys.argv[1]) / script), *arguments])
+    best = {line["best"]: line["median_ms"] for line in found if "best" in line}
+    return best["any"], best["fp32"], any(line.get("cpu_elsewhere", 0) > 0.1 for line in found)
+
+
+def turns(ours, theirs):
+    """Medians of each side, the ratios of neighbouring turns, and whether anything was disturbed."""
+    own, any_kind, f32, noisy = [], [], [], False
+    for _ in range(ROUNDS):
+        own.append(lines(ours)[0]["median_ms"])
+        best, best_f32, disturbed = peer(*theirs)
+        any_kind.append(best)
+        f32.append(best_f32)
+        noisy |= disturbed
+    ratios = sorted(theirs / ours for theirs, ours in zip(f32, own))
+    return statistics.median(own), statistics.median(f32), statistics.median(any_kind), ratios, noisy
+
+
+def row(name, threads, measured):
+    own, f32, any_kind, ratios, noisy = measured
+    remark = " (disturbed)" if noisy else ""
+    print(f"| {name} | {threads} | {own:.0f} ms | {f32:.0f} ms | {f32 / own:.2f}× ({ratios[0]:.2f}–{ratios[-1]:.2f}) "
+          f"| {any_kind:.0f} ms | {any_kind / own:.2f}× |{remark}", flush=True)
+
+
+def main():
+    threads = [t for t in sys.argv[3:] if t] or ["2", "1"]
+    print("| case | threads | sr3, f32 | PyTorch, best f32 | | PyTorch, best of any kind | |")
+    print("|---|---|---|---|---|---|---|")
+    for n in threads:
+        for case in CASES:
+            for mode in ("sample", "train"):
+                ours = [SR3, "bench", "unet", "--case", case, "--mode", mode, "--threads", n, "--repeat", "3", *OURS]
+                theirs = ("torch_unet.py", "--case", case, "--op", mode, "--threads", n, "--repeat", "3")
+                row(f"{case}, {mode}", n, turns(ours, theirs))
+        ours = [SR3, "bench", "sampler", "--threads", n, "--repeat", "1", *OURS]
+        theirs = ("torch_sampler.py", "--threads", n, "--repeat", "1", "--trials", "1")
+        row("whole sampling loop", n, turns(ours, theirs))
+
+
+if __name__ == "__main__":
+    main()
