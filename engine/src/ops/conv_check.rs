@@ -132,7 +132,7 @@ fn near(found: &[f32], expected: &[f64], terms: usize) -> Result<(), TestCaseErr
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 96 }))]
 
     #[test]
     fn a_convolution_is_its_plain_loop(example in example()) {
