@@ -211,6 +211,12 @@ pub(crate) fn backward_input(
         };
         return winograd::forward(isa, &back, source, transposed, |_| epilogue, out);
     }
+    let out_item = shape.height * shape.width * shape.in_channels * shape.repeat() * shape.repeat();
+    if shape.stride == 2 && shape.kernel == 3 {
+        return out.par_chunks_mut(out_item).enumerate().for_each(|(n, out)| {
+            backward_strided(isa, shape, &source(n), transposed, out);
+        });
+    }
     let task = Correlate {
         window: shape.gradient_window(),
         kernel: shape.kernel,
@@ -220,8 +226,44 @@ pub(crate) fn backward_input(
         out_channels: shape.in_channels,
         weights: transposed,
     };
-    let out_item = shape.height * shape.repeat() * task.out_width * shape.in_channels;
     out.par_chunks_mut(out_item).enumerate().for_each(|(n, out)| task.run(isa, &source(n), &epilogue, out));
+}
+
+/// One item's gradient of the input of a 3×3 convolution of stride 2, each input pixel from the one, two or four outputs
+/// that saw it: `gradient` is (H/2, W/2, O), `out` (H, W, I).
+fn backward_strided(isa: Isa, shape: &ConvShape, gradient: &Source<'_>, transposed: &[f32], out: &mut [f32]) {
+    /// Of an even or odd row (or column) of the input: rows of the turned window, and how far on what they meet lies.
+    const TAPS: [&[(usize, usize)]; 2] = [&[(1, 0)], &[(0, 0), (2, 1)]];
+    let (i, o, width) = (shape.in_channels, shape.out_channels, shape.out_width());
+    assert!(
+        shape.height == 2 * shape.out_height() && shape.width == 2 * width,
+        "a stride of 2 halves even sizes"
+    );
+    let window =
+        Window { dilate: 1, wide_height: shape.out_height(), wide_width: width, ..shape.gradient_window() };
+    let (row, out_row, block) = (window.padded_width() * o, 2 * width * i, 9 * o * LANES);
+    let band = (BAND_FLOATS / row).clamp(2, shape.out_height().div_ceil(4).max(2)) - 1;
+    out.par_chunks_mut(2 * band * out_row).enumerate().for_each(|(b, out)| {
+        let count = out.len() / (2 * out_row);
+        with_scratch((count + 1) * row, |packed| {
+            pack(isa, gradient, &window, b * band + window.pad, count + 1, packed);
+            for (group, first) in (0..i).step_by(4 * LANES).enumerate() {
+                let n = (i - first).min(4 * LANES);
+                for (y, x) in (0..2 * count).flat_map(|y| (0..2).map(move |x| (y, x))) {
+                    let to = &mut out[y * out_row + x * i + first..];
+                    let taps = TAPS[y % 2].iter().flat_map(|ty| TAPS[x].iter().map(move |tx| (ty, tx)));
+                    for (at, ((ty, down), (tx, right))) in taps.enumerate() {
+                        let data = &packed[(y / 2 + down) * row + (window.pad + right) * o..];
+                        let left = Left { data, row: o, outer_step: 0, inner_step: 1 };
+                        let data = &transposed[group * 4 * block + (ty * 3 + tx) * o * LANES..];
+                        let right = Right { data, block, step: LANES, padded: true };
+                        let size = Size { m: width, n, outer: 1, inner: o };
+                        matmul(isa, size, left, right, to, 2 * i, at > 0);
+                    }
+                }
+            }
+        });
+    });
 }
 
 /// A convolution of stride 1 or 2 over a padded window.
