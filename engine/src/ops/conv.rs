@@ -48,28 +48,18 @@ impl ConvShape {
 
     pub(crate) const fn window(&self) -> Window {
         let repeat = self.repeat();
-        Window {
-            height: self.height,
-            width: self.width,
-            repeat,
-            dilate: 1,
-            wide_height: self.height * repeat,
-            wide_width: self.width * repeat,
-            pad: self.kernel / 2,
-        }
+        Window { height: self.height, width: self.width, repeat, pad: self.kernel / 2 }
     }
 
-    /// The window through which the gradient of the output is seen: a stride becomes zeros between its pixels.
+    /// The window through which the gradient of the output is seen.
     const fn gradient_window(&self) -> Window {
-        Window {
-            height: self.out_height(),
-            width: self.out_width(),
-            repeat: 1,
-            dilate: self.stride,
-            wide_height: self.height * self.repeat(),
-            wide_width: self.width * self.repeat(),
-            pad: self.kernel / 2,
-        }
+        Window { height: self.out_height(), width: self.out_width(), repeat: 1, pad: self.kernel / 2 }
+    }
+
+    /// The shape of its weights.
+    pub(crate) const fn weights(&self) -> WeightShape {
+        let oihw = [self.out_channels, self.in_channels, self.kernel, self.kernel];
+        WeightShape { oihw, stride: self.stride }
     }
 
     /// Whether each output sees one pixel: then an image is its own packed input.
@@ -80,7 +70,7 @@ impl ConvShape {
     /// Floats of one item's whole packed input.
     const fn packed_len(&self) -> usize {
         let window = self.window();
-        (window.wide_height + 2 * window.pad) * window.padded_width() * self.in_channels
+        window.padded_height() * window.padded_width() * self.in_channels
     }
 }
 
@@ -212,7 +202,7 @@ pub(crate) fn backward_input(
         return winograd::forward(isa, &back, source, transposed, |_| epilogue, out);
     }
     let out_item = shape.height * shape.width * shape.in_channels * shape.repeat() * shape.repeat();
-    if shape.stride == 2 && shape.kernel == 3 {
+    if shape.stride == 2 {
         return out.par_chunks_mut(out_item).enumerate().for_each(|(n, out)| {
             backward_strided(isa, shape, &source(n), transposed, out);
         });
@@ -239,8 +229,7 @@ fn backward_strided(isa: Isa, shape: &ConvShape, gradient: &Source<'_>, transpos
         shape.height == 2 * shape.out_height() && shape.width == 2 * width,
         "a stride of 2 halves even sizes"
     );
-    let window =
-        Window { dilate: 1, wide_height: shape.out_height(), wide_width: width, ..shape.gradient_window() };
+    let window = shape.gradient_window();
     let (row, out_row, block) = (window.padded_width() * o, 2 * width * i, 9 * o * LANES);
     let band = (BAND_FLOATS / row).clamp(2, shape.out_height().div_ceil(4).max(2)) - 1;
     out.par_chunks_mut(2 * band * out_row).enumerate().for_each(|(b, out)| {
@@ -296,7 +285,7 @@ impl Correlate<'_> {
     fn band(&self, isa: Isa, source: &Source<'_>, first: usize, count: usize, out: &mut [f32]) {
         let direct = self.kernel == 1
             && self.stride == 1
-            && self.window.repeat * self.window.dilate == 1
+            && self.window.repeat == 1
             && source.prologue.is_none()
             && source.segments[1].channels == 0;
         if direct {

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::conv::{
-    ConvShape, Epilogue, Way, WeightShape, backward_input, backward_weights, backward_weights_scratch,
-    fold_doubled, forward, pack_weights,
+    ConvShape, Epilogue, Way, backward_input, backward_weights, backward_weights_scratch, fold_doubled,
+    forward, pack_weights,
 };
 use super::simd::Isa;
 use super::source::{Prologue, Segment, Source};
@@ -31,8 +31,7 @@ struct Example {
 
 impl Example {
     fn packed(&self, isa: Isa, way: Way) -> Vec<f32> {
-        let ConvShape { in_channels, out_channels, kernel, stride, .. } = self.shape;
-        let shape = WeightShape { oihw: [out_channels, in_channels, kernel, kernel], stride };
+        let shape = self.shape.weights();
         let mut packed = vec![0.0; shape.packed_len(way)];
         pack_weights(isa, &self.weights, &shape, way, &mut packed);
         packed

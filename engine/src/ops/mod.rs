@@ -13,6 +13,7 @@ pub mod peaks;
 pub(crate) mod pointwise;
 pub mod resize;
 pub(crate) mod scratch;
+pub(crate) mod shared;
 pub(crate) mod simd;
 pub(crate) mod source;
 pub(crate) mod winograd;

@@ -45,18 +45,30 @@ pub(crate) struct Window {
     pub(crate) width: usize,
     /// Every pixel this many times in both directions (nearest upsampling).
     pub(crate) repeat: usize,
-    /// Zeros between the pixels (the backward of a stride): 1 is none.
-    pub(crate) dilate: usize,
-    /// Size after repeating or dilating.
-    pub(crate) wide_height: usize,
-    pub(crate) wide_width: usize,
     /// Zeros on every side.
     pub(crate) pad: usize,
 }
 
 impl Window {
+    const fn wide_height(&self) -> usize {
+        self.height * self.repeat
+    }
+
+    const fn wide_width(&self) -> usize {
+        self.width * self.repeat
+    }
+
+    pub(crate) const fn padded_height(&self) -> usize {
+        self.wide_height() + 2 * self.pad
+    }
+
     pub(crate) const fn padded_width(&self) -> usize {
-        self.wide_width + 2 * self.pad
+        self.wide_width() + 2 * self.pad
+    }
+
+    /// The row of the source that a padded row shows, if it shows one.
+    fn source_row(&self, padded: usize) -> Option<usize> {
+        padded.checked_sub(self.pad).filter(|&y| y < self.wide_height()).map(|y| y / self.repeat)
     }
 }
 
@@ -76,9 +88,7 @@ pub(crate) fn pack(
     let mut packed: Option<(usize, usize)> = None;
     for i in 0..count {
         let row = i * row_length;
-        let wide = (first + i).checked_sub(window.pad).filter(|&y| y < window.wide_height);
-        let source_row = wide.filter(|y| y % window.dilate == 0).map(|y| y / (window.repeat * window.dilate));
-        match (source_row.filter(|&y| y < window.height), packed) {
+        match (window.source_row(first + i), packed) {
             (None, _) => out[row..row + row_length].fill(0.0),
             (Some(y), Some((of, at))) if of == y => out.copy_within(at..at + row_length, row),
             (Some(y), _) => {
@@ -103,13 +113,10 @@ impl Kernel for PackRow<'_> {
     unsafe fn run<S: Simd>(self) {
         let Self { source, window, y, out } = self;
         let channels = source.channels();
-        let (left, right) = (window.pad * channels, (window.pad + window.wide_width) * channels);
+        let (left, right) = (window.pad * channels, (window.pad + window.wide_width()) * channels);
         out[..left].fill(0.0);
         out[right..].fill(0.0);
-        if window.dilate > 1 {
-            out[left..right].fill(0.0);
-        }
-        let step = window.repeat * window.dilate * channels;
+        let step = window.repeat * channels;
         let mut offset = 0;
         for segment in &source.segments {
             let width = segment.channels;
@@ -120,9 +127,6 @@ impl Kernel for PackRow<'_> {
             let vectors = Channels { prologue: source.prologue, offset, width };
             for (x, pixel) in row.chunks_exact(width).enumerate() {
                 let at = left + x * step + offset;
-                if at + width > right {
-                    break;
-                }
                 // SAFETY: `pixel` has `width` lanes, `out` has them at `at`, scale and shift are sliced there.
                 unsafe { vectors.transform::<S>(pixel, &mut out[at..at + width]) };
             }
@@ -221,11 +225,7 @@ pub(crate) fn pack_slice(
     let mut packed: Option<(usize, usize)> = None;
     for i in 0..patch.rows {
         let at = i * row;
-        let y = (patch.first_row + i)
-            .checked_sub(window.pad)
-            .filter(|&y| y < window.wide_height)
-            .map(|y| y / window.repeat);
-        match (y, packed) {
+        match (window.source_row(patch.first_row + i), packed) {
             (None, _) => out[at..at + row].fill(0.0),
             (Some(y), Some((of, from))) if of == y => out.copy_within(from..from + row, at),
             (Some(y), _) => {
@@ -256,7 +256,7 @@ impl Kernel for PackSlice<'_> {
         let row = &segment.data[y * window.width * width..(y + 1) * window.width * width];
         // Columns of the patch that show the image.
         let begin = window.pad.saturating_sub(patch.first_column).min(patch.columns);
-        let end = (window.pad + window.wide_width).saturating_sub(patch.first_column).min(patch.columns);
+        let end = (window.pad + window.wide_width()).saturating_sub(patch.first_column).min(patch.columns);
         out[..begin * LANES].fill(0.0);
         out[end * LANES..].fill(0.0);
         if begin >= end {
@@ -272,7 +272,7 @@ impl Kernel for PackSlice<'_> {
         });
         assert!(slice.first + n <= width && n <= LANES, "a slice lies within its image");
         for (x, to) in pixels.zip(out[begin * LANES..].chunks_exact_mut(LANES)) {
-            // SAFETY: x is a pixel of the row (wide_width is width · repeat), and n channels from `first` are its own;
+            // SAFETY: x is a pixel of the row (the patch shows width · repeat of them), and n channels from `first` are its own;
             // `to` has LANES values.
             unsafe {
                 let v = S::load_n(row.as_ptr().add(x * width + slice.first), n);

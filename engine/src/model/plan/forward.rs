@@ -183,8 +183,7 @@ impl Run<'_> {
         let ([a, b, prologue], [out]) = self.arena.view([a, b, prologue], [program.range(out)]);
         let buffers = SourceBuffers { segments: [a, b], prologue };
         let Extent { height, width } = source.extent;
-        let window =
-            Window { height, width, repeat: 1, dilate: 1, wide_height: height, wide_width: width, pad: 0 };
+        let window = Window { height, width, repeat: 1, pad: 0 };
         let length = out.len() / batch;
         out.par_chunks_exact_mut(length).enumerate().for_each(|(n, out)| {
             pack(isa, &source.item(buffers, n, batch), &window, 0, height, out);

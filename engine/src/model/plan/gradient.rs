@@ -1,7 +1,7 @@
 //! The backward pass of a plan: for each forward step, last first, the step that carries gradients back.
 
 use super::step::{Buffer, ConvStep, Extent, GradientTo, SourceGradient, SourceRef, Step};
-use crate::ops::conv::{Way, WeightShape};
+use crate::ops::conv::Way;
 use crate::ops::{attention, conv, group_norm};
 
 /// Appends the backward pass; yields the gradients of the buffers asked for (the first is where it starts from).
@@ -88,8 +88,7 @@ impl Backward<'_> {
         let fine = self.batch * shape.height * shape.width * shape.in_channels;
         let wide_len = if shape.upsample { 4 * fine } else { fine };
         let scratch = self.allocate(conv::backward_weights_scratch(&shape, self.batch));
-        let oihw = [shape.out_channels, shape.in_channels, shape.kernel, shape.kernel];
-        let transposed = self.allocate(WeightShape { oihw, stride: shape.stride }.packed_len(Way::Back));
+        let transposed = self.allocate(shape.weights().packed_len(Way::Back));
         let wide = self.allocate(wide_len);
         let folded = shape.upsample.then(|| self.allocate(fine));
         let source = self.source(&conv.source);

@@ -6,7 +6,7 @@
 use super::program::ProgramKey;
 use super::step::{Buffer, ConvStep, Extent, NormRef, SegmentRef, SourceRef, Step};
 use crate::model::graph::{Graph, NodeId, Op, Shape};
-use crate::ops::conv::{ConvShape, Way, WeightShape};
+use crate::ops::conv::{ConvShape, Way};
 use crate::ops::{attention, group_norm};
 
 /// The forward pass.
@@ -156,9 +156,7 @@ impl Lowering<'_> {
             height: extent.height,
             width: extent.width,
         };
-        let weights =
-            WeightShape { oihw: [out_channels, shape.in_channels, shape.kernel, shape.kernel], stride };
-        let packed = self.key.training.then(|| self.allocate(weights.packed_len(Way::Forward)));
+        let packed = self.key.training.then(|| self.allocate(shape.weights().packed_len(Way::Forward)));
         self.steps.push(Step::Conv(ConvStep { shape, weight, bias, packed, source, shift, add, scale, out }));
     }
 

@@ -86,7 +86,7 @@ impl PlanWeights {
 }
 
 /// The shape of a convolution's weights.
-pub(super) fn weight_shape(graph: &Graph, weight: ParamId, stride: usize) -> Option<WeightShape> {
+fn weight_shape(graph: &Graph, weight: ParamId, stride: usize) -> Option<WeightShape> {
     let oihw = <[usize; 4]>::try_from(graph.params[weight.0].shape.as_slice()).ok()?;
     Some(WeightShape { oihw, stride })
 }

@@ -12,11 +12,13 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::tiles::{Block, Grid};
 use super::transform::{self, OUTPUTS, POINTS, POSITIONS};
-use super::{Block, Grid, Shared, transform_block, transform_scratch};
+use super::{transform_block, transform_scratch};
 use crate::ops::conv::ConvShape;
 use crate::ops::matmul::{Left, Right, Size, matmul};
 use crate::ops::scratch::with_scratch;
+use crate::ops::shared::Shared;
 use crate::ops::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use crate::ops::source::{Source, Window};
 
@@ -60,6 +62,11 @@ impl Sums {
         Block { first_row, rows: end - first_row, first_column: 0, columns: self.grid.columns }
     }
 
+    /// A chain's tiles as they are shared out where there are fewer chains than threads.
+    fn groups(&self, chain: usize) -> Vec<Block> {
+        self.chain(chain).cut(2 * GROUP)
+    }
+
     /// Floats of transformed inputs and transformed gradients of so many tiles.
     const fn transformed(&self, tiles: usize) -> [usize; 2] {
         [POSITIONS * tiles * pitch(self.inputs), POSITIONS * tiles * pitch(self.outputs)]
@@ -69,7 +76,9 @@ impl Sums {
 /// Floats of working memory that [`backward_weights`] needs.
 pub(crate) fn backward_weights_scratch(shape: &ConvShape, batch: usize) -> usize {
     let sums = Sums::new(shape, batch);
-    sums.chains * sums.chain_len()
+    let groups = (0..sums.chains).flat_map(|chain| sums.groups(chain));
+    let tiles = groups.map(|group| group.tiles()).max().unwrap_or(0);
+    sums.chains * sums.chain_len() + sums.transformed(tiles).iter().sum::<usize>()
 }
 
 /// Adds the gradient of OIHW weights to `to`, from that of the output, (N, H', W', O).
@@ -83,7 +92,7 @@ pub(crate) fn backward_weights<'a>(
 ) {
     let batch = gradient.len() / (shape.out_height() * shape.out_width() * shape.out_channels);
     let sums = Sums::new(shape, batch);
-    let scratch = &mut scratch[..sums.chains * sums.chain_len()];
+    let (scratch, transformed) = scratch.split_at_mut(sums.chains * sums.chain_len());
     let work = Work { isa, window: shape.window(), sums: &sums, source: &source, gradient };
     if sums.chains >= rayon::current_num_threads() {
         // A chain a task: what a thread has transformed it sums up itself.
@@ -110,7 +119,7 @@ pub(crate) fn backward_weights<'a>(
             },
         );
     } else {
-        work.chains_together(scratch);
+        work.chains_together(scratch, transformed);
     }
     let (scratch, target) = (&*scratch, Shared::new(to));
     (0..sums.inputs).into_par_iter().with_min_len(8).for_each(|input| {
@@ -174,18 +183,16 @@ impl<'s, F: Fn(usize) -> Source<'s> + Sync> Work<'_, F> {
     }
 
     /// One chain after the other, shared out: tiles while transforming, positions and channels while summing up.
-    fn chains_together(&self, scratch: &mut [f32]) {
+    fn chains_together(&self, scratch: &mut [f32], transformed: &mut [f32]) {
         /// Input channels of a task.
         const ROWS: usize = 96;
         let sums = self.sums;
         let threads = rayon::current_num_threads();
-        let mut transformed = Vec::new();
         for (chain, out) in scratch.chunks_exact_mut(sums.chain_len()).enumerate() {
             out.par_chunks_mut(1 << 16).for_each(|part| part.fill(0.0));
-            for group in sums.chain(chain).cut(2 * GROUP) {
+            for group in sums.groups(chain) {
                 let tiles = group.tiles();
-                let [v, w] = sums.transformed(tiles);
-                transformed.resize(transformed.len().max(v + w), 0.0);
+                let [v, _] = sums.transformed(tiles);
                 let (of_inputs, of_gradient) = transformed.split_at_mut(v);
                 let blocks = group.cut(tiles.div_ceil(threads).max(4));
                 let (to_inputs, to_gradient) = (Shared::new(of_inputs), Shared::new(of_gradient));

@@ -7,218 +7,28 @@
 #![allow(clippy::needless_range_loop, reason = "indices are the rows and columns of small matrices")]
 
 mod gradient;
+mod tiles;
 mod transform;
+mod weights;
 
 use rayon::prelude::*;
 
 use super::conv::{ConvShape, Epilogue};
 use super::matmul::{Left, Right, Size, matmul};
 use super::scratch::with_scratch;
+use super::shared::Shared;
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use super::source::{Patch, Source, Window, pack_slice};
 pub(crate) use gradient::{backward_weights, backward_weights_scratch};
+use tiles::{Block, Grid};
 use transform::{OUTPUTS, POINTS, POSITIONS};
+use weights::position_len;
+pub(crate) use weights::{pack_weights, weights_len};
 
 /// Whether a convolution is computed this way: a matter of its channels and window alone.
 pub(crate) const fn applies(in_channels: usize, kernel: usize, stride: usize) -> bool {
     const CHANNELS_MIN: usize = 16;
     kernel == 3 && stride == 1 && in_channels >= CHANNELS_MIN
-}
-
-/// Floats of all transformed weights of one position.
-const fn position_len(inputs: usize, outputs: usize) -> usize {
-    outputs.next_multiple_of(LANES) * inputs
-}
-
-/// Floats of transformed weights.
-pub(crate) const fn weights_len(inputs: usize, outputs: usize) -> usize {
-    POSITIONS * position_len(inputs, outputs)
-}
-
-/// Transforms OIHW weights, in f64, rounded once: (36, O / LANES, I, LANES), the last block filled with zeros.
-///
-/// `turned` asks for those of the convolution that carries a gradient back: input and output exchanged, the window
-/// turned around.
-pub(crate) fn pack_weights(isa: Isa, oihw: &[f32], [o, i]: [usize; 2], turned: bool, out: &mut [f32]) {
-    /// Inputs of a task.
-    const INPUTS: usize = 32;
-    let (outputs, inputs) = if turned { (i, o) } else { (o, i) };
-    assert!(oihw.len() == o * i * 9 && out.len() == weights_len(inputs, outputs), "weights of their shape");
-    let out = Shared::new(out);
-    let matrix = transform::weight_matrix();
-    let parts = inputs.div_ceil(INPUTS);
-    (0..outputs.div_ceil(LANES) * parts).into_par_iter().for_each(|task| {
-        let (block, first) = (task / parts, task % parts * INPUTS);
-        let range = (first, (first + INPUTS).min(inputs));
-        dispatch(isa, Pack { oihw, inputs, outputs, turned, block, range, matrix: &matrix, out: &out });
-    });
-}
-
-struct Pack<'a> {
-    oihw: &'a [f32],
-    inputs: usize,
-    outputs: usize,
-    turned: bool,
-    block: usize,
-    range: (usize, usize),
-    matrix: &'a [[f64; 3]; POINTS],
-    out: &'a Shared<'a>,
-}
-
-impl Kernel for Pack<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let Self { oihw, inputs, outputs, turned, block, range, matrix, out } = self;
-        let position = position_len(inputs, outputs);
-        let lanes = LANES.min(outputs - block * LANES);
-        for input in range.0..range.1 {
-            let mut window = [[0.0f64; LANES]; 9];
-            for lane in 0..lanes {
-                let output = block * LANES + lane;
-                let at = if turned { input * outputs + output } else { output * inputs + input };
-                for (tap, weight) in oihw[9 * at..9 * at + 9].iter().enumerate() {
-                    window[if turned { 8 - tap } else { tap }][lane] = f64::from(*weight);
-                }
-            }
-            for (p, vertical) in matrix.iter().enumerate() {
-                let columns = [
-                    combine(vertical, [&window[0], &window[3], &window[6]]),
-                    combine(vertical, [&window[1], &window[4], &window[7]]),
-                    combine(vertical, [&window[2], &window[5], &window[8]]),
-                ];
-                for (q, horizontal) in matrix.iter().enumerate() {
-                    let values = combine(horizontal, [&columns[0], &columns[1], &columns[2]]);
-                    let at = (p * POINTS + q) * position + (block * inputs + input) * LANES;
-                    // SAFETY: each task has its own block of outputs and range of inputs.
-                    let line = unsafe { out.slice(at, LANES) };
-                    for l in 0..LANES {
-                        line[l] = values[l] as f32;
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn combine(coefficients: &[f64; 3], of: [&[f64; LANES]; 3]) -> [f64; LANES] {
-    let mut sum = [0.0; LANES];
-    for l in 0..LANES {
-        sum[l] = coefficients[0] * of[0][l] + coefficients[1] * of[1][l] + coefficients[2] * of[2][l];
-    }
-    sum
-}
-
-/// A buffer that several tasks write, each its own part.
-struct Shared<'a> {
-    data: *mut f32,
-    len: usize,
-    _borrow: std::marker::PhantomData<&'a mut [f32]>,
-}
-
-// SAFETY: parts are handed out by `slice` alone, whose callers promise that they do not overlap.
-unsafe impl Sync for Shared<'_> {}
-
-impl<'a> Shared<'a> {
-    fn new(data: &'a mut [f32]) -> Self {
-        Self { data: data.as_mut_ptr(), len: data.len(), _borrow: std::marker::PhantomData }
-    }
-
-    /// What follows `at`.
-    fn from(&self, at: usize) -> Self {
-        assert!(at <= self.len, "outside the buffer");
-        // SAFETY: within the buffer or just past it.
-        Self { data: unsafe { self.data.add(at) }, len: self.len - at, _borrow: self._borrow }
-    }
-
-    /// # Safety
-    /// No other slice that is alive may overlap this one.
-    #[allow(clippy::mut_from_ref, reason = "the caller's promise stands in for the borrow")]
-    unsafe fn slice(&self, at: usize, len: usize) -> &mut [f32] {
-        assert!(at <= self.len && len <= self.len - at, "outside the buffer");
-        // SAFETY: within the buffer, which is borrowed for 'a; not aliased by the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.data.add(at), len) }
-    }
-}
-
-/// The tiles of a batch of images.
-#[derive(Clone, Copy)]
-struct Grid {
-    /// Of one image.
-    height: usize,
-    width: usize,
-    /// Rows of tiles of one image.
-    rows: usize,
-    /// Tiles of a row.
-    columns: usize,
-    batch: usize,
-}
-
-/// Tiles that are computed together: some whole rows of tiles (of all images, counted through), or part of one.
-#[derive(Clone, Copy)]
-struct Block {
-    first_row: usize,
-    rows: usize,
-    first_column: usize,
-    columns: usize,
-}
-
-impl Block {
-    const fn tiles(&self) -> usize {
-        self.rows * self.columns
-    }
-
-    /// Cuts it, in order, into blocks of about `tiles`, at most twice as many: some rows, or parts of a row.
-    fn cut(&self, tiles: usize) -> Vec<Self> {
-        let wanted = self.tiles().div_ceil(tiles);
-        if wanted <= self.rows {
-            let at = |i| self.first_row + i * self.rows / wanted;
-            return (0..wanted)
-                .map(|i| Self { first_row: at(i), rows: at(i + 1) - at(i), ..*self })
-                .collect();
-        }
-        let parts = wanted.div_ceil(self.rows).min(self.columns);
-        let at = |part| self.first_column + part * self.columns / parts;
-        (0..self.rows)
-            .flat_map(|row| (0..parts).map(move |part| (row, part)))
-            .map(|(row, part)| Self {
-                first_row: self.first_row + row,
-                rows: 1,
-                first_column: at(part),
-                columns: at(part + 1) - at(part),
-            })
-            .collect()
-    }
-}
-
-impl Grid {
-    const fn new(height: usize, width: usize, batch: usize) -> Self {
-        Self { height, width, rows: height.div_ceil(OUTPUTS), columns: width.div_ceil(OUTPUTS), batch }
-    }
-
-    /// Cuts all tiles into blocks of about `tiles`, fewer where that makes a multiple of `multiple` of them.
-    fn blocks(&self, tiles: usize, multiple: usize) -> Vec<Block> {
-        let rows = self.rows * self.batch;
-        let all = Block { first_row: 0, rows, first_column: 0, columns: self.columns };
-        let wanted = all.tiles().div_ceil(tiles).next_multiple_of(multiple);
-        all.cut(all.tiles().div_ceil(wanted))
-    }
-
-    /// The parts of a block that lie in one image: image, first row of tiles in it, their number.
-    fn pieces(&self, block: &Block) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
-        let (rows, end) = (self.rows, block.first_row + block.rows);
-        let mut row = block.first_row;
-        std::iter::from_fn(move || {
-            (row < end).then(|| {
-                let (item, first) = (row / rows, row % rows);
-                let count = (rows - first).min(end - row);
-                row += count;
-                (item, first, count)
-            })
-        })
-    }
 }
 
 /// How a convolution is cut: any choice gives the same bits.
@@ -604,28 +414,6 @@ mod tests {
             let (winograd, direct) = errors(channels);
             println!("{channels} channels: rms error {winograd:.2e}, direct chain {direct:.2e}");
             assert!(winograd <= 2.0 * direct, "{channels} channels: {winograd:e} against {direct:e}");
-        }
-    }
-
-    #[test]
-    fn every_tile_is_in_one_block() {
-        for (height, width, batch, tiles, multiple) in
-            [(64, 64, 8, 48, 2), (8, 8, 1, 48, 2), (5, 9, 3, 2, 4), (4, 1000, 2, 96, 2), (1, 1, 1, 48, 8)]
-        {
-            let grid = Grid::new(height, width, batch);
-            let mut seen = vec![0; grid.rows * batch * grid.columns];
-            for block in grid.blocks(tiles, multiple) {
-                let pieces: Vec<_> = grid.pieces(&block).collect();
-                assert_eq!(pieces.iter().map(|(.., rows)| rows).sum::<usize>(), block.rows);
-                for (item, first, rows) in pieces {
-                    assert!(first + rows <= grid.rows);
-                    for row in item * grid.rows + first..item * grid.rows + first + rows {
-                        let at = row * grid.columns + block.first_column;
-                        seen[at..at + block.columns].iter_mut().for_each(|n| *n += 1);
-                    }
-                }
-            }
-            assert!(seen.iter().all(|n| *n == 1), "{height}×{width}, {batch} images");
         }
     }
 }

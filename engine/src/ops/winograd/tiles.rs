@@ -1,0 +1,108 @@
+//! The tiles of a batch of images, and how they are cut into blocks.
+
+use super::transform::OUTPUTS;
+
+/// The tiles of a batch of images.
+#[derive(Clone, Copy)]
+pub(super) struct Grid {
+    /// Of one image.
+    pub(super) height: usize,
+    pub(super) width: usize,
+    /// Rows of tiles of one image.
+    pub(super) rows: usize,
+    /// Tiles of a row.
+    pub(super) columns: usize,
+    pub(super) batch: usize,
+}
+
+/// Tiles that are computed together: some whole rows of tiles (of all images, counted through), or part of one.
+#[derive(Clone, Copy)]
+pub(super) struct Block {
+    pub(super) first_row: usize,
+    pub(super) rows: usize,
+    pub(super) first_column: usize,
+    pub(super) columns: usize,
+}
+
+impl Block {
+    pub(super) const fn tiles(&self) -> usize {
+        self.rows * self.columns
+    }
+
+    /// Cuts it, in order, into blocks of about `tiles`, at most twice as many: some rows, or parts of a row.
+    pub(super) fn cut(&self, tiles: usize) -> Vec<Self> {
+        let wanted = self.tiles().div_ceil(tiles);
+        if wanted <= self.rows {
+            let at = |i| self.first_row + i * self.rows / wanted;
+            return (0..wanted)
+                .map(|i| Self { first_row: at(i), rows: at(i + 1) - at(i), ..*self })
+                .collect();
+        }
+        let parts = wanted.div_ceil(self.rows).min(self.columns);
+        let at = |part| self.first_column + part * self.columns / parts;
+        (0..self.rows)
+            .flat_map(|row| (0..parts).map(move |part| (row, part)))
+            .map(|(row, part)| Self {
+                first_row: self.first_row + row,
+                rows: 1,
+                first_column: at(part),
+                columns: at(part + 1) - at(part),
+            })
+            .collect()
+    }
+}
+
+impl Grid {
+    pub(super) const fn new(height: usize, width: usize, batch: usize) -> Self {
+        Self { height, width, rows: height.div_ceil(OUTPUTS), columns: width.div_ceil(OUTPUTS), batch }
+    }
+
+    /// Cuts all tiles into blocks of about `tiles`, fewer where that makes a multiple of `multiple` of them.
+    pub(super) fn blocks(&self, tiles: usize, multiple: usize) -> Vec<Block> {
+        let rows = self.rows * self.batch;
+        let all = Block { first_row: 0, rows, first_column: 0, columns: self.columns };
+        let wanted = all.tiles().div_ceil(tiles).next_multiple_of(multiple);
+        all.cut(all.tiles().div_ceil(wanted))
+    }
+
+    /// The parts of a block that lie in one image: image, first row of tiles in it, their number.
+    pub(super) fn pieces(&self, block: &Block) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
+        let (rows, end) = (self.rows, block.first_row + block.rows);
+        let mut row = block.first_row;
+        std::iter::from_fn(move || {
+            (row < end).then(|| {
+                let (item, first) = (row / rows, row % rows);
+                let count = (rows - first).min(end - row);
+                row += count;
+                (item, first, count)
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_tile_is_in_one_block() {
+        for (height, width, batch, tiles, multiple) in
+            [(64, 64, 8, 48, 2), (8, 8, 1, 48, 2), (5, 9, 3, 2, 4), (4, 1000, 2, 96, 2), (1, 1, 1, 48, 8)]
+        {
+            let grid = Grid::new(height, width, batch);
+            let mut seen = vec![0; grid.rows * batch * grid.columns];
+            for block in grid.blocks(tiles, multiple) {
+                let pieces: Vec<_> = grid.pieces(&block).collect();
+                assert_eq!(pieces.iter().map(|(.., rows)| rows).sum::<usize>(), block.rows);
+                for (item, first, rows) in pieces {
+                    assert!(first + rows <= grid.rows);
+                    for row in item * grid.rows + first..item * grid.rows + first + rows {
+                        let at = row * grid.columns + block.first_column;
+                        seen[at..at + block.columns].iter_mut().for_each(|n| *n += 1);
+                    }
+                }
+            }
+            assert!(seen.iter().all(|n| *n == 1), "{height}×{width}, {batch} images");
+        }
+    }
+}
