@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, io::Write, time::Duration};
 
 use serde_json::json;
 use sr3_coordinator::core::view::{JobView, Phase};
-use sr3_proto::{ItemRecord, ItemStatus, UpscaleSpec};
+use sr3_proto::{Dtype, ItemRecord, ItemStatus, UpscaleSpec};
 
 use crate::{clock::clock, console::printable, exit::Ending};
 
@@ -41,6 +41,8 @@ pub(crate) struct Ended {
     pub(crate) model: String,
     pub(crate) model_sha256: String,
     pub(crate) recipe: Option<String>,
+    /// What convolutions were computed in, where it is known here.
+    pub(crate) dtype: Option<Dtype>,
     /// Path of the report, where one was written.
     pub(crate) report: Option<String>,
     pub(crate) time: Duration,
@@ -84,6 +86,7 @@ impl Ended {
             model: spec.recipe.model_name.clone(),
             model_sha256: spec.recipe.model.to_string(),
             recipe: Some(spec.recipe.digest().to_string()),
+            dtype: Some(spec.recipe.dtype),
             report,
             time,
         }
@@ -159,6 +162,7 @@ impl Ended {
             "model": self.model,
             "model_sha256": self.model_sha256,
             "recipe": self.recipe,
+            "dtype": self.dtype,
             "report": self.report,
         });
         format!("{object}\n")

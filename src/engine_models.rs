@@ -6,8 +6,9 @@ use std::sync::Arc;
 use sr3_coordinator::core::Recipes;
 use sr3_engine::model::bundled::{BUNDLED, Bundled};
 use sr3_engine::model::checkpoint::{Checkpoint, CheckpointConfig};
+use sr3_engine::ops::{Isa, Precision};
 use sr3_engine::upscaler::{Recipe, RecipeRequest};
-use sr3_proto::{Digest, RecipeSpec, UpscaleJob, UpscaleSpec};
+use sr3_proto::{Digest, Dtype, RecipeSpec, UpscaleJob, UpscaleSpec};
 use sr3_worker::{OpenProcessor, SuperResolution};
 
 use crate::exit::CommandError;
@@ -36,6 +37,15 @@ pub fn read_checkpoint(model: &str) -> Result<Checkpoint, CommandError> {
     Checkpoint::read_folder(folder).map_err(|e| CommandError::usage(e.to_string()))
 }
 
+/// What a choice comes to on this machine.
+pub(crate) fn precision(dtype: Dtype) -> Precision {
+    match dtype {
+        Dtype::F32 => Precision::F32,
+        Dtype::Bf16 => Precision::Bf16,
+        Dtype::Auto => Precision::faster(Isa::detect()),
+    }
+}
+
 /// What a request makes of a checkpoint.
 ///
 /// # Errors
@@ -49,6 +59,7 @@ pub fn recipe(config: &CheckpointConfig, request: &ModelRequest) -> Result<Recip
         batch: request.batch.map(|batch| batch as usize),
         seed: request.seed,
         projection: request.projection,
+        precision: precision(request.dtype),
     };
     Recipe::new(config, &request).map_err(|e| CommandError::usage(e.to_string()))
 }
@@ -68,6 +79,10 @@ impl Models for EngineModels {
             digest,
             preset: request.preset.clone().unwrap_or_else(|| config.default_preset.clone()),
             sampling: sampling(&recipe),
+            dtype: match recipe.precision {
+                Precision::F32 => Dtype::F32,
+                Precision::Bf16 => Dtype::Bf16,
+            },
             scale: scale as u32,
             processor: SuperResolution::new(Arc::new(checkpoint), recipe, scale, request.quality),
         })
@@ -87,6 +102,7 @@ impl Recipes for EngineModels {
             tile: job.tile,
             batch: None,
             projection: job.projection,
+            dtype: job.dtype,
         };
         let opened = Models::open(self, &request).map_err(|e| e.to_string())?;
         Ok(RecipeSpec {
@@ -102,6 +118,7 @@ impl Recipes for EngineModels {
             quality: job.quality,
             tile: job.tile,
             projection: job.projection,
+            dtype: opened.dtype,
         })
     }
 }
@@ -122,6 +139,7 @@ impl OpenProcessor for EngineModels {
             tile: recipe.tile,
             batch: None,
             projection: recipe.projection,
+            dtype: recipe.dtype,
         };
         let opened = Models::open(self, &request).map_err(|e| e.to_string())?;
         if opened.digest != recipe.model {

@@ -1,6 +1,6 @@
 //! What the command asks of the engine: to open a model by name and make a processor of it.
 
-use sr3_proto::{Digest, UpscaleJob};
+use sr3_proto::{Digest, Dtype, UpscaleJob};
 use sr3_worker::Processor;
 
 use crate::exit::CommandError;
@@ -28,6 +28,8 @@ pub struct ModelRequest {
     pub batch: Option<u32>,
     /// Whether outputs are projected so that they reduce to their input.
     pub projection: bool,
+    /// What convolutions are computed in.
+    pub dtype: Dtype,
 }
 
 impl From<&UpscaleJob> for ModelRequest {
@@ -44,6 +46,7 @@ impl From<&UpscaleJob> for ModelRequest {
             tile: job.tile,
             batch: None,
             projection: job.projection,
+            dtype: job.dtype,
         }
     }
 }
@@ -63,6 +66,8 @@ pub struct OpenModel<P> {
     pub sampling: String,
     /// The scale in force.
     pub scale: u32,
+    /// What convolutions are computed in: never `auto`.
+    pub dtype: Dtype,
 }
 
 /// Opens models.

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
 use sr3_proto::{
-    JobId, JobSpec, UpscaleJob, layout,
+    Dtype, JobId, JobSpec, UpscaleJob, layout,
     wire::v1::{Job, JobCounts, JobState},
 };
 
@@ -92,7 +92,9 @@ pub(crate) fn ended(job: &Job, hint: String) -> Ended {
         _ if job.reason.is_empty() => Outcome::Failed { reason: "the job failed".to_string() },
         _ => Outcome::Failed { reason: printable(&job.reason) },
     };
-    let place = asked(job).filter(|_| job.reported);
+    let asked = asked(job);
+    let dtype = asked.as_ref().map(|asked| asked.dtype).filter(|dtype| *dtype != Dtype::Auto);
+    let place = asked.filter(|_| job.reported);
     Ended {
         job: job.id,
         outcome,
@@ -105,6 +107,7 @@ pub(crate) fn ended(job: &Job, hint: String) -> Ended {
         model: job.model.clone(),
         model_sha256: job.model_sha256.clone(),
         recipe: None,
+        dtype,
         report: place
             .map(|job| format!("{}/{}", job.destination.trim_end_matches('/'), layout::report_key())),
         time: Duration::from_millis(job.ended_ms.saturating_sub(job.submitted_ms)),

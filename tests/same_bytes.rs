@@ -99,3 +99,42 @@ fn any_whole_scale_gives_its_size_and_reduces_to_the_input() {
         assert!(error < 1e-5, "scale {scale}: {error}");
     }
 }
+
+#[test]
+fn bf16_gives_almost_the_same_picture_and_the_report_says_which_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("in");
+    cut(&source, "p.png", [40, 40, 20, 16]);
+    let upscale = |dtype: &str, out: &str| {
+        let out = folder.path().join(out);
+        assert!(
+            command(&source, &out, &["--dtype", dtype]).stderr(Stdio::null()).status().unwrap().success()
+        );
+        let record: serde_json::Value =
+            serde_json::from_str(fs::read_to_string(out.join(".sr3/report.jsonl")).unwrap().trim()).unwrap();
+        let picture =
+            decode(&fs::read(out.join("p.png")).unwrap(), &DecodeLimits::default()).unwrap().picture;
+        let Samples::U8(samples) = picture.samples else { panic!() };
+        (record["dtype"].as_str().unwrap().to_string(), samples)
+    };
+    let (exact, exact_samples) = upscale("f32", "exact");
+    let (rounded, samples) = upscale("bf16", "rounded");
+    assert_eq!([exact.as_str(), rounded.as_str()], ["f32", "bf16"]);
+    assert!(samples != exact_samples, "rounding to 8 bits of mantissa leaves its mark");
+    let squares = samples.iter().zip(&exact_samples).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2));
+    let psnr = 10.0 * (255.0f64.powi(2) * samples.len() as f64 / squares.sum::<f64>()).log10();
+    assert!(psnr > 40.0, "{psnr} dB between the two");
+
+    // Left to the machine, it is one of the two, and the report names that one.
+    let (chosen, samples) = upscale("auto", "chosen");
+    assert!(chosen == "f32" && samples == exact_samples || chosen == "bf16", "{chosen}");
+
+    // In the place of results in f32, those of bf16 are others'.
+    let again = command(&source, &folder.path().join("exact"), &["--dtype", "bf16", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(again.stderr).unwrap() + &String::from_utf8(again.stdout).unwrap();
+    assert!(said.contains("dtype"), "{said}");
+}

@@ -39,6 +39,7 @@ impl Recipes for Any {
             quality: 95,
             tile: None,
             projection: true,
+            dtype: Default::default(),
         })
     }
 }

@@ -189,6 +189,7 @@ mod tests {
             quality: 95,
             tile: None,
             projection: true,
+            dtype: Default::default(),
         }
     }
 

@@ -26,6 +26,7 @@ fn spec() -> UpscaleSpec {
             quality: 95,
             tile: None,
             projection: true,
+            dtype: Default::default(),
         },
         naming: Naming::Mirror,
         include: Vec::new(),

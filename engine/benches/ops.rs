@@ -7,7 +7,7 @@
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use sr3_engine::ops::{Conv2d, Isa};
+use sr3_engine::ops::{Conv2d, Isa, Precision};
 use sr3_engine::train::{Adam, AdamConfig};
 
 fn main() {
@@ -46,7 +46,7 @@ struct Layer {
 impl Layer {
     fn new((i, o, k, side, n): Case) -> (Self, ItemsCount) {
         let weights = values(o * i * k * k);
-        let conv = Conv2d::new(Isa::detect(), &weights, [o, i, k], &vec![0.0; o]);
+        let conv = Conv2d::new(Isa::detect(), Precision::F32, &weights, [o, i, k], &vec![0.0; o]);
         let (input, output) = (values(n * side * side * i), values(n * side * side * o));
         let operations = 2 * n * side * side * i * o * k * k;
         (Self { conv, size: [side, side], input, output, weights }, ItemsCount::new(operations))

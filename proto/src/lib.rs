@@ -7,6 +7,7 @@
 
 pub mod cancel;
 pub mod digest;
+pub mod dtype;
 pub mod ids;
 pub mod job_spec;
 pub mod key;
@@ -21,6 +22,7 @@ pub mod wire;
 
 pub use cancel::Cancel;
 pub use digest::Digest;
+pub use dtype::Dtype;
 pub use ids::{JobId, RunId, ShardId, WorkerId};
 pub use job_spec::{JobSpec, SpecError, UpscaleJob};
 pub use key::Key;

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Digest, Key, RecipeSpec, RunId, ShardId};
+use crate::{Digest, Dtype, Key, RecipeSpec, RunId, ShardId};
 
 /// The version of every document that this crate writes.
 pub const VERSION: u32 = 1;
@@ -54,6 +54,9 @@ pub struct ItemRecord {
     pub model: Digest,
     /// Digest of the recipe.
     pub recipe: Digest,
+    /// What convolutions were computed in.
+    #[serde(default)]
+    pub dtype: Dtype,
     /// Mean squared difference of the reduced output and the input, both in 0..1.
     pub consistency_error: Option<f64>,
     /// Time spent on the device for this item, in seconds.
@@ -86,6 +89,7 @@ impl ItemRecord {
             seed: recipe.seed,
             model: recipe.model.clone(),
             recipe: recipe.digest(),
+            dtype: recipe.dtype,
             consistency_error: None,
             seconds: None,
             input_etag: None,

@@ -4,10 +4,12 @@
 //! a later run recognises results as its own. What only decides how fast or how often (batch, threads, globs,
 //! bounds) is not in it.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Digest, FormatChoice, Naming};
+use crate::{Digest, Dtype, FormatChoice, Naming};
 
 /// Upscale every image of a source into a destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +65,9 @@ pub struct RecipeSpec {
     pub tile: Option<u32>,
     /// Whether outputs are projected so that they reduce to their input.
     pub projection: bool,
+    /// What convolutions are computed in; f32 in recipes from before there was a choice.
+    #[serde(default)]
+    pub dtype: Dtype,
 }
 
 impl RecipeSpec {
@@ -77,21 +82,23 @@ impl RecipeSpec {
     pub fn differences(&self, earlier: &Self) -> Vec<String> {
         let (now, then) = (self.identity(), earlier.identity());
         let (Value::Object(now), Value::Object(then)) = (now, then) else { return Vec::new() };
-        now.iter()
-            .filter(|(name, value)| then.get(*name) != Some(value))
-            .map(|(name, value)| {
+        let names: BTreeSet<&String> = now.keys().chain(then.keys()).collect();
+        names
+            .into_iter()
+            .filter(|name| then.get(*name) != now.get(*name))
+            .map(|name| {
                 let shown = |value: Option<&Value>| match value {
                     None | Some(Value::Null) => "the default".to_string(),
                     Some(Value::String(text)) => text.chars().take(12).collect(),
                     Some(other) => other.to_string(),
                 };
-                format!("{name} {}, now {}", shown(then.get(name)), shown(Some(value)))
+                format!("{name} {}, now {}", shown(then.get(name)), shown(now.get(name)))
             })
             .collect()
     }
 
     fn identity(&self) -> Value {
-        serde_json::json!({
+        let mut identity = serde_json::json!({
             "model": self.model,
             "preset": self.preset,
             "sampler": self.sampler,
@@ -103,7 +110,12 @@ impl RecipeSpec {
             "quality": self.quality,
             "tile": self.tile,
             "projection": self.projection,
-        })
+        });
+        // f32 goes without saying, as it did before there was a choice: results from then are still recognised.
+        if self.dtype != Dtype::F32 {
+            identity["dtype"] = self.dtype.to_string().into();
+        }
+        identity
     }
 }
 
@@ -156,6 +168,7 @@ mod tests {
             quality: 95,
             tile: None,
             projection: true,
+            dtype: Dtype::F32,
         }
     }
 
@@ -175,7 +188,7 @@ mod tests {
     #[test]
     fn every_field_that_decides_bytes_changes_the_digest_and_the_name_does_not() {
         let base = recipe();
-        let changes: [fn(&mut RecipeSpec); 11] = [
+        let changes: [fn(&mut RecipeSpec); 12] = [
             |r| r.model = Digest::of(b"other"),
             |r| r.preset = "fast".into(),
             |r| r.sampler = Some("ddim".into()),
@@ -187,12 +200,14 @@ mod tests {
             |r| r.quality = 80,
             |r| r.tile = Some(256),
             |r| r.projection = false,
+            |r| r.dtype = Dtype::Bf16,
         ];
         for change in changes {
             let mut other = base.clone();
             change(&mut other);
             assert_ne!(base.digest(), other.digest());
             assert_eq!(other.differences(&base).len(), 1);
+            assert_eq!(base.differences(&other).len(), 1);
         }
         let mut renamed = base.clone();
         renamed.model_name = "same weights".into();

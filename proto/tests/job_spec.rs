@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use serde_json::Value;
-use sr3_proto::{FormatChoice, JobSpec, SpecError, UpscaleJob, job_spec::TEXT_BYTES_MAX};
+use sr3_proto::{Dtype, FormatChoice, JobSpec, SpecError, UpscaleJob, job_spec::TEXT_BYTES_MAX};
 
 const BUCKET: &str = include_str!("../../deploy/recipes/upscale-bucket.yaml");
 const FOLDER: &str = include_str!("../../deploy/recipes/upscale-folder.yaml");
@@ -51,7 +51,7 @@ fn every_field_is_read() {
     let job = upscale(
         "kind: upscale\nname: 2024\nsource: 's3://a/in'\ndestination: |-\n  s3://a/out\nmodel: \"m\"\npreset: fine\n\
          scale: 8\nsteps: 10000\nsampler: ddim\ntile: 0x100\nseed: 18446744073709551615\nprojection: false\n\
-         format: jpg\nquality: 1\ninclude: [a]\nexclude:\n- b\n- 'c: d'\nbytes_min: 1\nbytes_max: 1\n\
+         dtype: bf16\n         format: jpg\nquality: 1\ninclude: [a]\nexclude:\n- b\n- 'c: d'\nbytes_min: 1\nbytes_max: 1\n\
          overwrite: true\nmax_bad_items: 0\npriority: 100\n",
     );
     assert_eq!(
@@ -68,6 +68,7 @@ fn every_field_is_read() {
             tile: Some(256),
             seed: u64::MAX,
             projection: false,
+            dtype: Dtype::Bf16,
             format: "jpeg".parse().unwrap(),
             quality: 1,
             include: vec!["a".into()],
@@ -321,6 +322,7 @@ prop_compose! {
             bytes_min: bytes.map(|(a, b)| a.min(b)),
             bytes_max: bytes.map(|(a, b)| a.max(b)),
             projection: flags.0,
+            dtype: if flags.0 ^ flags.1 { Dtype::Auto } else { Dtype::F32 },
             overwrite: flags.1,
             format: format.parse::<FormatChoice>().unwrap(),
             include: globs.0,

@@ -59,6 +59,7 @@ pub fn run(arguments: &EvaluateArgs) -> Result<Ending, CommandError> {
     let scale = arguments.model.scale.map_or(checkpoint.config.scale, |scale| scale as usize);
     let network =
         CpuUNet::new(&checkpoint.config.model, &checkpoint.weights, Isa::detect()).map_err(|e| failed(&e))?;
+    let network = network.with_precision(recipe.precision);
     let mut upscaler = Upscaler::new(network, recipe).map_err(|e| failed(&e))?;
     if let Some(out) = &arguments.out {
         fs::create_dir_all(out)

@@ -2,6 +2,8 @@
 
 use clap::{Args, value_parser};
 
+use sr3_proto::Dtype;
+
 use crate::models::ModelRequest;
 
 /// Model, sampling and machine.
@@ -37,6 +39,10 @@ pub struct ModelArgs {
     /// Do not project results so that, reduced to the input's size, they are the input.
     #[arg(long)]
     pub no_projection: bool,
+    /// What convolutions are computed in: f32 gives the same bytes on every machine, bf16 on machines of one kind; auto
+    /// takes bf16 where this machine is found to be faster with it.
+    #[arg(long, default_value = "f32")]
+    pub dtype: Dtype,
 }
 
 impl ModelArgs {
@@ -54,6 +60,7 @@ impl ModelArgs {
             tile: self.tile,
             batch: self.batch,
             projection: !self.no_projection,
+            dtype: self.dtype,
         }
     }
 

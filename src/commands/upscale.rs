@@ -4,7 +4,10 @@ use std::time::Instant;
 
 use clap::{Args, value_parser};
 use sr3_coordinator::{JobState, core::Place};
-use sr3_proto::{Cancel, FormatChoice, ItemRecord, RecipeSpec, Store, StoreError, UpscaleSpec, layout};
+use sr3_engine::ops::{Isa, Precision};
+use sr3_proto::{
+    Cancel, Dtype, FormatChoice, ItemRecord, RecipeSpec, Store, StoreError, UpscaleSpec, layout,
+};
 
 use crate::{
     client::{
@@ -83,7 +86,7 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
     let begun = Instant::now();
     let Places { source, source_name, destination } =
         places::resolve(&arguments.source, &arguments.destination, arguments.format, arguments.overwrite)?;
-    let OpenModel { processor, name, digest, preset, sampling, scale } =
+    let OpenModel { processor, name, digest, preset, sampling, scale, dtype } =
         models.open(&arguments.model.request(arguments.quality))?;
     let spec = UpscaleSpec {
         source: source_name,
@@ -102,6 +105,7 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
             quality: arguments.quality,
             tile: arguments.model.tile,
             projection: !arguments.model.no_projection,
+            dtype,
         },
         naming: destination.naming(),
         include: arguments.include.clone(),
@@ -111,6 +115,11 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
         max_bad_items: arguments.max_bad_items,
         overwrite: arguments.overwrite,
     };
+    if dtype == Dtype::Bf16 && !Precision::is_native(Isa::detect()) && !arguments.quiet {
+        eprintln!(
+            "sr3: warning: this processor has no instructions for bf16, so it is slower than f32: leave --dtype out"
+        );
+    }
     source.store().check().await?;
     source.require_images(&spec).await?;
     let interrupt = Cancel::new();

@@ -66,6 +66,7 @@ fn job(arguments: &UpscaleArgs) -> Result<UpscaleJob, CommandError> {
     job.tile = model.tile;
     job.seed = model.seed;
     job.projection = !model.no_projection;
+    job.dtype = model.dtype;
     job.format = arguments.format;
     job.quality = arguments.quality;
     job.include = arguments.include.clone();

@@ -113,6 +113,7 @@ impl Models for Doubles {
             preset: request.preset.clone().unwrap_or_else(|| "default".into()),
             sampling: "as played".into(),
             scale: request.scale.unwrap_or(4),
+            dtype: request.dtype,
         })
     }
 }

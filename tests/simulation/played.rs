@@ -31,6 +31,7 @@ impl Recipes for Played {
             quality: 95,
             tile: None,
             projection: true,
+            dtype: Default::default(),
         })
     }
 }

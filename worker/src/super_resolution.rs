@@ -82,7 +82,8 @@ impl Processor for SuperResolution {
 
     fn open_device(&self) -> Result<Self::Device, String> {
         let network = CpuUNet::new(&self.checkpoint.config.model, &self.checkpoint.weights, Isa::detect())
-            .map_err(|e| e.to_string())?;
+            .map_err(|e| e.to_string())?
+            .with_precision(self.recipe.precision);
         Upscaler::new(network, self.recipe.clone()).map_err(|e| e.to_string())
     }
 

@@ -38,6 +38,7 @@ impl Recipes for Played {
             quality: 95,
             tile: None,
             projection: true,
+            dtype: Default::default(),
         })
     }
 }

@@ -8,7 +8,9 @@ mod gradient;
 
 use rayon::prelude::*;
 
-use super::matmul::{Left, Right, Size, matmul};
+use super::bf16;
+use super::matmul::{Left, Right, Size, matmul, matmul_bf16};
+use super::precision::Precision;
 use super::scratch::with_scratch;
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use super::source::{Source, Window, pack};
@@ -31,6 +33,8 @@ pub(crate) struct ConvShape {
     /// Of the source.
     pub(crate) height: usize,
     pub(crate) width: usize,
+    /// Of [`forward`]; gradients are f32.
+    pub(crate) precision: Precision,
 }
 
 impl ConvShape {
@@ -59,7 +63,7 @@ impl ConvShape {
     /// The shape of its weights.
     pub(crate) const fn weights(&self) -> WeightShape {
         let oihw = [self.out_channels, self.in_channels, self.kernel, self.kernel];
-        WeightShape { oihw, stride: self.stride }
+        WeightShape { oihw, stride: self.stride, precision: self.precision }
     }
 
     /// Whether each output sees one pixel: then an image is its own packed input.
@@ -91,6 +95,8 @@ pub(crate) struct Epilogue<'a> {
 pub(crate) struct WeightShape {
     pub(crate) oihw: [usize; 4],
     pub(crate) stride: usize,
+    /// Of [`Way::Forward`].
+    pub(crate) precision: Precision,
 }
 
 /// Which way weights are packed for.
@@ -112,7 +118,11 @@ impl WeightShape {
     }
 
     const fn is_winograd(&self, way: Way) -> bool {
-        winograd::applies(self.channels(way)[1], self.oihw[2], self.stride)
+        winograd::applies(self.channels(way)[1], self.oihw[2], self.stride) && !self.is_bf16(way)
+    }
+
+    const fn is_bf16(&self, way: Way) -> bool {
+        matches!((way, self.precision), (Way::Forward, Precision::Bf16))
     }
 
     /// Floats of the packed weights.
@@ -121,21 +131,22 @@ impl WeightShape {
         if self.is_winograd(way) {
             winograd::weights_len(i, o)
         } else {
-            o.next_multiple_of(LANES) * k * k * i
+            o.next_multiple_of(LANES) * k * k * if self.is_bf16(way) { bf16::words(i) } else { i }
         }
     }
 }
 
 /// Packs OIHW weights for [`forward`] or [`backward_input`]: transformed, or as blocks of [`LANES`] output channels,
-/// (O / LANES, K, K, I, LANES), the last block filled with zeros.
+/// (O / LANES, K, K, I, LANES), the last block filled with zeros; of bf16 as (…, I / 2, LANES) pairs.
 pub(crate) fn pack_weights(isa: Isa, values: &[f32], shape: &WeightShape, way: Way, out: &mut [f32]) {
     let ([o, i], k) = (shape.channels(way), shape.oihw[2]);
     if shape.is_winograd(way) {
         let [o, i, ..] = shape.oihw;
         return winograd::pack_weights(isa, values, [o, i], way == Way::Back, out);
     }
-    let taps = k * k;
-    out.par_chunks_mut(taps * i * LANES).enumerate().for_each(|(block, out)| {
+    let (taps, bf16) = (k * k, shape.is_bf16(way));
+    let line = if bf16 { bf16::words(i) } else { i };
+    out.par_chunks_mut(taps * line * LANES).enumerate().for_each(|(block, out)| {
         out.fill(0.0);
         for oc in block * LANES..((block + 1) * LANES).min(o) {
             for ic in 0..i {
@@ -145,7 +156,12 @@ pub(crate) fn pack_weights(isa: Isa, values: &[f32], shape: &WeightShape, way: W
                 };
                 for (tap, value) in values[from * taps..(from + 1) * taps].iter().enumerate() {
                     let tap = if turned { taps - 1 - tap } else { tap };
-                    out[(tap * i + ic) * LANES + oc % LANES] = *value;
+                    if bf16 {
+                        let word = &mut out[(tap * line + ic / 2) * LANES + oc % LANES];
+                        *word = f32::from_bits(word.to_bits() | bf16::round(*value) << (16 * (ic % 2)));
+                    } else {
+                        out[(tap * line + ic) * LANES + oc % LANES] = *value;
+                    }
                 }
             }
         }
@@ -161,10 +177,11 @@ pub(crate) fn forward<'a>(
     epilogue: impl Fn(usize) -> Epilogue<'a> + Sync,
     out: &mut [f32],
 ) {
-    if winograd::applies(shape.in_channels, shape.kernel, shape.stride) {
+    if shape.weights().is_winograd(Way::Forward) {
         return winograd::forward(isa, shape, source, weights, epilogue, out);
     }
     let task = Correlate {
+        precision: shape.precision,
         window: shape.window(),
         kernel: shape.kernel,
         stride: shape.stride,
@@ -190,7 +207,7 @@ pub(crate) fn backward_input(
     let item = shape.out_height() * shape.out_width() * shape.out_channels;
     let source = |n: usize| Source::plain(&gradient[n * item..(n + 1) * item], shape.out_channels);
     let epilogue = Epilogue { bias: &[], shift: &[], add: &[], scale: 1.0 };
-    if winograd::applies(shape.out_channels, shape.kernel, shape.stride) {
+    if shape.weights().is_winograd(Way::Back) {
         let back = ConvShape {
             in_channels: shape.out_channels,
             out_channels: shape.in_channels,
@@ -208,6 +225,7 @@ pub(crate) fn backward_input(
         });
     }
     let task = Correlate {
+        precision: Precision::F32,
         window: shape.gradient_window(),
         kernel: shape.kernel,
         stride: 1,
@@ -257,6 +275,7 @@ fn backward_strided(isa: Isa, shape: &ConvShape, gradient: &Source<'_>, transpos
 
 /// A convolution of stride 1 or 2 over a padded window.
 struct Correlate<'a> {
+    precision: Precision,
     window: Window,
     kernel: usize,
     stride: usize,
@@ -287,7 +306,8 @@ impl Correlate<'_> {
             && self.stride == 1
             && self.window.repeat == 1
             && source.prologue.is_none()
-            && source.segments[1].channels == 0;
+            && source.segments[1].channels == 0
+            && self.precision == Precision::F32;
         if direct {
             let from = first * self.out_width * self.in_channels;
             let input = &source.segments[0].data[from..from + count * self.out_width * self.in_channels];
@@ -295,15 +315,35 @@ impl Correlate<'_> {
             return;
         }
         let rows = (count - 1) * self.stride + self.kernel;
-        let length = rows * self.window.padded_width() * self.in_channels;
-        with_scratch(length, |packed| {
+        let pixels = rows * self.window.padded_width();
+        let length = pixels * self.in_channels;
+        let words = if self.precision == Precision::Bf16 { pixels * self.elements() } else { 0 };
+        with_scratch(length + words, |scratch| {
+            let (packed, words) = scratch.split_at_mut(length);
             pack(isa, source, &self.window, first * self.stride, rows, packed);
-            self.multiply(isa, packed, count, out);
+            if self.precision == Precision::Bf16 {
+                bf16::pair_up(isa, packed, self.in_channels, words);
+                self.multiply(isa, words, count, out);
+            } else {
+                self.multiply(isa, packed, count, out);
+            }
         });
     }
 
+    /// What a packed pixel has of what is multiplied: numbers, or pairs of them.
+    const fn elements(&self) -> usize {
+        match self.precision {
+            Precision::F32 => self.in_channels,
+            Precision::Bf16 => bf16::words(self.in_channels),
+        }
+    }
+
     fn multiply(&self, isa: Isa, packed: &[f32], count: usize, out: &mut [f32]) {
-        let (c, k) = (self.in_channels, self.kernel);
+        let product = match self.precision {
+            Precision::F32 => matmul,
+            Precision::Bf16 => matmul_bf16,
+        };
+        let (c, k) = (self.elements(), self.kernel);
         let row = self.window.padded_width() * c;
         let block = k * k * c * LANES;
         // Four blocks of weights at a time stay in the cache for all rows of the band.
@@ -315,7 +355,7 @@ impl Correlate<'_> {
                 let left = Left { data, row: self.stride * c, outer_step: row, inner_step: 1 };
                 let size = Size { m: self.out_width, n, outer: k, inner: k * c };
                 let at = y * self.out_width * self.out_channels + first;
-                matmul(isa, size, left, right, &mut out[at..], self.out_channels, false);
+                product(isa, size, left, right, &mut out[at..], self.out_channels, false);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! A convolution by itself, for programs that want one kernel and for measuring it.
 
 use super::conv::{self, ConvShape, Epilogue, Way, WeightShape};
+use super::precision::Precision;
 use super::simd::Isa;
 use super::source::Source;
 
@@ -8,6 +9,7 @@ use super::source::Source;
 #[derive(Clone, Debug)]
 pub struct Conv2d {
     isa: Isa,
+    precision: Precision,
     out_channels: usize,
     in_channels: usize,
     kernel: usize,
@@ -17,25 +19,34 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// Takes OIHW weights of the shape given, and a bias per output channel.
+    /// Takes OIHW weights of the shape given, and a bias per output channel. `precision` is that of [`Self::forward`].
     ///
     /// # Panics
     /// If the lengths are not those of the shape, or the window is neither 1×1 nor 3×3.
     #[must_use]
-    pub fn new(isa: Isa, weights: &[f32], [o, i, k]: [usize; 3], bias: &[f32]) -> Self {
+    pub fn new(isa: Isa, precision: Precision, weights: &[f32], [o, i, k]: [usize; 3], bias: &[f32]) -> Self {
         assert!(k == 1 || k == 3, "a window of 1×1 or 3×3");
         assert_eq!(
             (weights.len(), bias.len()),
             (o * i * k * k, o),
             "weights and bias have the shape's length"
         );
-        let shape = WeightShape { oihw: [o, i, k, k], stride: 1 };
+        let shape = WeightShape { oihw: [o, i, k, k], stride: 1, precision };
         let [forward, back] = [Way::Forward, Way::Back].map(|way| {
             let mut packed = vec![0.0; shape.packed_len(way)];
             conv::pack_weights(isa, weights, &shape, way, &mut packed);
             packed
         });
-        Self { isa, out_channels: o, in_channels: i, kernel: k, forward, back, bias: bias.to_vec() }
+        Self {
+            isa,
+            precision,
+            out_channels: o,
+            in_channels: i,
+            kernel: k,
+            forward,
+            back,
+            bias: bias.to_vec(),
+        }
     }
 
     fn shape(&self, [height, width]: [usize; 2], input: usize, output: usize) -> ConvShape {
@@ -49,6 +60,7 @@ impl Conv2d {
             upsample: false,
             height,
             width,
+            precision: self.precision,
         }
     }
 

@@ -3,6 +3,8 @@
 //! C[i, j] (+)= Σ A[i, k] · B[k, j] in f32. Every output is one chain of fused multiply-adds in the order of k, starting
 //! from zero or from what C holds; so neither the tiling, nor the instruction set, nor how a caller cuts m and n (or
 //! cuts k and goes on) changes a bit.
+//!
+//! The same kernel multiplies pairs of bf16 ([`matmul_bf16`]): then an element of A and B is a pair, and k counts pairs.
 
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
 
@@ -49,6 +51,34 @@ pub(crate) fn matmul(
     c_row: usize,
     add: bool,
 ) {
+    run::<false>(isa, size, a, b, c, c_row, add);
+}
+
+/// [`matmul`] of operands whose elements are pairs of bf16 as [`super::bf16`] makes them; sums are f32.
+///
+/// # Panics
+/// As there.
+pub(crate) fn matmul_bf16(
+    isa: Isa,
+    size: Size,
+    a: Left<'_>,
+    b: Right<'_>,
+    c: &mut [f32],
+    c_row: usize,
+    add: bool,
+) {
+    run::<true>(isa, size, a, b, c, c_row, add);
+}
+
+fn run<const BF16: bool>(
+    isa: Isa,
+    size: Size,
+    a: Left<'_>,
+    b: Right<'_>,
+    c: &mut [f32],
+    c_row: usize,
+    add: bool,
+) {
     let Size { m, n, outer, inner } = size;
     if m == 0 || n == 0 {
         return;
@@ -62,10 +92,10 @@ pub(crate) fn matmul(
         assert!((blocks - 1) * b.block + (k - 1) * b.step + width <= b.data.len(), "B is too short");
         assert!(blocks == 1 || b.padded || b.block == LANES, "blocks of an unpadded B lie side by side");
     }
-    dispatch(isa, MatMul { size, a, b, c: c.as_mut_ptr(), c_row, add });
+    dispatch(isa, MatMul::<'_, BF16> { size, a, b, c: c.as_mut_ptr(), c_row, add });
 }
 
-struct MatMul<'a> {
+struct MatMul<'a, const BF16: bool> {
     size: Size,
     a: Left<'a>,
     b: Right<'a>,
@@ -74,7 +104,7 @@ struct MatMul<'a> {
     add: bool,
 }
 
-impl Kernel for MatMul<'_> {
+impl<const BF16: bool> Kernel for MatMul<'_, BF16> {
     type Output = ();
 
     #[inline(always)]
@@ -103,7 +133,7 @@ impl Kernel for MatMul<'_> {
     }
 }
 
-impl MatMul<'_> {
+impl<const BF16: bool> MatMul<'_, BF16> {
     /// All rows of `NV` blocks of columns.
     ///
     /// # Safety
@@ -185,7 +215,8 @@ impl MatMul<'_> {
                     for (r, acc) in acc.iter_mut().enumerate() {
                         let left = S::splat(*a.add(r * a_row));
                         for (acc, line) in acc.iter_mut().zip(&line) {
-                            *acc = S::fma(left, *line, *acc);
+                            *acc =
+                                if BF16 { S::dot_bf16(left, *line, *acc) } else { S::fma(left, *line, *acc) };
                         }
                     }
                     a = a.wrapping_add(self.a.inner_step);

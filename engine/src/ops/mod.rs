@@ -3,6 +3,7 @@
 pub(crate) mod adam;
 pub(crate) mod arena;
 pub(crate) mod attention;
+pub(crate) mod bf16;
 pub(crate) mod conv;
 mod conv2d;
 #[cfg(test)]
@@ -11,6 +12,7 @@ pub(crate) mod group_norm;
 pub(crate) mod matmul;
 pub mod peaks;
 pub(crate) mod pointwise;
+mod precision;
 pub mod resize;
 pub(crate) mod scratch;
 pub(crate) mod shared;
@@ -19,4 +21,5 @@ pub(crate) mod source;
 pub(crate) mod winograd;
 
 pub use conv2d::Conv2d;
+pub use precision::Precision;
 pub use simd::Isa;

@@ -19,6 +19,8 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F: one register of sixteen lanes.
     Avx512,
+    /// AVX-512 F, and instructions for products of bf16; in f32 all is as with [`Isa::Avx512`].
+    Avx512Bf16,
 }
 
 impl Isa {
@@ -38,6 +40,9 @@ impl Isa {
                 available.push(Self::Avx2);
                 if is_x86_feature_detected!("avx512f") {
                     available.push(Self::Avx512);
+                    if is_x86_feature_detected!("avx512bf16") {
+                        available.push(Self::Avx512Bf16);
+                    }
                 }
             }
         }
@@ -51,6 +56,7 @@ impl fmt::Display for Isa {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Avx512Bf16 => "avx512-bf16",
         })
     }
 }
@@ -86,6 +92,9 @@ pub(crate) unsafe trait Simd: Copy {
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     /// 2^n for lanes that hold whole numbers in [-126, 127].
     unsafe fn exp2_whole(n: Self::V) -> Self::V;
+    /// c + a₁ · b₁ + a₀ · b₀, each product added in one rounding, where every lane of a and b holds two bf16: a₁ is the
+    /// upper half. Processors with an instruction for it take subnormal numbers for zero.
+    unsafe fn dot_bf16(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
 
     /// e^x to 2 ulp for |x| ≤ 87, clamped beyond; NaN stays NaN. Own polynomial: no machine's libm decides the bits.
     #[inline(always)]
@@ -176,8 +185,14 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
             // SAFETY: just checked.
             unsafe { x86::run_avx512(kernel) }
         }
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Bf16 => {
+            assert!(is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16"));
+            // SAFETY: just checked; whatever has AVX-512 has AVX2 and FMA.
+            unsafe { x86::run_avx512_bf16(kernel) }
+        }
         #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx2 | Isa::Avx512 => unreachable!("not available on this processor"),
+        Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 => unreachable!("not available on this processor"),
     }
 }
 
@@ -260,6 +275,15 @@ unsafe impl Simd for Portable {
         // NaN casts to 0 here; the factor it meets is NaN already.
         n.map(|n| f32::from_bits(((n as i32 + 127) << 23) as u32))
     }
+    #[inline(always)]
+    unsafe fn dot_bf16(a: Array, b: Array, c: Array) -> Array {
+        let upper = |x: f32| f32::from_bits(x.to_bits() & 0xffff_0000);
+        let lower = |x: f32| f32::from_bits(x.to_bits() << 16);
+        std::array::from_fn(|i| {
+            let sum = upper(a[i]).mul_add(upper(b[i]), c[i]);
+            lower(a[i]).mul_add(lower(b[i]), sum)
+        })
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -281,7 +305,15 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx2,fma")]
     pub(super) unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
         // SAFETY: as above.
-        unsafe { kernel.run::<Avx512>() }
+        unsafe { kernel.run::<Avx512<false>>() }
+    }
+
+    /// # Safety
+    /// The machine must have AVX-512 F and BF16, AVX2 and FMA.
+    #[target_feature(enable = "avx512bf16,avx512f,avx2,fma")]
+    pub(super) unsafe fn run_avx512_bf16<K: Kernel>(kernel: K) -> K::Output {
+        // SAFETY: as above.
+        unsafe { kernel.run::<Avx512<true>>() }
     }
 
     /// Two registers of eight lanes.
@@ -382,15 +414,32 @@ mod x86 {
                 ]
             }
         }
+        #[inline(always)]
+        unsafe fn dot_bf16(a: Pair, b: Pair, c: Pair) -> Pair {
+            unsafe {
+                let mask = _mm256_castsi256_ps(_mm256_set1_epi32(0xffff_0000_u32 as i32));
+                let mut sums = c;
+                for i in 0..2 {
+                    let upper = (_mm256_and_ps(a[i], mask), _mm256_and_ps(b[i], mask));
+                    let (a, b) = (_mm256_castps_si256(a[i]), _mm256_castps_si256(b[i]));
+                    let lower = (_mm256_slli_epi32::<16>(a), _mm256_slli_epi32::<16>(b));
+                    sums[i] = _mm256_fmadd_ps(upper.0, upper.1, sums[i]);
+                    sums[i] =
+                        _mm256_fmadd_ps(_mm256_castsi256_ps(lower.0), _mm256_castsi256_ps(lower.1), sums[i]);
+                }
+                sums
+            }
+        }
     }
 
-    /// One register of sixteen lanes.
+    /// One register of sixteen lanes; whether there are instructions for bf16.
     #[derive(Clone, Copy)]
-    pub(crate) struct Avx512;
+    pub(crate) struct Avx512<const BF16: bool>;
 
-    // SAFETY: the instructions are those of `run_avx512`; pointers are the caller's promise; masked lanes are not touched.
+    // SAFETY: the instructions are those of `run_avx512`, or of `run_avx512_bf16` where BF16; pointers are the caller's
+    // promise; masked lanes are not touched.
     #[allow(clippy::undocumented_unsafe_blocks, reason = "one argument for all: the trait's safety contract")]
-    unsafe impl Simd for Avx512 {
+    unsafe impl<const BF16: bool> Simd for Avx512<BF16> {
         type V = __m512;
         const WIDE: bool = true;
 
@@ -451,6 +500,23 @@ mod x86 {
             unsafe {
                 let biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
                 _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
+            }
+        }
+        #[inline(always)]
+        unsafe fn dot_bf16(a: __m512, b: __m512, c: __m512) -> __m512 {
+            unsafe {
+                if BF16 {
+                    // Registers of the same size, any bits are valid in both.
+                    let a = std::mem::transmute::<__m512, __m512bh>(a);
+                    let b = std::mem::transmute::<__m512, __m512bh>(b);
+                    return _mm512_dpbf16_ps(c, a, b);
+                }
+                let (a, b) = (_mm512_castps_si512(a), _mm512_castps_si512(b));
+                let mask = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+                let upper = (_mm512_and_si512(a, mask), _mm512_and_si512(b, mask));
+                let lower = (_mm512_slli_epi32::<16>(a), _mm512_slli_epi32::<16>(b));
+                let sum = _mm512_fmadd_ps(_mm512_castsi512_ps(upper.0), _mm512_castsi512_ps(upper.1), c);
+                _mm512_fmadd_ps(_mm512_castsi512_ps(lower.0), _mm512_castsi512_ps(lower.1), sum)
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::diffusion::{LevelSpacing, LevelsError, Objective, Sampler, Target, Tile};
 use crate::model::checkpoint::{CheckpointConfig, Upsample};
+use crate::ops::Precision;
 
 /// Tiles of networks whose checkpoint names none.
 const TILE: Tile = Tile { size: 256, overlap: 32 };
@@ -37,6 +38,8 @@ pub struct Recipe {
     pub seed: u64,
     /// Whether results are projected so that they reduce to their inputs.
     pub projection: bool,
+    /// What the network's convolutions multiply, where it is run by this engine's own plan.
+    pub precision: Precision,
 }
 
 /// What a user asks for. None means the checkpoint's own choice.
@@ -56,6 +59,8 @@ pub struct RecipeRequest<'a> {
     pub seed: u64,
     /// Whether results are projected.
     pub projection: bool,
+    /// What convolutions multiply.
+    pub precision: Precision,
 }
 
 /// Why a request cannot be met. Every message is one line that says what would do.
@@ -136,6 +141,7 @@ impl Recipe {
             batch: request.batch.unwrap_or(DEFAULT_BATCH),
             seed: request.seed,
             projection: request.projection,
+            precision: request.precision,
         })
     }
 }

@@ -16,7 +16,7 @@ mod tree;
 
 use serde::{Deserialize, Serialize};
 
-use crate::FormatChoice;
+use crate::{Dtype, FormatChoice};
 
 pub use check::ranges;
 pub use error::{SpecError, printable};
@@ -78,6 +78,10 @@ pub struct UpscaleJob {
     /// Whether results are projected so that, reduced to the input's size, they are the input.
     #[serde(default = "default_projection")]
     pub projection: bool,
+    /// What convolutions are computed in: f32 (the same bytes from every machine), bf16 (the same from machines of one
+    /// kind), or auto (bf16 where it is found to be faster).
+    #[serde(default)]
+    pub dtype: Dtype,
     /// Output format: auto (the input's, PNG for formats that are only read), png, jpeg, webp or tiff.
     #[serde(default = "default_format")]
     pub format: FormatChoice,
@@ -124,6 +128,7 @@ impl UpscaleJob {
             tile: None,
             seed: 0,
             projection: default_projection(),
+            dtype: Dtype::F32,
             format: default_format(),
             quality: default_quality(),
             include: Vec::new(),

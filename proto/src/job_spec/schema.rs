@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
 use super::JobSpec;
-use crate::FormatChoice;
+use crate::{Dtype, FormatChoice};
 
 impl JobSpec {
     /// JSON Schema (2020-12) of a job spec, for editors and other people's tools.
@@ -26,5 +26,19 @@ impl JsonSchema for FormatChoice {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "enum": ["auto", "png", "jpeg", "jpg", "webp", "tiff", "tif"] })
+    }
+}
+
+impl JsonSchema for Dtype {
+    fn schema_name() -> Cow<'static, str> {
+        "Dtype".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "enum": ["f32", "bf16", "auto"] })
     }
 }

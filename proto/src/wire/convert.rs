@@ -384,6 +384,7 @@ mod tests {
                 quality: 95,
                 tile: None,
                 projection: true,
+                dtype: Default::default(),
             },
             naming: Naming::Mirror,
             include: vec!["*.png".into()],

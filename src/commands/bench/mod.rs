@@ -8,10 +8,11 @@ use std::time::Instant;
 
 use clap::{Args, Subcommand, value_parser};
 use serde_json::json;
-use sr3_engine::ops::Isa;
+use sr3_engine::ops::{Isa, Precision};
 
 use super::model_args::start_threads;
 use crate::exit::{CommandError, Ending};
+use sampler::SamplerArgs;
 use unet::UnetArgs;
 
 /// What to measure.
@@ -20,7 +21,7 @@ pub enum BenchCommand {
     /// One evaluation of a network, or one training step: images a second.
     Unet(UnetArgs),
     /// A whole sampling loop, bytes in and bytes out: 16 images of 32×32 to 128×128 in 10 steps of DDIM.
-    Sampler(Timing),
+    Sampler(SamplerArgs),
     /// What the processor could do at best, with one thread and with all: multiply-adds, bf16 products, memory.
     Peaks(Timing),
 }
@@ -53,12 +54,12 @@ fn instruction_set(name: &str) -> Result<Isa, String> {
 /// Runs it.
 pub fn run(command: &BenchCommand) -> Result<Ending, CommandError> {
     let (BenchCommand::Unet(UnetArgs { timing, .. })
-    | BenchCommand::Sampler(timing)
+    | BenchCommand::Sampler(SamplerArgs { timing, .. })
     | BenchCommand::Peaks(timing)) = command;
     start_threads(timing.threads);
     match command {
         BenchCommand::Unet(args) => unet::run(args),
-        BenchCommand::Sampler(timing) => sampler::run(*timing),
+        BenchCommand::Sampler(args) => sampler::run(args),
         BenchCommand::Peaks(timing) => peaks::run(*timing),
     }
     .map_err(|e| CommandError::failed(e.to_string()))?;
@@ -92,6 +93,7 @@ struct Measured<'a> {
     /// What a call of so many seconds is worth.
     value: &'a dyn Fn(f64) -> f64,
     seconds: &'a [f64],
+    precision: Precision,
     threads: usize,
     device: &'a str,
     layout: &'a str,
@@ -104,12 +106,13 @@ impl Timing {
 
     /// One line on standard output.
     fn report(&self, measured: &Measured<'_>) {
-        let Measured { case, unit, value, seconds, threads, device, layout } = *measured;
+        let Measured { case, unit, value, seconds, precision, threads, device, layout } = *measured;
         let (median, isa) = (seconds[seconds.len() / 2], self.isa());
         let (min, max) = (1e3 * seconds[0], 1e3 * seconds[seconds.len() - 1]);
         if self.json {
+            let dtype = if precision == Precision::F32 { "fp32" } else { "bf16" };
             let line = json!({
-                "case": case, "peer": "sr3", "dtype": "fp32", "layout": layout, "value": value(median),
+                "case": case, "peer": "sr3", "dtype": dtype, "layout": layout, "value": value(median),
                 "unit": unit, "threads": threads, "median_ms": 1e3 * median, "min_ms": min, "max_ms": max,
                 "repeat": seconds.len(), "device": device, "cpu_features": isa.to_string(),
                 "version": env!("CARGO_PKG_VERSION"),
@@ -118,7 +121,7 @@ impl Timing {
         } else {
             let threads = if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
             println!(
-                "{case}: {:.2} {unit} (f32 on {device}, {isa}, {threads}; median of {}: {:.1} ms, {min:.1} to {max:.1})",
+                "{case}: {:.2} {unit} ({precision} on {device}, {isa}, {threads}; median of {}: {:.1} ms, {min:.1} to {max:.1})",
                 value(median),
                 seconds.len(),
                 1e3 * median,

@@ -3,21 +3,36 @@
 use std::hint::black_box;
 use std::ops::ControlFlow;
 
+use clap::Args;
 use sr3_engine::diffusion::{LevelSpacing, Objective, Sampler, Target, Tile};
 use sr3_engine::model::CpuUNet;
 use sr3_engine::upscaler::{LowRes, Recipe, UpscaleError, Upscaler};
+use sr3_proto::Dtype;
 
 use super::unet::{Case, weights};
 use super::{BenchResult, Measured, Timing, time};
+use crate::engine_models::precision;
 
 const IMAGES: usize = 16;
 const LOW: usize = 32;
 const SCALE: usize = 4;
 const STEPS: usize = 10;
 
-pub(super) fn run(timing: Timing) -> BenchResult {
+/// Arithmetic, and how it is timed.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct SamplerArgs {
+    /// What convolutions are computed in: f32, bf16, or auto, the faster one.
+    #[arg(long, default_value = "f32")]
+    pub dtype: Dtype,
+    /// Shared options.
+    #[command(flatten)]
+    pub timing: Timing,
+}
+
+pub(super) fn run(args: &SamplerArgs) -> BenchResult {
+    let (timing, precision) = (args.timing, precision(args.dtype));
     let (config, batch, _) = Case::Small64.network();
-    let network = CpuUNet::new(&config, &weights(&config)?, timing.isa())?;
+    let network = CpuUNet::new(&config, &weights(&config)?, timing.isa())?.with_precision(precision);
     let recipe = Recipe {
         objective: Objective::Noise,
         target: Target::Image,
@@ -29,6 +44,7 @@ pub(super) fn run(timing: Timing) -> BenchResult {
         batch,
         seed: 1,
         projection: false,
+        precision,
     };
     let mut upscaler = Upscaler::new(network, recipe)?;
     let bytes: Vec<u8> = (0..IMAGES * LOW * LOW * 3).map(|i| (i * 31 % 251) as u8).collect();
@@ -52,6 +68,7 @@ pub(super) fn run(timing: Timing) -> BenchResult {
         unit: "s",
         value: &|seconds| seconds,
         seconds: &seconds,
+        precision,
         threads: rayon::current_num_threads(),
         device: "cpu",
         layout: "channels_last",

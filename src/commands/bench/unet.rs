@@ -5,10 +5,12 @@ use std::hint::black_box;
 use clap::{Args, ValueEnum};
 use sr3_engine::diffusion::Loss;
 use sr3_engine::model::{CandleUNet, CpuUNet, Denoiser, Graph, Layout, UNetConfig, Weights, random_weights};
-use sr3_engine::ops::Isa;
+use sr3_engine::ops::{Isa, Precision};
 use sr3_engine::train::{Adam, AdamConfig, CandleTrainer, Tensor, device};
+use sr3_proto::Dtype;
 
 use super::{BenchResult, Measured, Timing, time};
+use crate::engine_models::precision;
 
 /// Network, work and device.
 #[derive(Clone, Debug, Args)]
@@ -22,6 +24,9 @@ pub struct UnetArgs {
     /// cpu, or cuda:0 for the first NVIDIA GPU.
     #[arg(long, default_value = "cpu")]
     pub device: String,
+    /// What convolutions are computed in: f32, bf16, or auto, the faster one. Training and GPUs have f32 alone.
+    #[arg(long, default_value = "f32")]
+    pub dtype: Dtype,
     /// Shared options.
     #[command(flatten)]
     pub timing: Timing,
@@ -107,10 +112,15 @@ pub(super) fn run(args: &UnetArgs) -> BenchResult {
     };
     let repeat = args.timing.repeat;
     let on_cpu = args.device == "cpu";
+    let precision = match (args.mode, on_cpu, args.dtype) {
+        (Mode::Sample, true, dtype) => precision(dtype),
+        (.., Dtype::Bf16) => return Err("bf16 is for sampling on the CPU: leave --dtype out".into()),
+        _ => Precision::F32,
+    };
     let seconds = match (args.mode, on_cpu) {
         (Mode::Sample, true) => {
             let network = CpuUNet::new(&config, &weights(&config)?, args.timing.isa())?;
-            sample(network, &batch, repeat)?
+            sample(network.with_precision(precision), &batch, repeat)?
         }
         (Mode::Sample, false) => {
             let network = CandleUNet::new(&config, &weights(&config)?, &device(&args.device)?)?;
@@ -124,6 +134,7 @@ pub(super) fn run(args: &UnetArgs) -> BenchResult {
         unit: "img/s",
         value: &|seconds| n as f64 / seconds,
         seconds: &seconds,
+        precision,
         threads: rayon::current_num_threads(),
         device: &args.device,
         layout: if on_cpu { "channels_last" } else { "nchw" },

@@ -328,6 +328,7 @@ pub(crate) fn spec(model: &str, destination: &str) -> UpscaleSpec {
             quality: 95,
             tile: None,
             projection: true,
+            dtype: Default::default(),
         },
         naming: Naming::Mirror,
         include: Vec::new(),

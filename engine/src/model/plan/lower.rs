@@ -155,6 +155,7 @@ impl Lowering<'_> {
             upsample,
             height: extent.height,
             width: extent.width,
+            precision: self.key.precision.of_layer(source.channels()),
         };
         let packed = self.key.training.then(|| self.allocate(shape.weights().packed_len(Way::Forward)));
         self.steps.push(Step::Conv(ConvStep { shape, weight, bias, packed, source, shift, add, scale, out }));

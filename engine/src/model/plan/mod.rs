@@ -17,8 +17,8 @@ use super::UNetConfig;
 use super::denoiser::{Denoiser, DenoiserError};
 use super::graph::Graph;
 use super::weights::{ModelError, Weights, order_weights};
-use crate::ops::Isa;
 use crate::ops::arena::Arena;
+use crate::ops::{Isa, Precision};
 use backward::ParamGradients;
 use forward::Run;
 use program::{Program, ProgramKey};
@@ -33,6 +33,8 @@ pub struct CpuUNet {
     graph: Graph,
     size_multiple: usize,
     isa: Isa,
+    /// Of predictions; training is f32.
+    precision: Precision,
     weights: PlanWeights,
     /// Of the last backward pass; empty before the first.
     gradient: Vec<f32>,
@@ -65,11 +67,20 @@ impl CpuUNet {
             graph,
             size_multiple: config.size_multiple(),
             isa,
+            precision: Precision::F32,
             weights,
             gradient: Vec::new(),
             arena: Arena::default(),
             programs: Vec::new(),
         })
+    }
+
+    /// The same network with predictions in another precision than f32. Training stays f32.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self.weights.forget_packed();
+        self
     }
 
     /// The nodes and parameters.
@@ -160,7 +171,8 @@ impl CpuUNet {
 
     /// The program for a shape, made if it is not at hand: its index, the last.
     fn program(&mut self, [batch, height, width]: [usize; 3], training: bool) -> usize {
-        let key = ProgramKey { batch, height, width, training };
+        let precision = if training { Precision::F32 } else { self.precision };
+        let key = ProgramKey { batch, height, width, precision, training };
         let program = match self.programs.iter().position(|p| p.key == key) {
             Some(at) => self.programs.remove(at),
             None => {
@@ -198,7 +210,7 @@ impl Denoiser for CpuUNet {
         self.check(shape, input, noise_levels)?;
         expect("prediction", prediction.len(), shape.iter().product::<usize>() * self.out_channels())?;
         let index = self.program(shape, false);
-        self.weights.prepare(self.isa);
+        self.weights.prepare(self.isa, self.precision);
         let Self { programs, weights, arena, isa, .. } = self;
         let program = &programs[index];
         arena.reserve(program.arena_len);

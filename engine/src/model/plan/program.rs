@@ -7,6 +7,7 @@ use super::liveness::{Lifetime, place};
 use super::lower::{self, Lowered};
 use super::step::{Buffer, Step};
 use crate::model::graph::Graph;
+use crate::ops::Precision;
 
 /// What a program was made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub(super) struct ProgramKey {
     pub(super) batch: usize,
     pub(super) height: usize,
     pub(super) width: usize,
+    /// Of the forward pass.
+    pub(super) precision: Precision,
     /// Whether the backward pass follows.
     pub(super) training: bool,
 }

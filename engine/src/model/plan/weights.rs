@@ -3,15 +3,15 @@
 use std::ops::Range;
 
 use crate::model::graph::{Graph, Op, ParamId};
-use crate::ops::Isa;
 use crate::ops::conv::{self, Way, WeightShape};
+use crate::ops::{Isa, Precision};
 
 /// Every weight of a network.
 pub(super) struct PlanWeights {
     /// One after the other in the graph's order, as checkpoints hold them.
     values: Vec<f32>,
     ranges: Vec<Range<usize>>,
-    /// Of convolution weights.
+    /// Of convolution weights, in f32.
     shapes: Vec<Option<WeightShape>>,
     /// Convolution weights packed for evaluation; none where the values have changed since. Training does without:
     /// it packs a layer's weights just before it needs them, so that they are in the cache and take no memory.
@@ -36,12 +36,13 @@ impl PlanWeights {
     }
 
     /// Packs what an evaluation needs, if that is not done.
-    pub(super) fn prepare(&mut self, isa: Isa) {
+    pub(super) fn prepare(&mut self, isa: Isa, precision: Precision) {
         if self.packed.is_some() {
             return;
         }
         let pack = |(range, shape): (&Range<usize>, &Option<WeightShape>)| {
             let Some(shape) = shape else { return Vec::new() };
+            let shape = &WeightShape { precision: precision.of_layer(shape.oihw[1]), ..*shape };
             let mut packed = vec![0.0; shape.packed_len(Way::Forward)];
             conv::pack_weights(isa, &self.values[range.clone()], shape, Way::Forward, &mut packed);
             packed
@@ -49,9 +50,14 @@ impl PlanWeights {
         self.packed = Some(self.ranges.iter().zip(&self.shapes).map(pack).collect());
     }
 
+    /// Packs anew before the next evaluation.
+    pub(super) fn forget_packed(&mut self) {
+        self.packed = None;
+    }
+
     /// All values, to be changed.
     pub(super) fn values_mut(&mut self) -> &mut [f32] {
-        self.packed = None;
+        self.forget_packed();
         &mut self.values
     }
 
@@ -88,5 +94,5 @@ impl PlanWeights {
 /// The shape of a convolution's weights.
 fn weight_shape(graph: &Graph, weight: ParamId, stride: usize) -> Option<WeightShape> {
     let oihw = <[usize; 4]>::try_from(graph.params[weight.0].shape.as_slice()).ok()?;
-    Some(WeightShape { oihw, stride })
+    Some(WeightShape { oihw, stride, precision: Precision::F32 })
 }

@@ -349,6 +349,7 @@ impl Kernel for Finish<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Precision;
 
     /// Numbers of about the normal distribution, of variance 1, that a seed decides.
     fn normal(n: usize, seed: u64) -> Vec<f32> {
@@ -376,6 +377,7 @@ mod tests {
             upsample: false,
             height: SIDE,
             width: SIDE,
+            precision: Precision::F32,
         };
         let mut packed = vec![0.0; weights_len(channels, OUTPUTS)];
         pack_weights(Isa::detect(), &weights, [OUTPUTS, channels], false, &mut packed);

@@ -1,9 +1,7 @@
 //! Resampling against PIL, OpenCV and MATLAB's algorithm, and its own promises.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
-mod common;
-
-use common::{Golden, max_difference};
+use crate::common::{Golden, max_difference};
 use proptest::prelude::*;
 use sr3_engine::ops::resize::{Axis, Filter, ResizePlan, resize, resize_u8};
 

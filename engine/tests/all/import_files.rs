@@ -1,11 +1,9 @@
 //! Checkpoint files of PyTorch and safetensors files: what good ones decode to, bit for bit.
 #![allow(clippy::unwrap_used, reason = "a helper that cannot read its fixture fails the test")]
 
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::fixture;
+use crate::common::fixture;
 use sr3_engine::model::import::read_pth;
 use sr3_engine::model::tensors::{
     Dtype, HostTensor, ReadLimits, TensorMap, read_safetensors, write_safetensors,

@@ -1,7 +1,6 @@
 //! Every file of `tests/hard` does what its `expected.json` says: what reads, reads right and upright; what does not is
 //! refused with a reason, quickly, and without the memory that it claims.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
-mod common;
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use serde_json::Value;
 use sr3_engine::image::{Channels, DecodeLimits, Decoded, InputFormat, Picture, Samples, decode};
 
 fn hard(path: &str) -> Vec<u8> {
-    let path = common::fixture("").join("../hard").join(path);
+    let path = crate::common::fixture("").join("../hard").join(path);
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 

@@ -4,11 +4,9 @@
 //! One test function: it reads the peak of the process's memory.
 #![allow(clippy::unwrap_used, reason = "a helper that cannot read its fixture fails the test")]
 
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::fixture;
+use crate::common::fixture;
 use sr3_engine::model::import::read_pth;
 use sr3_engine::model::tensors::{ReadLimits, TensorFileError, TensorMap, read_safetensors};
 

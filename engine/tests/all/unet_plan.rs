@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
 
-mod common;
-
-use common::{Golden, golden_network, max_difference, max_magnitude};
+use crate::common::{Golden, golden_network, max_difference, max_magnitude};
 use sr3_engine::model::{CpuUNet, Denoiser, Graph};
 use sr3_engine::ops::Isa;
 
@@ -104,5 +102,42 @@ fn an_item_does_not_depend_on_its_batch() {
         let mut alone = vec![0.0; both.len() / 2];
         unet.predict([1, 16, 16], &x[n * x.len() / 2..][..x.len() / 2], &levels[n..=n], &mut alone).unwrap();
         assert_eq!(alone, both[n * alone.len()..][..alone.len()]);
+    }
+}
+
+/// The slope of a loss that the network itself shows when a parameter is moved along its gradient and back, for each
+/// parameter of the smallest network. The loss is a weighted sum of the prediction, so that its slope is curved by the
+/// network alone.
+#[test]
+fn a_gradient_is_the_slope_that_a_small_step_finds() {
+    let golden = Golden::load("unet_ddpm_tiny.safetensors");
+    let (config, weights) = golden_network(&golden);
+    let &[n, _, height, width] = golden.shape("x") else { panic!() };
+    let (x, levels) = (golden.channels_last("x"), golden.values("noise_level"));
+    let probe = golden.channels_last("probe");
+    let mut unet = CpuUNet::new(&config, &weights, Isa::detect()).unwrap();
+    let shape = [n, height, width];
+    let gradients = unet.gradients(shape, &x, levels, |_, out| out.copy_from_slice(&probe)).unwrap().params;
+    let names: Vec<String> = unet.graph().params.iter().map(|param| param.name.clone()).collect();
+    let mut start = 0;
+    for (name, gradient) in names.iter().zip(&gradients) {
+        let length = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+        let step = (1e-2 / length).min(5e-2);
+        let mut loss = |sign: f64| {
+            let original = unet.update(|parameters, _| {
+                let original = parameters.to_vec();
+                for (parameter, g) in parameters[start..].iter_mut().zip(gradient) {
+                    *parameter += (sign * step * f64::from(*g) / length) as f32;
+                }
+                original
+            });
+            let mut prediction = vec![0.0; probe.len()];
+            unet.predict(shape, &x, levels, &mut prediction).unwrap();
+            unet.update(|parameters, _| parameters.copy_from_slice(&original));
+            prediction.iter().zip(&probe).map(|(p, w)| f64::from(*p) * f64::from(*w)).sum::<f64>()
+        };
+        let slope = (loss(1.0) - loss(-1.0)) / (2.0 * step);
+        assert!((slope - length).abs() < 0.01 * length + 5e-4, "{name}: slope {slope}, gradient {length}");
+        start += gradient.len();
     }
 }

@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
 
-mod common;
-
+use crate::common::{max_difference, max_magnitude, to_channels_last};
 use candle_core::{DType, Device, Tensor, Var};
-use common::{max_difference, max_magnitude, to_channels_last};
 use sr3_engine::model::{CandleUNet, CpuUNet, Graph, Layout, UNetConfig, random_weights};
 use sr3_engine::ops::Isa;
 

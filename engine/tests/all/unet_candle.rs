@@ -6,12 +6,10 @@
     reason = "a test binary: a panic is a failure, and nobody links to it"
 )]
 
-mod common;
-
 use std::path::PathBuf;
 
+use crate::common::{Golden, golden_network, max_difference, max_magnitude, to_channels_last};
 use candle_core::{D, DType, Device, Tensor, Var};
-use common::{Golden, golden_network, max_difference, max_magnitude, to_channels_last};
 use sr3_engine::model::{
     CandleUNet, Denoiser, DenoiserError, Graph, Layout, ModelError, Op, UNetConfig, Weights, random_weights,
 };

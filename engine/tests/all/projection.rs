@@ -1,9 +1,7 @@
 //! The consistency projection in closed form.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
-mod common;
-
-use common::{Golden, max_difference};
+use crate::common::{Golden, max_difference};
 use sr3_engine::diffusion::{Consistency, ConsistencyError};
 
 const CASES: [&str; 6] =
@@ -90,9 +88,12 @@ fn any_size_pair_is_projected() {
         let before = projector.mean_squared_error(&x, &y);
         projector.project(&mut x, &y);
         let after = projector.mean_squared_error(&x, &y);
-        println!("{low:?} {high:?}: {before:.2} to {after:.1e}, up to {:.2}", common::max_magnitude(&x));
+        println!(
+            "{low:?} {high:?}: {before:.2} to {after:.1e}, up to {:.2}",
+            crate::common::max_magnitude(&x)
+        );
         assert!(
-            after < 1e-2 * before && common::max_magnitude(&x) < 50.0,
+            after < 1e-2 * before && crate::common::max_magnitude(&x) < 50.0,
             "{low:?} {high:?}: {before} {after}"
         );
     }

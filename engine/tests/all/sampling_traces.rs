@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
 
-mod common;
-
-use common::{Golden, fixture, golden_network, max_difference, max_magnitude, to_channels_last};
+use crate::common::{Golden, fixture, golden_network, max_difference, max_magnitude, to_channels_last};
 use serde_json::Value;
 use sr3_engine::diffusion::{Loss, Objective, Sampler, Target};
 use sr3_engine::model::bundled::Bundled;

@@ -1,14 +1,13 @@
 //! The whole path with small made-up networks, so that what is known about the network is known about the result.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
-mod common;
-
 use std::ops::ControlFlow;
 
-use common::max_difference;
+use crate::common::max_difference;
 use sr3_engine::diffusion::{LevelSpacing, Objective, Sampler, SamplerError, Target, Tile, TileError};
 use sr3_engine::metrics::{Picture, Reduction};
 use sr3_engine::model::{Denoiser, DenoiserError};
+use sr3_engine::ops::Precision;
 use sr3_engine::ops::resize::{Filter, resize};
 use sr3_engine::upscaler::{LowRes, Recipe, UpscaleError, Upscaled, Upscaler};
 
@@ -101,6 +100,7 @@ fn recipe() -> Recipe {
         batch: 2,
         seed: 11,
         projection: true,
+        precision: Precision::F32,
     }
 }
 

@@ -1,6 +1,5 @@
 //! What is written reads back: samples, profile, EXIF and density, for every format that promises it.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
-mod common;
 
 use proptest::prelude::*;
 use sr3_engine::image::{
@@ -11,7 +10,7 @@ use sr3_engine::image::{
 const ALL_CHANNELS: [Channels; 4] = [Channels::Gray, Channels::GrayAlpha, Channels::Rgb, Channels::Rgba];
 
 fn hard(path: &str) -> Decoded {
-    let bytes = std::fs::read(common::fixture("").join("../hard").join(path)).unwrap();
+    let bytes = std::fs::read(crate::common::fixture("").join("../hard").join(path)).unwrap();
     decode(&bytes, &DecodeLimits::default()).unwrap()
 }
 

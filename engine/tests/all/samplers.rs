@@ -1,9 +1,7 @@
 //! Every step of the golden sampling traces, the golden eps standing in for the network.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
-mod common;
-
-use common::{Golden, fixture, max_difference};
+use crate::common::{Golden, fixture, max_difference};
 use serde_json::Value;
 use sr3_engine::diffusion::{Objective, Sampler, SamplerError, Target, noise_from_x0};
 

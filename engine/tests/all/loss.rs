@@ -1,9 +1,7 @@
 //! q_sample, the loss and the draw of noise levels against the fixtures.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
-mod common;
-
-use common::{Golden, fixture, max_difference};
+use crate::common::{Golden, fixture, max_difference};
 use serde_json::Value;
 use sr3_engine::diffusion::{
     Betas, LevelDraw, Loss, NoiseSchedule, NoiseScheduleConfig, NoiseSource, draw_noise_level, q_sample,

@@ -1,9 +1,7 @@
 //! PSNR, SSIM and consistency against scikit-image, MATLAB's formulas and PIL.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
-mod common;
-
-use common::fixture;
+use crate::common::fixture;
 use serde_json::Value;
 use sr3_engine::image::{DecodeLimits, Samples, decode};
 use sr3_engine::metrics::{Channels, MetricError, Picture, Reduction, consistency, psnr, ssim};

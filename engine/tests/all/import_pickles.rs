@@ -1,11 +1,9 @@
 //! Pickles written by hand, in PyTorch's old format: what the machine takes, holds without looking, and refuses.
 #![allow(clippy::unwrap_used, reason = "a helper that cannot read its fixture fails the test")]
 
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::fixture;
+use crate::common::fixture;
 use sr3_engine::model::import::read_pth;
 use sr3_engine::model::tensors::{ReadLimits, TensorFileError, TensorMap};
 

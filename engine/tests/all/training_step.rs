@@ -1,10 +1,8 @@
 //! One training step on candle tensors and one of the CPU plan change the weights alike.
 #![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
 
-mod common;
-
+use crate::common::{Golden, golden_network};
 use candle_core::Device;
-use common::{Golden, golden_network};
 use sr3_engine::diffusion::Loss;
 use sr3_engine::model::{CandleUNet, CpuUNet};
 use sr3_engine::ops::Isa;

@@ -1,11 +1,9 @@
 //! Checkpoints of the public SR3 implementation: the network is found from names and shapes, and becomes a checkpoint.
 #![allow(clippy::unwrap_used, reason = "a helper that cannot read its fixture fails the test")]
 
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::{Golden, fixture};
+use crate::common::{Golden, fixture};
 use sr3_engine::diffusion::Objective;
 use sr3_engine::model::checkpoint::{Checkpoint, NoiseSchedule, SamplerPreset, Target, WeightsError};
 use sr3_engine::model::import::{ConvertOptions, ImportError, InferOptions, convert, infer};

@@ -1,8 +1,6 @@
 //! The own checkpoint format: what is read, what is refused and in which words, and what writing leaves behind.
 #![allow(clippy::unwrap_used, reason = "a helper that cannot read its fixture fails the test")]
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};

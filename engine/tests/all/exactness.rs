@@ -7,7 +7,7 @@ use candle_core::{DType, Device};
 use sha2::{Digest, Sha256};
 use sr3_engine::model::bundled::Bundled;
 use sr3_engine::model::{CandleUNet, CpuUNet, Denoiser};
-use sr3_engine::ops::Isa;
+use sr3_engine::ops::{Isa, Precision};
 use sr3_engine::upscaler::{LowRes, Recipe, RecipeRequest, Upscaler};
 
 /// A small picture of whole numbers, the same everywhere: 8×6, in [-1, 1].
@@ -17,8 +17,16 @@ fn low_res() -> Vec<f32> {
 
 fn recipe(preset: Option<&str>, sampler: Option<&str>, steps: Option<usize>) -> Recipe {
     let checkpoint = Bundled::find("photo-4x").unwrap().checkpoint().unwrap();
-    let request =
-        RecipeRequest { preset, sampler, steps, tile: None, batch: None, seed: 7, projection: true };
+    let request = RecipeRequest {
+        preset,
+        sampler,
+        steps,
+        tile: None,
+        batch: None,
+        seed: 7,
+        projection: true,
+        precision: Precision::F32,
+    };
     Recipe::new(&checkpoint.config, &request).unwrap()
 }
 

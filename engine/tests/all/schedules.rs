@@ -1,9 +1,7 @@
 //! Schedules against the reference's buffers and f64 values, and lists of noise levels.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
-mod common;
-
-use common::{Golden, fixture};
+use crate::common::{Golden, fixture};
 use serde_json::Value;
 use sr3_engine::diffusion::{
     Betas, LevelDraw, LevelSpacing, LevelsError, NoiseSchedule, NoiseScheduleConfig, ScheduleError,

@@ -1,0 +1,83 @@
+//! Pairs of bf16 in words of 32 bits, as [`super::matmul::matmul_bf16`] multiplies them.
+//!
+//! A word is kept as an `f32` whose bits it is, so that buffers have one type; no arithmetic is ever done on it.
+
+use super::simd::{Isa, Kernel, Simd, dispatch};
+
+/// The upper 16 bits of a number: rounded to nearest, ties to even; NaN stays NaN, and infinity itself.
+#[inline(always)]
+pub(crate) const fn round(value: f32) -> u32 {
+    let bits = value.to_bits();
+    if value.is_nan() { bits >> 16 | 0x40 } else { (bits + 0x7fff + (bits >> 16 & 1)) >> 16 }
+}
+
+/// Words that `channels` numbers take.
+pub(crate) const fn words(channels: usize) -> usize {
+    channels.div_ceil(2)
+}
+
+/// Rounds pixels of `channels` numbers to words: number 2i is the lower half of word i, a number too few is zero.
+///
+/// # Panics
+/// If `out` is not as long as the words of all pixels.
+pub(crate) fn pair_up(isa: Isa, pixels: &[f32], channels: usize, out: &mut [f32]) {
+    assert_eq!(out.len(), pixels.len() / channels * words(channels), "as many words as pixels have");
+    if channels.is_multiple_of(2) {
+        return dispatch(isa, PairUp { pixels, out });
+    }
+    for (pixel, out) in pixels.chunks_exact(channels).zip(out.chunks_exact_mut(words(channels))) {
+        let (pairs, last) = pixel.split_at(channels - 1);
+        dispatch(isa, PairUp { pixels: pairs, out: &mut out[..channels / 2] });
+        out[channels / 2] = f32::from_bits(round(last[0]));
+    }
+}
+
+struct PairUp<'a> {
+    pixels: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for PairUp<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        for (pair, word) in self.pixels.chunks_exact(2).zip(self.out) {
+            *word = f32::from_bits(round(pair[1]) << 16 | round(pair[0]));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_is_to_nearest_and_keeps_what_is_no_number() {
+        let rounded = |value: f32| f32::from_bits(round(value) << 16);
+        // 8 bits of mantissa: neighbours of 1 are 2^-7 apart, and a tie goes to the even one.
+        assert_eq!([1.0, 1.0 + 0.4 / 128.0, 1.0 + 0.6 / 128.0].map(rounded), [1.0, 1.0, 1.0 + 1.0 / 128.0]);
+        assert_eq!([1.0 + 0.5 / 128.0, 1.0 + 1.5 / 128.0].map(rounded), [1.0, 1.0 + 2.0 / 128.0]);
+        assert_eq!(
+            [f32::INFINITY, f32::NEG_INFINITY, f32::MAX, -0.0].map(rounded),
+            [f32::INFINITY, f32::NEG_INFINITY, f32::INFINITY, -0.0]
+        );
+        let smallest_nan = f32::from_bits(0x7f80_0001);
+        assert!(
+            rounded(f32::NAN).is_nan() && rounded(smallest_nan).is_nan() && rounded(-smallest_nan).is_nan()
+        );
+    }
+
+    #[test]
+    fn pairs_hold_each_number_once() {
+        let numbers: Vec<f32> = (0..15).map(|i| i as f32).collect();
+        for isa in Isa::available() {
+            let mut words = [0.0f32; 9];
+            pair_up(isa, &numbers, 5, &mut words);
+            let halves = words.map(|word| (word.to_bits() << 16, word.to_bits() & 0xffff_0000));
+            let halves: Vec<f32> = halves.iter().flat_map(|(a, b)| [*a, *b]).map(f32::from_bits).collect();
+            let expected = [0., 1., 2., 3., 4., 0., 5., 6., 7., 8., 9., 0., 10., 11., 12., 13., 14., 0.];
+            assert_eq!(halves, expected, "{isa}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What convolutions multiply: f32, or numbers rounded to bf16.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::conv2d::Conv2d;
+use super::simd::Isa;
+
+/// What a network's convolutions multiply. Sums, norms, attention and what is kept between layers are f32 either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// The same bits on every machine.
+    #[default]
+    F32,
+    /// Inputs and weights rounded to 8 bits of mantissa, in layers of [`Precision::BF16_CHANNELS_MIN`] input channels
+    /// or more. The same bits on machines of one kind. Without instructions for it, it is computed with those of f32:
+    /// slower, and as near.
+    Bf16,
+}
+
+impl Precision {
+    /// Layers of fewer input channels stay f32: they read images, whose colours bf16 would round to half a step of
+    /// eight bits, and cost next to nothing.
+    pub const BF16_CHANNELS_MIN: usize = 16;
+
+    /// The faster one on this machine, found by timing a layer both ways where there are instructions for bf16; f32
+    /// where there are none. An answer for this machine and moment: results that must not depend on it name one.
+    #[must_use]
+    pub fn faster(isa: Isa) -> Self {
+        if !Self::is_native(isa) {
+            return Self::F32;
+        }
+        // By a tenth at least: a choice that changes results should be worth it.
+        if time_of_a_layer(isa, Self::Bf16) * 11 / 10 < time_of_a_layer(isa, Self::F32) {
+            Self::Bf16
+        } else {
+            Self::F32
+        }
+    }
+
+    /// Whether `isa` has instructions for bf16.
+    #[must_use]
+    pub fn is_native(isa: Isa) -> bool {
+        isa == Isa::Avx512Bf16
+    }
+
+    /// What a layer of so many input channels multiplies.
+    pub(crate) fn of_layer(self, in_channels: usize) -> Self {
+        if in_channels < Self::BF16_CHANNELS_MIN { Self::F32 } else { self }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
+/// The shortest of some runs of a 3×3 convolution of 64 channels, as networks have most of.
+fn time_of_a_layer(isa: Isa, precision: Precision) -> Duration {
+    const CHANNELS: usize = 64;
+    const SIDE: usize = 64;
+    const RUNS: usize = 5;
+    let weights = vec![0.01; CHANNELS * CHANNELS * 9];
+    let layer = Conv2d::new(isa, precision, &weights, [CHANNELS, CHANNELS, 3], &[0.0; CHANNELS]);
+    let input = vec![0.5; SIDE * SIDE * CHANNELS];
+    let mut output = vec![0.0; input.len()];
+    let runs = (0..RUNS).map(|_| {
+        let begun = Instant::now();
+        layer.forward([SIDE, SIDE], &input, &mut output);
+        begun.elapsed()
+    });
+    runs.min().unwrap_or_default()
+}

@@ -1,0 +1,26 @@
+//! The engine against golden numbers, real files and itself: one binary, so that it is linked once.
+
+mod checkpoint;
+mod common;
+mod exactness;
+mod executors_agree;
+mod image_hard_files;
+mod image_round_trip;
+mod image_tiff;
+mod import_files;
+mod import_hostile;
+mod import_janspiry;
+mod import_pickles;
+mod loss;
+mod metrics;
+mod noise;
+mod projection;
+mod resize;
+mod samplers;
+mod sampling_traces;
+mod schedules;
+mod tiling;
+mod tiling_upscale;
+mod training_step;
+mod unet_candle;
+mod unet_plan;
