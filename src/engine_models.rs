@@ -37,12 +37,12 @@ pub fn read_checkpoint(model: &str) -> Result<Checkpoint, CommandError> {
     Checkpoint::read_folder(folder).map_err(|e| CommandError::usage(e.to_string()))
 }
 
-/// What a choice comes to on this machine.
-pub(crate) fn precision(dtype: Dtype) -> Precision {
+/// What a choice comes to with these instructions.
+pub(crate) fn precision(dtype: Dtype, isa: Isa) -> Precision {
     match dtype {
         Dtype::F32 => Precision::F32,
         Dtype::Bf16 => Precision::Bf16,
-        Dtype::Auto => Precision::faster(Isa::detect()),
+        Dtype::Auto => Precision::faster(isa),
     }
 }
 
@@ -59,7 +59,7 @@ pub fn recipe(config: &CheckpointConfig, request: &ModelRequest) -> Result<Recip
         batch: request.batch.map(|batch| batch as usize),
         seed: request.seed,
         projection: request.projection,
-        precision: precision(request.dtype),
+        precision: precision(request.dtype, Isa::detect()),
     };
     Recipe::new(config, &request).map_err(|e| CommandError::usage(e.to_string()))
 }

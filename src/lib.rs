@@ -8,6 +8,9 @@ pub use sr3_engine as engine;
 pub use sr3_proto as proto;
 pub use sr3_worker as worker;
 
+#[macro_use]
+mod say;
+
 pub mod cli;
 pub mod client;
 mod clock;

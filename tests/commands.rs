@@ -1,7 +1,7 @@
 //! The smaller commands, run as a user would.
 #![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -73,4 +73,14 @@ fn a_device_or_instruction_set_that_is_not_there_is_one_line() {
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && error.contains(message), "{error}");
     }
+}
+
+#[test]
+fn a_reader_may_go_before_everything_is_said() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sr3"));
+    let mut running =
+        command.args(["models", "list"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(running.stdout.take());
+    let ended = running.wait_with_output().unwrap();
+    assert!(ended.status.success() && ended.stderr.is_empty(), "{}", String::from_utf8_lossy(&ended.stderr));
 }

@@ -56,6 +56,6 @@ pub fn run(arguments: &ConvertArgs) -> Result<Ending, CommandError> {
     let digest =
         checkpoint.write_folder(&arguments.output).map_err(|e| CommandError::failed(e.to_string()))?;
     let parameters: usize = checkpoint.weights.values().map(|(_, values)| values.len()).sum();
-    println!("{}: {parameters} parameters, sha256 {digest}", arguments.output.display());
+    say!("{}: {parameters} parameters, sha256 {digest}", arguments.output.display());
     Ok(Ending::Done)
 }

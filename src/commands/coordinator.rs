@@ -97,9 +97,9 @@ async fn serve(arguments: &CoordinatorArgs) -> Result<Ending, CommandError> {
     let open = || open_ledger(&state);
     let told = |active: bool| {
         let what = if active { "active" } else { "on standby" };
-        println!("sr3: coordinator on http://{address} is {what}");
+        say!("sr3: coordinator on http://{address} is {what}");
     };
-    println!("sr3: coordinator listens on http://{address}");
+    say!("sr3: coordinator listens on http://{address}");
     service::serve(TcpListenerStream::new(listener), parts, open, standby, stop, told)
         .await
         .map_err(|e| CommandError::failed(e.to_string()))?;

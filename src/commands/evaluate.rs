@@ -67,9 +67,14 @@ pub fn run(arguments: &EvaluateArgs) -> Result<Ending, CommandError> {
     }
     let pictures = pictures(&arguments.folder)?;
     if !arguments.json {
-        println!(
+        say!(
             "{:<24} {:<10} {:>8} {:>8} {:>8} {:>12}",
-            "picture", "method", "PSNR", "PSNR-Y", "SSIM-Y", "consistency"
+            "picture",
+            "method",
+            "PSNR",
+            "PSNR-Y",
+            "SSIM-Y",
+            "consistency"
         );
     }
     let methods = ["bicubic", checkpoint.config.name.as_str()];
@@ -106,7 +111,7 @@ pub fn run(arguments: &EvaluateArgs) -> Result<Ending, CommandError> {
     for (i, sum) in sums.into_iter().enumerate() {
         print_scores(&format!("mean of {count}"), methods[i], &sum.over(count), arguments.json);
         if !arguments.json {
-            println!("{:<24} {:<10} {:>39.2e}", "worst", methods[i], worst[i]);
+            say!("{:<24} {:<10} {:>39.2e}", "worst", methods[i], worst[i]);
         }
     }
     Ok(Ending::Done)
@@ -129,10 +134,10 @@ impl Scores {
 
 fn print_scores(picture: &str, method: &str, scores: &Scores, json: bool) {
     if json {
-        println!("{}", serde_json::json!({ "picture": picture, "method": method, "scores": scores }));
+        say!("{}", serde_json::json!({ "picture": picture, "method": method, "scores": scores }));
     } else {
         let Scores { psnr, psnr_y, ssim_y, consistency } = scores;
-        println!("{picture:<24} {method:<10} {psnr:>8.3} {psnr_y:>8.3} {ssim_y:>8.4} {consistency:>12.2e}");
+        say!("{picture:<24} {method:<10} {psnr:>8.3} {psnr_y:>8.3} {ssim_y:>8.4} {consistency:>12.2e}");
     }
 }
 

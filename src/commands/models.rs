@@ -34,13 +34,13 @@ pub fn run(command: &ModelsCommand) -> Result<Ending, CommandError> {
 }
 
 fn list() {
-    println!("models in the box (sr3 upscale --model NAME):");
+    say!("models in the box (sr3 upscale --model NAME):");
     for bundled in BUNDLED {
-        println!("  {:<18} {}", bundled.name, bundled.about);
+        say!("  {:<18} {}", bundled.name, bundled.about);
     }
-    println!("published networks (architectures without weights; sr3 models info NAME):");
+    say!("published networks (architectures without weights; sr3 models info NAME):");
     for preset in presets() {
-        println!("  {:<18} {}", preset.name, preset.task);
+        say!("  {:<18} {}", preset.name, preset.task);
     }
 }
 
@@ -49,16 +49,16 @@ fn info(model: &str, json: bool) -> Result<(), CommandError> {
         let parameters = parameters(&preset.config)?;
         if json {
             let published = preset.published_millions;
-            println!(
+            say!(
                 "{}",
                 json!({ "name": model, "task": preset.task, "parameters": parameters,
                 "published_millions": published, "model": preset.config })
             );
         } else {
-            println!("{model}: {}", preset.task);
-            println!("parameters: {}", grouped(parameters));
+            say!("{model}: {}", preset.task);
+            say!("parameters: {}", grouped(parameters));
             if let Some(published) = preset.published_millions {
-                println!("published: {published} million");
+                say!("published: {published} million");
             }
             print_network(&preset.config);
         }
@@ -72,35 +72,35 @@ fn print_checkpoint(checkpoint: &Checkpoint, json: bool) -> Result<(), CommandEr
     let config = &checkpoint.config;
     let parameters = parameters(&config.model)?;
     if json {
-        println!(
+        say!(
             "{}",
             json!({ "name": config.name, "parameters": parameters, "digest": checkpoint.digest,
             "config": config })
         );
         return Ok(());
     }
-    println!("{}: {}×", config.name, config.scale);
-    println!("parameters: {}", grouped(parameters));
+    say!("{}: {}×", config.name, config.scale);
+    say!("parameters: {}", grouped(parameters));
     print_network(&config.model);
     for (name, preset) in &config.presets {
         let default = if *name == config.default_preset { " (default)" } else { "" };
         let (sampler, levels) = (preset.sampler(), preset.noise_levels());
-        println!("preset {name}: {sampler:?}, {} evaluations{default}", levels.len());
+        say!("preset {name}: {sampler:?}, {} evaluations{default}", levels.len());
     }
     if let Some(tile) = config.tile {
-        println!("tiles: {} pixels, {} overlapping", tile.size, tile.overlap);
+        say!("tiles: {} pixels, {} overlapping", tile.size, tile.overlap);
     }
-    println!("licence: {}", config.licence);
+    say!("licence: {}", config.licence);
     if !config.credits.is_empty() {
-        println!("credits: {}", config.credits.join("; "));
+        say!("credits: {}", config.credits.join("; "));
     }
-    println!("sha256: {}", checkpoint.digest);
+    say!("sha256: {}", checkpoint.digest);
     Ok(())
 }
 
 fn print_network(config: &UNetConfig) {
     let mults: Vec<_> = config.channel_mults.iter().map(ToString::to_string).collect();
-    println!(
+    say!(
         "network: {:?} layout, {} channels × {}, {} residual blocks a level, {} norm groups",
         config.layout,
         config.inner_channel,

@@ -37,11 +37,11 @@ type Take = fn(&mut ModelRequest, &ModelRequest);
 /// Runs it.
 pub fn run(command: &SpecCommand) -> Result<Ending, CommandError> {
     match command {
-        SpecCommand::Schema => println!("{:#}", JobSpec::schema()),
+        SpecCommand::Schema => say!("{:#}", JobSpec::schema()),
         SpecCommand::Validate { file } => {
             let (name, text) = read(file)?;
             let summary = validate(&text).map_err(|error| CommandError::usage(error.in_file(&name)))?;
-            println!("{name}: {summary}");
+            say!("{name}: {summary}");
         }
     }
     Ok(Ending::Done)

@@ -52,6 +52,8 @@ struct Cluster {
     wires: Vec<Wire>,
     workers: Vec<Process>,
     counts: BTreeMap<&'static str, u32>,
+    /// When a coordinator was killed last.
+    coordinator_killed: Option<Instant>,
     /// What heals, and when.
     healing: Vec<(Instant, Heal)>,
 }
@@ -82,6 +84,7 @@ impl Cluster {
             wires,
             workers: Vec::new(),
             counts: BTreeMap::new(),
+            coordinator_killed: None,
             healing: Vec::new(),
         };
         cluster.workers = (0..3).map(|_| cluster.worker()).collect();
@@ -125,7 +128,9 @@ impl Cluster {
                 self.workers.remove(0).kill();
                 self.workers.push(self.worker());
             }
-            CoordinatorKilled => {
+            // A takeover lasts a lease: killed more often, coordinators would do little but start.
+            CoordinatorKilled if self.coordinator_killed.is_none_or(|at| at.elapsed() > 2 * LEASE) => {
+                self.coordinator_killed = Some(Instant::now());
                 let active = self.active();
                 let (address, peer) = (self.coordinators[active].address.clone(), 1 - active);
                 let peer = self.coordinators[peer].address.clone();
@@ -147,7 +152,7 @@ impl Cluster {
                 self.wires[wire].cut();
                 self.healing.push((healed_at, Heal::Mend(wire)));
             }
-            WorkerKilled | WorkerStopped | StoreFails => return,
+            WorkerKilled | CoordinatorKilled | WorkerStopped | StoreFails => return,
         }
         *self.counts.entry(name(trouble)).or_default() += 1;
     }

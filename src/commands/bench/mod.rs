@@ -35,7 +35,7 @@ pub struct Timing {
     /// Timed repeats; the median is reported.
     #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..=1000))]
     pub repeat: u32,
-    /// Instruction set: portable, avx2 or avx512, of those that the processor has [default: the best].
+    /// Instruction set: portable, avx2, avx512 or avx512-bf16, of those that the processor has [default: the best].
     #[arg(long, value_parser = instruction_set)]
     pub isa: Option<Isa>,
     /// Print one JSON line a case.
@@ -117,10 +117,10 @@ impl Timing {
                 "repeat": seconds.len(), "device": device, "cpu_features": isa.to_string(),
                 "version": env!("CARGO_PKG_VERSION"),
             });
-            println!("{line}");
+            say!("{line}");
         } else {
             let threads = if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
-            println!(
+            say!(
                 "{case}: {:.2} {unit} ({precision} on {device}, {isa}, {threads}; median of {}: {:.1} ms, {min:.1} to {max:.1})",
                 value(median),
                 seconds.len(),

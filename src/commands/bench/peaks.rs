@@ -17,10 +17,10 @@ pub(super) fn run(timing: Timing) -> BenchResult {
                 "case": case, "peer": "sr3", "value": value, "unit": unit, "threads": threads,
                 "repeat": values.len(), "cpu_features": isa.to_string(), "version": env!("CARGO_PKG_VERSION"),
             });
-            println!("{line}");
+            say!("{line}");
         } else {
             let threads = if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
-            println!("{case}, {threads}: {value:.1} {unit}");
+            say!("{case}, {threads}: {value:.1} {unit}");
         }
     };
     let repeats = |of: &dyn Fn() -> f64| (0..timing.repeat).map(|_| of()).collect::<Vec<_>>();
@@ -36,7 +36,7 @@ pub(super) fn run(timing: Timing) -> BenchResult {
             let dot = || together(&|| peaks::bf16_dot().unwrap_or(0.0));
             report("peaks/dot-bf16", "GFLOP/s", threads, repeats(&dot));
         } else if !timing.json && threads == 1 {
-            println!("peaks/dot-bf16: this processor has no instruction for it");
+            say!("peaks/dot-bf16: this processor has no instruction for it");
         }
         report("peaks/read-memory", "GB/s", threads, repeats(&|| together(&|| peaks::bandwidth(isa))));
     }

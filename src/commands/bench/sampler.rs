@@ -30,7 +30,7 @@ pub struct SamplerArgs {
 }
 
 pub(super) fn run(args: &SamplerArgs) -> BenchResult {
-    let (timing, precision) = (args.timing, precision(args.dtype));
+    let (timing, precision) = (args.timing, precision(args.dtype, args.timing.isa()));
     let (config, batch, _) = Case::Small64.network();
     let network = CpuUNet::new(&config, &weights(&config)?, timing.isa())?.with_precision(precision);
     let recipe = Recipe {

@@ -113,7 +113,7 @@ pub(super) fn run(args: &UnetArgs) -> BenchResult {
     let repeat = args.timing.repeat;
     let on_cpu = args.device == "cpu";
     let precision = match (args.mode, on_cpu, args.dtype) {
-        (Mode::Sample, true, dtype) => precision(dtype),
+        (Mode::Sample, true, dtype) => precision(dtype, args.timing.isa()),
         (.., Dtype::Bf16) => return Err("bf16 is for sampling on the CPU: leave --dtype out".into()),
         _ => Precision::F32,
     };
