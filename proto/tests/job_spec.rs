@@ -51,7 +51,7 @@ fn every_field_is_read() {
     let job = upscale(
         "kind: upscale\nname: 2024\nsource: 's3://a/in'\ndestination: |-\n  s3://a/out\nmodel: \"m\"\npreset: fine\n\
          scale: 8\nsteps: 10000\nsampler: ddim\ntile: 0x100\nseed: 18446744073709551615\nprojection: false\n\
-         dtype: bf16\n         format: jpg\nquality: 1\ninclude: [a]\nexclude:\n- b\n- 'c: d'\nbytes_min: 1\nbytes_max: 1\n\
+         dtype: bf16\nformat: jpg\nquality: 1\ninclude: [a]\nexclude:\n- b\n- 'c: d'\nbytes_min: 1\nbytes_max: 1\n\
          overwrite: true\nmax_bad_items: 0\npriority: 100\n",
     );
     assert_eq!(
