@@ -91,20 +91,7 @@ impl Models for EngineModels {
 
 impl Recipes for EngineModels {
     fn resolve(&self, job: &UpscaleJob) -> Result<RecipeSpec, String> {
-        let request = ModelRequest {
-            model: job.model.clone(),
-            preset: job.preset.clone(),
-            scale: job.scale,
-            steps: job.steps,
-            sampler: job.sampler.clone(),
-            seed: job.seed,
-            quality: job.quality,
-            tile: job.tile,
-            batch: None,
-            projection: job.projection,
-            dtype: job.dtype,
-        };
-        let opened = Models::open(self, &request).map_err(|e| e.to_string())?;
+        let opened = Models::open(self, &ModelRequest::from(job)).map_err(|e| e.to_string())?;
         Ok(RecipeSpec {
             model: opened.digest,
             model_name: opened.name,

@@ -9,7 +9,7 @@ mod gradient;
 use rayon::prelude::*;
 
 use super::bf16;
-use super::matmul::{Left, Right, Size, matmul, matmul_bf16};
+use super::matmul::{Left, Right, Size, matmul, multiply};
 use super::precision::Precision;
 use super::scratch::with_scratch;
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
@@ -340,8 +340,8 @@ impl Correlate<'_> {
 
     fn multiply(&self, isa: Isa, packed: &[f32], count: usize, out: &mut [f32]) {
         let product = match self.precision {
-            Precision::F32 => matmul,
-            Precision::Bf16 => matmul_bf16,
+            Precision::F32 => multiply::<false>,
+            Precision::Bf16 => multiply::<true>,
         };
         let (c, k) = (self.elements(), self.kernel);
         let row = self.window.padded_width() * c;

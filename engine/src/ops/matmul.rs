@@ -4,7 +4,7 @@
 //! from zero or from what C holds; so neither the tiling, nor the instruction set, nor how a caller cuts m and n (or
 //! cuts k and goes on) changes a bit.
 //!
-//! The same kernel multiplies pairs of bf16 ([`matmul_bf16`]): then an element of A and B is a pair, and k counts pairs.
+//! The same kernel multiplies pairs of bf16 ([`multiply`]): then an element of A and B is a pair, and k counts pairs.
 
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
 
@@ -51,26 +51,14 @@ pub(crate) fn matmul(
     c_row: usize,
     add: bool,
 ) {
-    run::<false>(isa, size, a, b, c, c_row, add);
+    multiply::<false>(isa, size, a, b, c, c_row, add);
 }
 
-/// [`matmul`] of operands whose elements are pairs of bf16 as [`super::bf16`] makes them; sums are f32.
+/// [`matmul`], or with `BF16` of operands whose elements are pairs as [`super::bf16`] makes them; sums are f32.
 ///
 /// # Panics
 /// As there.
-pub(crate) fn matmul_bf16(
-    isa: Isa,
-    size: Size,
-    a: Left<'_>,
-    b: Right<'_>,
-    c: &mut [f32],
-    c_row: usize,
-    add: bool,
-) {
-    run::<true>(isa, size, a, b, c, c_row, add);
-}
-
-fn run<const BF16: bool>(
+pub(crate) fn multiply<const BF16: bool>(
     isa: Isa,
     size: Size,
     a: Left<'_>,

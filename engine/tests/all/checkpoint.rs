@@ -1,5 +1,4 @@
 //! The own checkpoint format: what is read, what is refused and in which words, and what writing leaves behind.
-#![allow(clippy::unwrap_used, reason = "a helper that cannot read its fixture fails the test")]
 
 use std::path::{Path, PathBuf};
 

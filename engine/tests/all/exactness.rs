@@ -1,5 +1,4 @@
 //! One result wherever it is computed: pinned to the bit, and near what exact arithmetic gives.
-#![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
 
 use std::ops::ControlFlow;
 

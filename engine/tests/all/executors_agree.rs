@@ -1,7 +1,5 @@
 //! One network, two executors: the CPU plan computes what the candle executor does, in output and every gradient.
 
-#![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
-
 use crate::common::{max_difference, max_magnitude, to_channels_last};
 use candle_core::{DType, Device, Tensor, Var};
 use sr3_engine::model::{CandleUNet, CpuUNet, Graph, Layout, UNetConfig, random_weights};

@@ -1,6 +1,5 @@
 //! Every file of `tests/hard` does what its `expected.json` says: what reads, reads right and upright; what does not is
 //! refused with a reason, quickly, and without the memory that it claims.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,4 @@
 //! What is written reads back: samples, profile, EXIF and density, for every format that promises it.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use proptest::prelude::*;
 use sr3_engine::image::{

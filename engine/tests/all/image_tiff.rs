@@ -1,5 +1,4 @@
 //! The kinds of TIFF that scanners and editors make, built here byte by byte, and those that must be refused.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use sr3_engine::image::{
     Channels, DecodeError, DecodeLimits, Decoded, OutputFormat, Samples, decode, encode,

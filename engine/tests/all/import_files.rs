@@ -1,5 +1,4 @@
 //! Checkpoint files of PyTorch and safetensors files: what good ones decode to, bit for bit.
-#![allow(clippy::unwrap_used, reason = "a helper that cannot read its fixture fails the test")]
 
 use std::collections::BTreeMap;
 

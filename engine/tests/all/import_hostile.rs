@@ -2,7 +2,6 @@
 //! never a panic.
 //!
 //! One test function: it reads the peak of the process's memory.
-#![allow(clippy::unwrap_used, reason = "a helper that cannot read its fixture fails the test")]
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,4 @@
 //! Checkpoints of the public SR3 implementation: the network is found from names and shapes, and becomes a checkpoint.
-#![allow(clippy::unwrap_used, reason = "a helper that cannot read its fixture fails the test")]
 
 use std::collections::BTreeMap;
 

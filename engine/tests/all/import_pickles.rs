@@ -1,5 +1,4 @@
 //! Pickles written by hand, in PyTorch's old format: what the machine takes, holds without looking, and refuses.
-#![allow(clippy::unwrap_used, reason = "a helper that cannot read its fixture fails the test")]
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,4 @@
 //! q_sample, the loss and the draw of noise levels against the fixtures.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use crate::common::{Golden, fixture, max_difference};
 use serde_json::Value;

@@ -1,4 +1,5 @@
 //! The engine against golden numbers, real files and itself: one binary, so that it is linked once.
+#![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
 
 mod checkpoint;
 mod common;

@@ -1,5 +1,4 @@
 //! PSNR, SSIM and consistency against scikit-image, MATLAB's formulas and PIL.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use crate::common::fixture;
 use serde_json::Value;

@@ -1,5 +1,4 @@
 //! The consistency projection in closed form.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use crate::common::{Golden, max_difference};
 use sr3_engine::diffusion::{Consistency, ConsistencyError};

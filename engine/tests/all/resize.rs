@@ -1,5 +1,4 @@
 //! Resampling against PIL, OpenCV and MATLAB's algorithm, and its own promises.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use crate::common::{Golden, max_difference};
 use proptest::prelude::*;

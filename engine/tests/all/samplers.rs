@@ -1,5 +1,4 @@
 //! Every step of the golden sampling traces, the golden eps standing in for the network.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use crate::common::{Golden, fixture, max_difference};
 use serde_json::Value;

@@ -1,7 +1,5 @@
 //! Networks and samplers together, running free: golden traces, the training loss, and the shipped model's reference.
 
-#![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
-
 use crate::common::{Golden, fixture, golden_network, max_difference, max_magnitude, to_channels_last};
 use serde_json::Value;
 use sr3_engine::diffusion::{Loss, Objective, Sampler, Target};

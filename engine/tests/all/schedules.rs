@@ -1,5 +1,4 @@
 //! Schedules against the reference's buffers and f64 values, and lists of noise levels.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use crate::common::{Golden, fixture};
 use serde_json::Value;

@@ -1,5 +1,4 @@
 //! Tiles cover every pixel of every size, and their weights sum to 1.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use proptest::prelude::*;
 use sr3_engine::diffusion::{Tile, TileAxis, TileError, Tiling};

@@ -1,5 +1,4 @@
 //! The whole path with small made-up networks, so that what is known about the network is known about the result.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use std::ops::ControlFlow;
 

@@ -1,5 +1,4 @@
 //! One training step on candle tensors and one of the CPU plan change the weights alike.
-#![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
 
 use crate::common::{Golden, golden_network};
 use candle_core::Device;

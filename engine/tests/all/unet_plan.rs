@@ -1,7 +1,5 @@
 //! The CPU plan against golden numbers made with PyTorch in f64, on every instruction set of the machine.
 
-#![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
-
 use crate::common::{Golden, golden_network, max_difference, max_magnitude};
 use sr3_engine::model::{CpuUNet, Denoiser, Graph};
 use sr3_engine::ops::Isa;
