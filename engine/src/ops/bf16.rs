@@ -2,7 +2,10 @@
 //!
 //! A word is kept as an `f32` whose bits it is, so that buffers have one type; no arithmetic is ever done on it.
 
-use super::simd::{Isa, Kernel, Simd, dispatch};
+use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
+
+// Halves are written by their address: the lower one must come first.
+const _: () = assert!(cfg!(target_endian = "little"));
 
 /// The upper 16 bits of a number: rounded to nearest, ties to even; NaN stays NaN, and infinity itself.
 #[inline(always)]
@@ -42,8 +45,13 @@ impl Kernel for PairUp<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        for (pair, word) in self.pixels.chunks_exact(2).zip(self.out) {
-            *word = f32::from_bits(round(pair[1]) << 16 | round(pair[0]));
+        for (numbers, words) in self.pixels.chunks(LANES).zip(self.out.chunks_mut(LANES / 2)) {
+            assert!(numbers.len() <= 2 * words.len(), "as many words as pixels have");
+            // SAFETY: as many lanes are read, and as many halves written, as there are numbers.
+            unsafe {
+                let values = S::load_n(numbers.as_ptr(), numbers.len());
+                S::store_bf16_n(words.as_mut_ptr().cast(), values, numbers.len());
+            }
         }
     }
 }

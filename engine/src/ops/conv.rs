@@ -63,7 +63,7 @@ impl ConvShape {
     /// The shape of its weights.
     pub(crate) const fn weights(&self) -> WeightShape {
         let oihw = [self.out_channels, self.in_channels, self.kernel, self.kernel];
-        WeightShape { oihw, stride: self.stride, precision: self.precision }
+        WeightShape { oihw, stride: self.stride, upsample: self.upsample, precision: self.precision }
     }
 
     /// Whether each output sees one pixel: then an image is its own packed input.
@@ -95,6 +95,8 @@ pub(crate) struct Epilogue<'a> {
 pub(crate) struct WeightShape {
     pub(crate) oihw: [usize; 4],
     pub(crate) stride: usize,
+    /// Whether the source is doubled first.
+    pub(crate) upsample: bool,
     /// Of [`Way::Forward`].
     pub(crate) precision: Precision,
 }
@@ -118,18 +120,28 @@ impl WeightShape {
     }
 
     const fn is_winograd(&self, way: Way) -> bool {
-        winograd::applies(self.channels(way)[1], self.oihw[2], self.stride) && !self.is_bf16(way)
+        winograd::applies(self.channels(way)[1], self.oihw[2], self.stride)
     }
 
     const fn is_bf16(&self, way: Way) -> bool {
         matches!((way, self.precision), (Way::Forward, Precision::Bf16))
     }
 
+    /// How Winograd's weights are packed.
+    const fn packing(&self, way: Way) -> winograd::Packing {
+        match way {
+            Way::Forward => {
+                winograd::Packing { doubled: self.upsample, turned: false, precision: self.precision }
+            }
+            Way::Back => winograd::Packing { doubled: false, turned: true, precision: Precision::F32 },
+        }
+    }
+
     /// Floats of the packed weights.
     pub(crate) const fn packed_len(&self, way: Way) -> usize {
         let ([o, i], k) = (self.channels(way), self.oihw[2]);
         if self.is_winograd(way) {
-            winograd::weights_len(i, o)
+            self.packing(way).len(i, o)
         } else {
             o.next_multiple_of(LANES) * k * k * if self.is_bf16(way) { bf16::words(i) } else { i }
         }
@@ -142,7 +154,7 @@ pub(crate) fn pack_weights(isa: Isa, values: &[f32], shape: &WeightShape, way: W
     let ([o, i], k) = (shape.channels(way), shape.oihw[2]);
     if shape.is_winograd(way) {
         let [o, i, ..] = shape.oihw;
-        return winograd::pack_weights(isa, values, [o, i], way == Way::Back, out);
+        return winograd::pack_weights(isa, values, [o, i], &shape.packing(way), out);
     }
     let (taps, bf16) = (k * k, shape.is_bf16(way));
     let line = if bf16 { bf16::words(i) } else { i };
@@ -214,6 +226,7 @@ pub(crate) fn backward_input(
             upsample: false,
             height: shape.out_height(),
             width: shape.out_width(),
+            precision: Precision::F32,
             ..*shape
         };
         return winograd::forward(isa, &back, source, transposed, |_| epilogue, out);
@@ -297,22 +310,19 @@ impl Correlate<'_> {
             let first = b * band;
             let count = out.len() / row_len;
             self.band(isa, source, first, count, out);
-            apply_epilogue(epilogue, first * row_len, self.out_channels, out);
+            let (epilogue, at, channels) = (*epilogue, first * row_len, self.out_channels);
+            dispatch(isa, Finish { epilogue, at, channels, out });
         });
     }
 
     fn band(&self, isa: Isa, source: &Source<'_>, first: usize, count: usize, out: &mut [f32]) {
-        let direct = self.kernel == 1
+        if self.kernel == 1
             && self.stride == 1
             && self.window.repeat == 1
             && source.prologue.is_none()
-            && source.segments[1].channels == 0
-            && self.precision == Precision::F32;
-        if direct {
-            let from = first * self.out_width * self.in_channels;
-            let input = &source.segments[0].data[from..from + count * self.out_width * self.in_channels];
-            self.multiply(isa, input, count, out);
-            return;
+            && self.precision == Precision::F32
+        {
+            return self.pixels(isa, source, first * self.out_width, count * self.out_width, out);
         }
         let rows = (count - 1) * self.stride + self.kernel;
         let pixels = rows * self.window.padded_width();
@@ -328,6 +338,25 @@ impl Correlate<'_> {
                 self.multiply(isa, packed, count, out);
             }
         });
+    }
+
+    /// Pixels that are read where they lie, each by itself: one image's channels, then the other's, go on with each chain.
+    fn pixels(&self, isa: Isa, source: &Source<'_>, first: usize, count: usize, out: &mut [f32]) {
+        let block = self.in_channels * LANES;
+        for (group, column) in (0..self.out_channels).step_by(4 * LANES).enumerate() {
+            let n = (self.out_channels - column).min(4 * LANES);
+            let mut channel = 0;
+            for segment in source.segments.iter().filter(|s| s.channels > 0) {
+                let inputs = segment.channels;
+                let data = &self.weights[group * 4 * block + channel * LANES..];
+                let right = Right { data, block, step: LANES, padded: true };
+                let left =
+                    Left { data: &segment.data[first * inputs..], row: inputs, outer_step: 0, inner_step: 1 };
+                let size = Size { m: count, n, outer: 1, inner: inputs };
+                matmul(isa, size, left, right, &mut out[column..], self.out_channels, channel > 0);
+                channel += inputs;
+            }
+        }
     }
 
     /// What a packed pixel has of what is multiplied: numbers, or pairs of them.
@@ -361,24 +390,30 @@ impl Correlate<'_> {
     }
 }
 
-fn apply_epilogue(epilogue: &Epilogue<'_>, at: usize, channels: usize, out: &mut [f32]) {
-    let Epilogue { bias, shift, add, scale } = *epilogue;
-    if !bias.is_empty() {
-        for pixel in out.chunks_exact_mut(channels) {
-            pixel.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+/// An epilogue of some pixels, from value `at` of the item on.
+struct Finish<'a> {
+    epilogue: Epilogue<'a>,
+    at: usize,
+    channels: usize,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Epilogue { bias, shift, add, scale } = self.epilogue;
+        let add = if add.is_empty() { add } else { &add[self.at..self.at + self.out.len()] };
+        for values in [bias, shift].into_iter().filter(|values| !values.is_empty()) {
+            for pixel in self.out.chunks_exact_mut(self.channels) {
+                for (x, v) in pixel.iter_mut().zip(values) {
+                    *x += v;
+                }
+            }
         }
-    }
-    if !shift.is_empty() {
-        for pixel in out.chunks_exact_mut(channels) {
-            pixel.iter_mut().zip(shift).for_each(|(x, s)| *x += s);
-        }
-    }
-    if !add.is_empty() {
-        let add = &add[at..at + out.len()];
-        if scale == 1.0 {
-            out.iter_mut().zip(add).for_each(|(x, a)| *x += a);
-        } else {
-            out.iter_mut().zip(add).for_each(|(x, a)| *x = (*x + a) * scale);
+        for (x, a) in self.out.iter_mut().zip(add) {
+            *x = (*x + a) * scale;
         }
     }
 }

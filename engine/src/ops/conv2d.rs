@@ -31,7 +31,7 @@ impl Conv2d {
             (o * i * k * k, o),
             "weights and bias have the shape's length"
         );
-        let shape = WeightShape { oihw: [o, i, k, k], stride: 1, precision };
+        let shape = WeightShape { oihw: [o, i, k, k], stride: 1, upsample: false, precision };
         let [forward, back] = [Way::Forward, Way::Back].map(|way| {
             let mut packed = vec![0.0; shape.packed_len(way)];
             conv::pack_weights(isa, weights, &shape, way, &mut packed);

@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use super::bf16;
+
 /// Lanes of a vector, whatever the registers are.
 pub(crate) const LANES: usize = 16;
 
@@ -95,6 +97,9 @@ pub(crate) unsafe trait Simd: Copy {
     /// c + a₁ · b₁ + a₀ · b₀, each product added in one rounding, where every lane of a and b holds two bf16: a₁ is the
     /// upper half. Processors with an instruction for it take subnormal numbers for zero.
     unsafe fn dot_bf16(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// Writes all lanes rounded to bf16, to nearest, ties to even. Processors with an instruction for it write zero for
+    /// subnormal numbers.
+    unsafe fn store_bf16(p: *mut u16, v: Self::V);
 
     /// e^x to 2 ulp for |x| ≤ 87, clamped beyond; NaN stays NaN. Own polynomial: no machine's libm decides the bits.
     #[inline(always)]
@@ -142,6 +147,20 @@ pub(crate) unsafe trait Simd: Copy {
     unsafe fn load_n(p: *const f32, n: usize) -> Self::V {
         // SAFETY: the caller's promise: `n` lanes are readable.
         unsafe { if n >= LANES { Self::load(p) } else { Self::load_part(p, n) } }
+    }
+
+    /// [`Simd::store_bf16`] of the first `n` lanes, `n` at most [`LANES`].
+    #[inline(always)]
+    unsafe fn store_bf16_n(p: *mut u16, v: Self::V, n: usize) {
+        // SAFETY: the caller's promise: `n` halves are writable; the array has all sixteen.
+        unsafe {
+            if n >= LANES {
+                return Self::store_bf16(p, v);
+            }
+            let mut all = [0; LANES];
+            Self::store_bf16(all.as_mut_ptr(), v);
+            std::ptr::copy_nonoverlapping(all.as_ptr(), p, n);
+        }
     }
 
     /// [`Simd::store`] or [`Simd::store_part`].
@@ -283,6 +302,13 @@ unsafe impl Simd for Portable {
             let sum = upper(a[i]).mul_add(upper(b[i]), c[i]);
             lower(a[i]).mul_add(lower(b[i]), sum)
         })
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut u16, v: Array) {
+        for (i, value) in v.into_iter().enumerate() {
+            // SAFETY: sixteen writable lanes are the caller's promise.
+            unsafe { p.add(i).write(bf16::round(value) as u16) };
+        }
     }
 }
 
@@ -430,6 +456,23 @@ mod x86 {
                 sums
             }
         }
+        #[inline(always)]
+        unsafe fn store_bf16(p: *mut u16, v: Pair) {
+            unsafe {
+                let mut halves = [_mm256_setzero_si256(); 2];
+                for i in 0..2 {
+                    let bits = _mm256_castps_si256(v[i]);
+                    let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                    let sum = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+                    let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v[i], v[i]));
+                    let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
+                    halves[i] = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(sum, quiet, nan));
+                }
+                // Packing goes within each half of a register, so the middle quarters change places.
+                let packed = _mm256_packus_epi32(halves[0], halves[1]);
+                _mm256_storeu_si256(p.cast(), _mm256_permute4x64_epi64::<0b11_01_10_00>(packed));
+            }
+        }
     }
 
     /// One register of sixteen lanes; whether there are instructions for bf16.
@@ -517,6 +560,22 @@ mod x86 {
                 let lower = (_mm512_slli_epi32::<16>(a), _mm512_slli_epi32::<16>(b));
                 let sum = _mm512_fmadd_ps(_mm512_castsi512_ps(upper.0), _mm512_castsi512_ps(upper.1), c);
                 _mm512_fmadd_ps(_mm512_castsi512_ps(lower.0), _mm512_castsi512_ps(lower.1), sum)
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_bf16(p: *mut u16, v: __m512) {
+            unsafe {
+                if BF16 {
+                    let halves = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
+                    return _mm256_storeu_si256(p.cast(), halves);
+                }
+                let bits = _mm512_castps_si512(v);
+                let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+                let sum = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+                let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+                let rounded = _mm512_mask_or_epi32(sum, nan, bits, _mm512_set1_epi32(0x40_0000));
+                let halves = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded));
+                _mm256_storeu_si256(p.cast(), halves);
             }
         }
     }

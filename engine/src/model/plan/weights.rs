@@ -23,8 +23,8 @@ impl PlanWeights {
     pub(super) fn new(graph: &Graph, weights: &[Vec<f32>]) -> Self {
         let mut shapes = vec![None; weights.len()];
         for node in &graph.nodes {
-            if let Op::Conv { weight, stride, .. } = node.op {
-                shapes[weight.0] = weight_shape(graph, weight, stride);
+            if let Op::Conv { weight, stride, upsample, .. } = node.op {
+                shapes[weight.0] = weight_shape(graph, weight, stride, upsample);
             }
         }
         let mut end = 0;
@@ -92,7 +92,7 @@ impl PlanWeights {
 }
 
 /// The shape of a convolution's weights.
-fn weight_shape(graph: &Graph, weight: ParamId, stride: usize) -> Option<WeightShape> {
+fn weight_shape(graph: &Graph, weight: ParamId, stride: usize, upsample: bool) -> Option<WeightShape> {
     let oihw = <[usize; 4]>::try_from(graph.params[weight.0].shape.as_slice()).ok()?;
-    Some(WeightShape { oihw, stride, precision: Precision::F32 })
+    Some(WeightShape { oihw, stride, upsample, precision: Precision::F32 })
 }

@@ -12,11 +12,13 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::algorithm::Algorithm;
+use super::plain::{self, OUTPUTS, POINTS, POSITIONS, Plain};
 use super::tiles::{Block, Grid};
-use super::transform::{self, OUTPUTS, POINTS, POSITIONS};
-use super::{transform_block, transform_scratch};
+use super::{Transformed, transform_block, transform_scratch};
 use crate::ops::conv::ConvShape;
 use crate::ops::matmul::{Left, Right, Size, matmul};
+use crate::ops::precision::Precision;
 use crate::ops::scratch::with_scratch;
 use crate::ops::shared::Shared;
 use crate::ops::simd::{Isa, Kernel, LANES, Simd, dispatch};
@@ -44,7 +46,7 @@ struct Sums {
 
 impl Sums {
     fn new(shape: &ConvShape, batch: usize) -> Self {
-        let grid = Grid::new(shape.out_height(), shape.out_width(), batch);
+        let grid = Grid::new::<Plain, _, _, _>(shape.out_height(), shape.out_width(), batch);
         let rows = grid.rows * batch;
         let chains = (rows * grid.columns / CHAIN).clamp(1, CHAINS_MAX).min(rows);
         Self { grid, inputs: shape.in_channels, outputs: shape.out_channels, chains }
@@ -101,7 +103,8 @@ pub(crate) fn backward_weights<'a>(
                 let blocks = sums.chain(chain).cut(GROUP);
                 let tiles = blocks.iter().map(Block::tiles).max().unwrap_or(0);
                 let [v, w] = sums.transformed(tiles);
-                let working = blocks.iter().map(|b| transform_scratch(&sums.grid, b)).max().unwrap_or(0);
+                let working =
+                    blocks.iter().map(transform_scratch::<Plain, _, _, _>).max().unwrap_or(0);
                 out.fill(0.0);
                 with_scratch(v + w + working, |memory| {
                     let (transformed, working) = memory.split_at_mut(v + w);
@@ -147,13 +150,13 @@ impl<'s, F: Fn(usize) -> Source<'s> + Sync> Work<'_, F> {
     ) {
         let Sums { grid, inputs, outputs, .. } = self.sums;
         let (v, w) = (tiles * pitch(*inputs), tiles * pitch(*outputs));
-        transform_block(
+        transform_block::<Plain, _, _, _>(
             self.isa,
             (grid, block),
             &self.window,
             self.source,
             working,
-            (of_inputs, v, pitch(*inputs)),
+            &Transformed { data: of_inputs, position: v, pitch: pitch(*inputs), precision: Precision::F32 },
         );
         let (gradient, channels) = (self.gradient, *outputs);
         dispatch(
@@ -198,7 +201,7 @@ impl<'s, F: Fn(usize) -> Source<'s> + Sync> Work<'_, F> {
                 let (to_inputs, to_gradient) = (Shared::new(of_inputs), Shared::new(of_gradient));
                 (0..blocks.len()).into_par_iter().with_max_len(1).for_each(|i| {
                     let before = blocks[..i].iter().map(Block::tiles).sum::<usize>();
-                    with_scratch(transform_scratch(&sums.grid, &blocks[i]), |working| {
+                    with_scratch(transform_scratch::<Plain, _, _, _>(&blocks[i]), |working| {
                         let to = (
                             &to_inputs.from(before * pitch(sums.inputs)),
                             &to_gradient.from(before * pitch(sums.outputs)),
@@ -257,12 +260,12 @@ impl Kernel for TransformGradient<'_> {
                                     n,
                                 );
                             }
-                            for (i, v) in transform::gradient::<S>(column).into_iter().enumerate() {
+                            for (i, v) in plain::gradient::<S>(column).into_iter().enumerate() {
                                 across[i][j] = v;
                             }
                         }
                         for (i, line) in across.into_iter().enumerate() {
-                            for (j, v) in transform::gradient::<S>(line).into_iter().enumerate() {
+                            for (j, v) in plain::gradient::<S>(line).into_iter().enumerate() {
                                 S::store_n(out.data.add(to + (i * POINTS + j) * position + c), v, n);
                             }
                         }
@@ -291,7 +294,7 @@ impl Kernel for Weights<'_> {
         let (inputs, outputs) = (*inputs, *outputs);
         let (position, chain) = (inputs * outputs, self.sums.chain_len());
         assert!(values.len() >= chains * chain && out.len >= outputs * inputs * 9 && input < inputs);
-        let matrix = transform::weight_matrix();
+        let matrix = Plain::weight_matrix();
         for o in (0..outputs).step_by(LANES) {
             let n = LANES.min(outputs - o);
             // SAFETY: n output channels of this input channel lie within each position's sums of each chain; the nine

@@ -1,11 +1,11 @@
 //! The tiles of a batch of images, and how they are cut into blocks.
 
-use super::transform::OUTPUTS;
+use super::algorithm::Algorithm;
 
 /// The tiles of a batch of images.
 #[derive(Clone, Copy)]
 pub(super) struct Grid {
-    /// Of one image.
+    /// Outputs of one image.
     pub(super) height: usize,
     pub(super) width: usize,
     /// Rows of tiles of one image.
@@ -53,8 +53,17 @@ impl Block {
 }
 
 impl Grid {
-    pub(super) const fn new(height: usize, width: usize, batch: usize) -> Self {
-        Self { height, width, rows: height.div_ceil(OUTPUTS), columns: width.div_ceil(OUTPUTS), batch }
+    /// Of images of so many outputs.
+    pub(super) const fn new<A, const P: usize, const Q: usize, const O: usize>(
+        height: usize,
+        width: usize,
+        batch: usize,
+    ) -> Self
+    where
+        A: Algorithm<P, Q, O>,
+    {
+        let (rows, columns) = ((height + A::BEFORE).div_ceil(O), (width + A::BEFORE).div_ceil(O));
+        Self { height, width, rows, columns, batch }
     }
 
     /// Cuts all tiles into blocks of about `tiles`, fewer where that makes a multiple of `multiple` of them.
@@ -82,6 +91,7 @@ impl Grid {
 
 #[cfg(test)]
 mod tests {
+    use super::super::plain::Plain;
     use super::*;
 
     #[test]
@@ -89,7 +99,7 @@ mod tests {
         for (height, width, batch, tiles, multiple) in
             [(64, 64, 8, 48, 2), (8, 8, 1, 48, 2), (5, 9, 3, 2, 4), (4, 1000, 2, 96, 2), (1, 1, 1, 48, 8)]
         {
-            let grid = Grid::new(height, width, batch);
+            let grid = Grid::new::<Plain, _, _, _>(height, width, batch);
             let mut seen = vec![0; grid.rows * batch * grid.columns];
             for block in grid.blocks(tiles, multiple) {
                 let pieces: Vec<_> = grid.pieces(&block).collect();

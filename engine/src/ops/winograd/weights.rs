@@ -1,58 +1,101 @@
-//! Weights at the 36 positions.
+//! Weights of the products of a tile.
 
 use rayon::prelude::*;
 
-use super::transform::{self, POINTS, POSITIONS};
+use super::algorithm::{Algorithm, TAPS};
+use super::doubled::{self, Doubled};
+use super::plain::{self, Plain};
+use crate::ops::bf16;
+use crate::ops::precision::Precision;
 use crate::ops::shared::Shared;
 use crate::ops::simd::{Isa, Kernel, LANES, Simd, dispatch};
 
-/// Floats of all transformed weights of one position.
-pub(super) const fn position_len(inputs: usize, outputs: usize) -> usize {
-    outputs.next_multiple_of(LANES) * inputs
+/// Floats of all transformed weights of one product: of bf16 each holds a pair of inputs.
+pub(super) const fn product_len(inputs: usize, outputs: usize, precision: Precision) -> usize {
+    outputs.next_multiple_of(LANES) * elements(inputs, precision)
 }
 
-/// Floats of transformed weights.
-pub(crate) const fn weights_len(inputs: usize, outputs: usize) -> usize {
-    POSITIONS * position_len(inputs, outputs)
+/// What a tile has of what is multiplied at one point: numbers, or pairs of them.
+pub(super) const fn elements(inputs: usize, precision: Precision) -> usize {
+    match precision {
+        Precision::F32 => inputs,
+        Precision::Bf16 => bf16::words(inputs),
+    }
 }
 
-/// Transforms OIHW weights, in f64, rounded once: (36, O / LANES, I, LANES), the last block filled with zeros.
-///
-/// `turned` asks for those of the convolution that carries a gradient back: input and output exchanged, the window
-/// turned around.
-pub(crate) fn pack_weights(isa: Isa, oihw: &[f32], [o, i]: [usize; 2], turned: bool, out: &mut [f32]) {
-    /// Inputs of a task.
+/// How weights are transformed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Packing {
+    /// Whether the pixels are doubled first.
+    pub(crate) doubled: bool,
+    /// For the convolution that carries a gradient back: input and output exchanged, the window turned around.
+    pub(crate) turned: bool,
+    pub(crate) precision: Precision,
+}
+
+impl Packing {
+    /// Floats of the transformed weights of a convolution of so many channels.
+    pub(crate) const fn len(&self, inputs: usize, outputs: usize) -> usize {
+        let products = if self.doubled { doubled::PRODUCTS * doubled::PRODUCTS } else { plain::POSITIONS };
+        products * product_len(inputs, outputs, self.precision)
+    }
+}
+
+/// Transforms OIHW weights, in f64, rounded once more for bf16: (products, O / LANES, I, LANES), the last block filled
+/// with zeros; of bf16 (products, O / LANES, I / 2, LANES) pairs.
+pub(crate) fn pack_weights(isa: Isa, oihw: &[f32], oi: [usize; 2], packing: &Packing, out: &mut [f32]) {
+    if packing.doubled {
+        pack::<Doubled, _, _, _>(isa, oihw, oi, packing, out);
+    } else {
+        pack::<Plain, _, _, _>(isa, oihw, oi, packing, out);
+    }
+}
+
+fn pack<A, const P: usize, const Q: usize, const O: usize>(
+    isa: Isa,
+    oihw: &[f32],
+    [o, i]: [usize; 2],
+    packing: &Packing,
+    out: &mut [f32],
+) where
+    A: Algorithm<P, Q, O>,
+{
+    /// Inputs of a task: whole pairs.
     const INPUTS: usize = 32;
-    let (outputs, inputs) = if turned { (i, o) } else { (o, i) };
-    assert!(oihw.len() == o * i * 9 && out.len() == weights_len(inputs, outputs), "weights of their shape");
+    let (outputs, inputs) = if packing.turned { (i, o) } else { (o, i) };
+    assert!(
+        oihw.len() == o * i * TAPS * TAPS && out.len() == packing.len(inputs, outputs),
+        "weights of their shape"
+    );
     let out = Shared::new(out);
-    let matrix = transform::weight_matrix();
+    let matrix = A::weight_matrix();
     let parts = inputs.div_ceil(INPUTS);
     (0..outputs.div_ceil(LANES) * parts).into_par_iter().for_each(|task| {
         let (block, first) = (task / parts, task % parts * INPUTS);
         let range = (first, (first + INPUTS).min(inputs));
-        dispatch(isa, Pack { oihw, inputs, outputs, turned, block, range, matrix: &matrix, out: &out });
+        dispatch(isa, Pack { oihw, inputs, outputs, packing, block, range, matrix: &matrix, out: &out });
     });
 }
 
-struct Pack<'a> {
+struct Pack<'a, const Q: usize> {
     oihw: &'a [f32],
     inputs: usize,
     outputs: usize,
-    turned: bool,
+    packing: &'a Packing,
     block: usize,
     range: (usize, usize),
-    matrix: &'a [[f64; 3]; POINTS],
+    matrix: &'a [[f64; TAPS]; Q],
     out: &'a Shared<'a>,
 }
 
-impl Kernel for Pack<'_> {
+impl<const Q: usize> Kernel for Pack<'_, Q> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Self { oihw, inputs, outputs, turned, block, range, matrix, out } = self;
-        let position = position_len(inputs, outputs);
+        let Self { oihw, inputs, outputs, packing, block, range, matrix, out } = self;
+        let Packing { turned, precision, .. } = *packing;
+        let (product, line) = (product_len(inputs, outputs, precision), elements(inputs, precision));
         let lanes = LANES.min(outputs - block * LANES);
         for input in range.0..range.1 {
             let mut window = [[0.0f64; LANES]; 9];
@@ -71,11 +114,24 @@ impl Kernel for Pack<'_> {
                 ];
                 for (q, horizontal) in matrix.iter().enumerate() {
                     let values = combine(horizontal, [&columns[0], &columns[1], &columns[2]]);
-                    let at = (p * POINTS + q) * position + (block * inputs + input) * LANES;
-                    // SAFETY: each task has its own block of outputs and range of inputs.
-                    let line = unsafe { out.slice(at, LANES) };
-                    for l in 0..LANES {
-                        line[l] = values[l] as f32;
+                    let first = (p * Q + q) * product + block * line * LANES;
+                    match precision {
+                        Precision::F32 => {
+                            // SAFETY: each task has its own block of outputs and range of inputs.
+                            let line = unsafe { out.slice(first + input * LANES, LANES) };
+                            for l in 0..LANES {
+                                line[l] = values[l] as f32;
+                            }
+                        }
+                        Precision::Bf16 => {
+                            // SAFETY: as above; ranges are of whole pairs.
+                            let line = unsafe { out.slice(first + input / 2 * LANES, LANES) };
+                            for l in 0..LANES {
+                                let lower = if input % 2 == 0 { 0 } else { line[l].to_bits() };
+                                let value = bf16::round(values[l] as f32) << (16 * (input % 2));
+                                line[l] = f32::from_bits(lower | value);
+                            }
+                        }
                     }
                 }
             }
@@ -84,7 +140,7 @@ impl Kernel for Pack<'_> {
 }
 
 #[inline(always)]
-fn combine(coefficients: &[f64; 3], of: [&[f64; LANES]; 3]) -> [f64; LANES] {
+fn combine(coefficients: &[f64; TAPS], of: [&[f64; LANES]; TAPS]) -> [f64; LANES] {
     let mut sum = [0.0; LANES];
     for l in 0..LANES {
         sum[l] = coefficients[0] * of[0][l] + coefficients[1] * of[1][l] + coefficients[2] * of[2][l];
