@@ -1,4 +1,4 @@
-//! Pairs of bf16 in words of 32 bits, as [`super::matmul::multiply`] takes them.
+//! Pairs of bf16 in words of 32 bits, as [`super::matmul::product`] takes them.
 //!
 //! A word is kept as an `f32` whose bits it is, so that buffers have one type; no arithmetic is ever done on it.
 

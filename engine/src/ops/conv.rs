@@ -9,7 +9,7 @@ mod gradient;
 use rayon::prelude::*;
 
 use super::bf16;
-use super::matmul::{Left, Right, Size, matmul, multiply};
+use super::matmul::{Left, Right, Size, matmul, product};
 use super::precision::Precision;
 use super::scratch::with_scratch;
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
@@ -327,7 +327,8 @@ impl Correlate<'_> {
         let rows = (count - 1) * self.stride + self.kernel;
         let pixels = rows * self.window.padded_width();
         let length = pixels * self.in_channels;
-        let words = if self.precision == Precision::Bf16 { pixels * self.elements() } else { 0 };
+        let words =
+            if self.precision == Precision::Bf16 { pixels * bf16::words(self.in_channels) } else { 0 };
         with_scratch(length + words, |scratch| {
             let (packed, words) = scratch.split_at_mut(length);
             pack(isa, source, &self.window, first * self.stride, rows, packed);
@@ -359,20 +360,9 @@ impl Correlate<'_> {
         }
     }
 
-    /// What a packed pixel has of what is multiplied: numbers, or pairs of them.
-    const fn elements(&self) -> usize {
-        match self.precision {
-            Precision::F32 => self.in_channels,
-            Precision::Bf16 => bf16::words(self.in_channels),
-        }
-    }
-
     fn multiply(&self, isa: Isa, packed: &[f32], count: usize, out: &mut [f32]) {
-        let product = match self.precision {
-            Precision::F32 => multiply::<false>,
-            Precision::Bf16 => multiply::<true>,
-        };
-        let (c, k) = (self.elements(), self.kernel);
+        let product = product(self.precision);
+        let (c, k) = (self.precision.elements(self.in_channels), self.kernel);
         let row = self.window.padded_width() * c;
         let block = k * k * c * LANES;
         // Four blocks of weights at a time stay in the cache for all rows of the band.

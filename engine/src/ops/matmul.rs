@@ -4,8 +4,9 @@
 //! from zero or from what C holds; so neither the tiling, nor the instruction set, nor how a caller cuts m and n (or
 //! cuts k and goes on) changes a bit.
 //!
-//! The same kernel multiplies pairs of bf16 ([`multiply`]): then an element of A and B is a pair, and k counts pairs.
+//! The same kernel multiplies pairs of bf16 ([`product`]): then an element of A and B is a pair, and k counts pairs.
 
+use super::precision::Precision;
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
 
 /// The left operand: element (i, o, k) lies at `i * row + o * outer_step + k * inner_step`.
@@ -54,11 +55,21 @@ pub(crate) fn matmul(
     multiply::<false>(isa, size, a, b, c, c_row, add);
 }
 
+/// [`matmul`] of what `precision` multiplies.
+pub(crate) const fn product(
+    precision: Precision,
+) -> fn(Isa, Size, Left<'_>, Right<'_>, &mut [f32], usize, bool) {
+    match precision {
+        Precision::F32 => multiply::<false>,
+        Precision::Bf16 => multiply::<true>,
+    }
+}
+
 /// [`matmul`], or with `BF16` of operands whose elements are pairs as [`super::bf16`] makes them; sums are f32.
 ///
 /// # Panics
 /// As there.
-pub(crate) fn multiply<const BF16: bool>(
+fn multiply<const BF16: bool>(
     isa: Isa,
     size: Size,
     a: Left<'_>,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::bf16;
 use super::conv2d::Conv2d;
 use super::simd::Isa;
 
@@ -12,9 +13,9 @@ pub enum Precision {
     /// The same bits on every machine.
     #[default]
     F32,
-    /// Inputs and weights rounded to 8 bits of mantissa, in layers of [`Precision::BF16_CHANNELS_MIN`] input channels
-    /// or more. The same bits on machines of one kind. Without instructions for it, it is computed with those of f32:
-    /// slower, and as near.
+    /// Inputs and weights (Winograd's: once transformed) rounded to 8 bits of mantissa, in layers of
+    /// [`Precision::BF16_CHANNELS_MIN`] input channels or more. The same bits on machines of one kind. Without
+    /// instructions for it, it is computed with those of f32: slower, and as near.
     Bf16,
 }
 
@@ -42,6 +43,14 @@ impl Precision {
     #[must_use]
     pub fn is_native(isa: Isa) -> bool {
         isa == Isa::Avx512Bf16
+    }
+
+    /// What a pixel of so many channels has of what is multiplied: numbers, or pairs of them.
+    pub(crate) const fn elements(self, channels: usize) -> usize {
+        match self {
+            Self::F32 => channels,
+            Self::Bf16 => bf16::words(channels),
+        }
     }
 
     /// What a layer of so many input channels multiplies.

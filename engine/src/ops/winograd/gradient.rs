@@ -31,6 +31,11 @@ const CHAINS_MAX: usize = 16;
 /// Tiles that are transformed before they are summed up: more would not stay in the cache.
 const GROUP: usize = 64;
 
+/// Input channels whose weights are written together: so many that those of an output channel fill cache lines, and
+/// their sums at all positions a second-level cache.
+/// (12 is also a multiple of the matrix kernel's rows.)
+const INPUTS: usize = 12;
+
 /// Floats between two tiles: a line more than they take, so that many of them do not meet in one cache set.
 const fn pitch(channels: usize) -> usize {
     channels.next_multiple_of(LANES) + LANES
@@ -52,9 +57,15 @@ impl Sums {
         Self { grid, inputs: shape.in_channels, outputs: shape.out_channels, chains }
     }
 
+    /// Floats from one position of a chain's sums to the next: a line more than they take, so that those of all
+    /// positions do not meet in one cache set.
+    const fn position(&self) -> usize {
+        self.inputs * self.outputs + LANES
+    }
+
     /// Floats of a chain's sums.
     const fn chain_len(&self) -> usize {
-        POSITIONS * self.inputs * self.outputs
+        POSITIONS * self.position()
     }
 
     /// The tiles of a chain: whole rows of them.
@@ -69,6 +80,17 @@ impl Sums {
         self.chain(chain).cut(2 * GROUP)
     }
 
+    /// All tiles, where they are so few that all are transformed before any is summed up.
+    fn one_group(&self) -> Option<Block> {
+        let groups = self.groups(0);
+        (self.chains == 1 && groups.len() == 1).then(|| groups[0])
+    }
+
+    /// Floats of all chains' sums that are kept until the last tile.
+    fn kept(&self) -> usize {
+        if self.one_group().is_some() { 0 } else { self.chains * self.chain_len() }
+    }
+
     /// Floats of transformed inputs and transformed gradients of so many tiles.
     const fn transformed(&self, tiles: usize) -> [usize; 2] {
         [POSITIONS * tiles * pitch(self.inputs), POSITIONS * tiles * pitch(self.outputs)]
@@ -80,7 +102,7 @@ pub(crate) fn backward_weights_scratch(shape: &ConvShape, batch: usize) -> usize
     let sums = Sums::new(shape, batch);
     let groups = (0..sums.chains).flat_map(|chain| sums.groups(chain));
     let tiles = groups.map(|group| group.tiles()).max().unwrap_or(0);
-    sums.chains * sums.chain_len() + sums.transformed(tiles).iter().sum::<usize>()
+    sums.kept() + sums.transformed(tiles).iter().sum::<usize>()
 }
 
 /// Adds the gradient of OIHW weights to `to`, from that of the output, (N, H', W', O).
@@ -94,8 +116,11 @@ pub(crate) fn backward_weights<'a>(
 ) {
     let batch = gradient.len() / (shape.out_height() * shape.out_width() * shape.out_channels);
     let sums = Sums::new(shape, batch);
-    let (scratch, transformed) = scratch.split_at_mut(sums.chains * sums.chain_len());
+    let (scratch, transformed) = scratch.split_at_mut(sums.kept());
     let work = Work { isa, window: shape.window(), sums: &sums, source: &source, gradient };
+    if let Some(group) = sums.one_group() {
+        return work.at_once(&group, transformed, to);
+    }
     if sums.chains >= rayon::current_num_threads() {
         // A chain a task: what a thread has transformed it sums up itself.
         scratch.par_chunks_exact_mut(sums.chain_len()).with_max_len(1).enumerate().for_each(
@@ -103,8 +128,7 @@ pub(crate) fn backward_weights<'a>(
                 let blocks = sums.chain(chain).cut(GROUP);
                 let tiles = blocks.iter().map(Block::tiles).max().unwrap_or(0);
                 let [v, w] = sums.transformed(tiles);
-                let working =
-                    blocks.iter().map(transform_scratch::<Plain, _, _, _>).max().unwrap_or(0);
+                let working = blocks.iter().map(transform_scratch::<Plain, _, _, _>).max().unwrap_or(0);
                 out.fill(0.0);
                 with_scratch(v + w + working, |memory| {
                     let (transformed, working) = memory.split_at_mut(v + w);
@@ -113,9 +137,8 @@ pub(crate) fn backward_weights<'a>(
                         let tiles = block.tiles();
                         let (to_inputs, to_gradient) = (Shared::new(of_inputs), Shared::new(of_gradient));
                         work.transform(block, tiles, (&to_inputs, &to_gradient), working);
-                        let out = Shared::new(out);
-                        for position in 0..POSITIONS {
-                            work.sum_up(position, 0..sums.inputs, tiles, (of_inputs, of_gradient), &out);
+                        for (position, out) in out.chunks_exact_mut(sums.position()).enumerate() {
+                            work.sum_up(position, 0..sums.inputs, tiles, (of_inputs, of_gradient), out, true);
                         }
                     }
                 });
@@ -125,8 +148,10 @@ pub(crate) fn backward_weights<'a>(
         work.chains_together(scratch, transformed);
     }
     let (scratch, target) = (&*scratch, Shared::new(to));
-    (0..sums.inputs).into_par_iter().with_min_len(8).for_each(|input| {
-        dispatch(isa, Weights { sums: &sums, values: scratch, input, out: &target });
+    (0..sums.inputs.div_ceil(INPUTS)).into_par_iter().for_each(|part| {
+        let (first, position) = (part * INPUTS, sums.position());
+        let values = &scratch[first * sums.outputs..];
+        dispatch(isa, Weights { sums: &sums, values, position, first, out: &target });
     });
 }
 
@@ -165,14 +190,15 @@ impl<'s, F: Fn(usize) -> Source<'s> + Sync> Work<'_, F> {
         );
     }
 
-    /// Adds a group's products at one position, for some of the input channels, to a chain's sums.
+    /// Sums up (or adds) a group's products at one position, for some of the input channels: `out` is (I, O) of those.
     fn sum_up(
         &self,
         position: usize,
         inputs: Range<usize>,
         tiles: usize,
         (of_inputs, of_gradient): (&[f32], &[f32]),
-        out: &Shared<'_>,
+        out: &mut [f32],
+        add: bool,
     ) {
         let Sums { inputs: all, outputs, .. } = *self.sums;
         let data = &of_inputs[position * tiles * pitch(all) + inputs.start..];
@@ -180,9 +206,44 @@ impl<'s, F: Fn(usize) -> Source<'s> + Sync> Work<'_, F> {
         let data = &of_gradient[position * tiles * pitch(outputs)..(position + 1) * tiles * pitch(outputs)];
         let right = Right { data, block: LANES, step: pitch(outputs), padded: false };
         let size = Size { m: inputs.len(), n: outputs, outer: 1, inner: tiles };
-        // SAFETY: callers give each task its own positions and input channels.
-        let out = unsafe { out.slice((position * all + inputs.start) * outputs, inputs.len() * outputs) };
-        matmul(self.isa, size, left, right, out, outputs, true);
+        matmul(self.isa, size, left, right, out, outputs, add);
+    }
+
+    /// Transforms all tiles of a group, shared out.
+    fn transform_group(&self, group: &Block, of_inputs: &mut [f32], of_gradient: &mut [f32]) {
+        let (sums, tiles) = (self.sums, group.tiles());
+        let blocks = group.cut(tiles.div_ceil(rayon::current_num_threads()).max(4));
+        let (to_inputs, to_gradient) = (Shared::new(of_inputs), Shared::new(of_gradient));
+        (0..blocks.len()).into_par_iter().with_max_len(1).for_each(|i| {
+            let before = blocks[..i].iter().map(Block::tiles).sum::<usize>();
+            with_scratch(transform_scratch::<Plain, _, _, _>(&blocks[i]), |working| {
+                let to = (
+                    &to_inputs.from(before * pitch(sums.inputs)),
+                    &to_gradient.from(before * pitch(sums.outputs)),
+                );
+                self.transform(&blocks[i], tiles, to, working);
+            });
+        });
+    }
+
+    /// Where few tiles meet: some input channels after the other, whose sums go from one cache into the weights. Keeping
+    /// them all would move more memory than the products take time: four times that of the weights, several times.
+    fn at_once(&self, group: &Block, transformed: &mut [f32], to: &mut [f32]) {
+        let (sums, tiles) = (self.sums, group.tiles());
+        let (of_inputs, of_gradient) = transformed.split_at_mut(sums.transformed(tiles)[0]);
+        self.transform_group(group, of_inputs, of_gradient);
+        let (of_inputs, of_gradient, target) = (&*of_inputs, &*of_gradient, Shared::new(to));
+        let position = INPUTS * sums.outputs + LANES;
+        (0..sums.inputs.div_ceil(INPUTS)).into_par_iter().with_max_len(1).for_each(|part| {
+            let first = part * INPUTS;
+            let inputs = first..(first + INPUTS).min(sums.inputs);
+            with_scratch(POSITIONS * position, |values| {
+                for (p, out) in values.chunks_exact_mut(position).enumerate() {
+                    self.sum_up(p, inputs.clone(), tiles, (of_inputs, of_gradient), out, false);
+                }
+                dispatch(self.isa, Weights { sums, values, position, first, out: &target });
+            });
+        });
     }
 
     /// One chain after the other, shared out: tiles while transforming, positions and channels while summing up.
@@ -190,31 +251,23 @@ impl<'s, F: Fn(usize) -> Source<'s> + Sync> Work<'_, F> {
         /// Input channels of a task.
         const ROWS: usize = 96;
         let sums = self.sums;
-        let threads = rayon::current_num_threads();
         for (chain, out) in scratch.chunks_exact_mut(sums.chain_len()).enumerate() {
             out.par_chunks_mut(1 << 16).for_each(|part| part.fill(0.0));
             for group in sums.groups(chain) {
                 let tiles = group.tiles();
                 let [v, _] = sums.transformed(tiles);
                 let (of_inputs, of_gradient) = transformed.split_at_mut(v);
-                let blocks = group.cut(tiles.div_ceil(threads).max(4));
-                let (to_inputs, to_gradient) = (Shared::new(of_inputs), Shared::new(of_gradient));
-                (0..blocks.len()).into_par_iter().with_max_len(1).for_each(|i| {
-                    let before = blocks[..i].iter().map(Block::tiles).sum::<usize>();
-                    with_scratch(transform_scratch::<Plain, _, _, _>(&blocks[i]), |working| {
-                        let to = (
-                            &to_inputs.from(before * pitch(sums.inputs)),
-                            &to_gradient.from(before * pitch(sums.outputs)),
-                        );
-                        self.transform(&blocks[i], tiles, to, working);
-                    });
-                });
+                self.transform_group(&group, of_inputs, of_gradient);
                 let parts = sums.inputs.div_ceil(ROWS);
                 let (of_inputs, of_gradient, out) = (&*of_inputs, &*of_gradient, Shared::new(out));
                 (0..POSITIONS * parts).into_par_iter().with_max_len(1).for_each(|task| {
                     let (position, part) = (task / parts, task % parts);
                     let rows = part * ROWS..((part + 1) * ROWS).min(sums.inputs);
-                    self.sum_up(position, rows, tiles, (of_inputs, of_gradient), &out);
+                    let (at, len) =
+                        (position * sums.position() + rows.start * sums.outputs, rows.len() * sums.outputs);
+                    // SAFETY: each task has its own positions and input channels.
+                    let out = unsafe { out.slice(at, len) };
+                    self.sum_up(position, rows, tiles, (of_inputs, of_gradient), out, true);
                 });
             }
         }
@@ -277,11 +330,15 @@ impl Kernel for TransformGradient<'_> {
     }
 }
 
-/// Gᵀ sums G for one input channel and all output channels, the chains joined in order, added to OIHW.
+/// Gᵀ sums G for some input channels and all output channels, the chains joined in order, added to OIHW.
 struct Weights<'a> {
     sums: &'a Sums,
+    /// The chains' sums, from input channel `first` on.
     values: &'a [f32],
-    input: usize,
+    /// Floats from one position to the next.
+    position: usize,
+    /// Of [`INPUTS`] input channels, or what is left.
+    first: usize,
     out: &'a Shared<'a>,
 }
 
@@ -290,39 +347,48 @@ impl Kernel for Weights<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Self { sums: Sums { inputs, outputs, chains, .. }, values, input, out } = self;
+        let Self { sums: Sums { inputs, outputs, chains, .. }, values, position, first, out } = self;
         let (inputs, outputs) = (*inputs, *outputs);
-        let (position, chain) = (inputs * outputs, self.sums.chain_len());
-        assert!(values.len() >= chains * chain && out.len >= outputs * inputs * 9 && input < inputs);
+        let (chain, count) = (POSITIONS * position, INPUTS.min(inputs - first));
+        assert!(values.len() >= (chains * POSITIONS - 1) * position + count * outputs && first < inputs);
         let matrix = Plain::weight_matrix();
+        let mut weights = [[0.0f32; 9 * INPUTS]; LANES];
         for o in (0..outputs).step_by(LANES) {
             let n = LANES.min(outputs - o);
-            // SAFETY: n output channels of this input channel lie within each position's sums of each chain; the nine
-            // weights of each (o, input) lie within `out`, and no other task has this input channel.
-            unsafe {
-                let from = values.as_ptr().add(input * outputs + o);
-                let mut rows = [[S::splat(0.0); POINTS]; 3];
-                for j in 0..POINTS {
-                    let mut column = [S::splat(0.0); POINTS];
-                    for (i, v) in column.iter_mut().enumerate() {
-                        let from = from.add((i * POINTS + j) * position);
-                        *v = S::load_n(from, n);
-                        for k in 1..*chains {
-                            *v = S::add(*v, S::load_n(from.add(k * chain), n));
+            for i in 0..count {
+                // SAFETY: n output channels of an input channel lie within each position's sums of each chain.
+                unsafe {
+                    let from = values.as_ptr().add(i * outputs + o);
+                    let mut rows = [[S::splat(0.0); POINTS]; 3];
+                    for q in 0..POINTS {
+                        let mut column = [S::splat(0.0); POINTS];
+                        for (p, v) in column.iter_mut().enumerate() {
+                            let from = from.add((p * POINTS + q) * position);
+                            *v = S::load_n(from, n);
+                            for k in 1..*chains {
+                                *v = S::add(*v, S::load_n(from.add(k * chain), n));
+                            }
+                        }
+                        for (ky, v) in combine::<S>(&matrix, column).into_iter().enumerate() {
+                            rows[ky][q] = v;
                         }
                     }
-                    for (i, v) in combine::<S>(&matrix, column).into_iter().enumerate() {
-                        rows[i][j] = v;
+                    for (ky, row) in rows.into_iter().enumerate() {
+                        for (kx, v) in combine::<S>(&matrix, row).into_iter().enumerate() {
+                            let mut lanes = [0.0f32; LANES];
+                            S::store(lanes.as_mut_ptr(), v);
+                            for (weights, v) in weights.iter_mut().zip(lanes) {
+                                weights[9 * i + 3 * ky + kx] = v;
+                            }
+                        }
                     }
                 }
-                for (ky, row) in rows.into_iter().enumerate() {
-                    for (kx, v) in combine::<S>(&matrix, row).into_iter().enumerate() {
-                        let mut lanes = [0.0f32; LANES];
-                        S::store(lanes.as_mut_ptr(), v);
-                        for (lane, v) in lanes.iter().enumerate().take(n) {
-                            *out.data.add(((o + lane) * inputs + input) * 9 + ky * 3 + kx) += v;
-                        }
-                    }
+            }
+            for (lane, weights) in weights.iter().enumerate().take(n) {
+                // SAFETY: no other task has these input channels.
+                let to = unsafe { out.slice(((o + lane) * inputs + first) * 9, 9 * count) };
+                for (to, v) in to.iter_mut().zip(weights) {
+                    *to += v;
                 }
             }
         }

@@ -20,7 +20,7 @@ use rayon::prelude::*;
 
 use super::bf16;
 use super::conv::{ConvShape, Epilogue};
-use super::matmul::{Left, Right, Size, multiply};
+use super::matmul::{Left, Right, Size, product};
 use super::precision::Precision;
 use super::scratch::with_scratch;
 use super::shared::Shared;
@@ -31,8 +31,8 @@ use doubled::Doubled;
 pub(crate) use gradient::{backward_weights, backward_weights_scratch};
 use plain::Plain;
 use tiles::{Block, Grid};
+use weights::product_len;
 pub(crate) use weights::{Packing, pack_weights};
-use weights::{elements, product_len};
 
 /// Whether a convolution is computed this way: a matter of its channels and window alone.
 pub(crate) const fn applies(in_channels: usize, kernel: usize, stride: usize) -> bool {
@@ -92,7 +92,7 @@ fn convolve<'a, A, const P: usize, const Q: usize, const O: usize>(
     let batch = out.len() / (height * width * shape.out_channels);
     let outputs = shape.out_channels;
     let grid = Grid::new::<A, P, Q, O>(height, width, batch);
-    let cut = cut(P, elements(shape.in_channels, shape.precision), outputs);
+    let cut = cut(P, shape.precision.elements(shape.in_channels), outputs);
     let threads = rayon::current_num_threads();
     let blocks = grid.blocks(cut.tiles, threads);
     // Few tiles: threads share the output channels instead, each transforming the inputs for itself.
@@ -130,14 +130,11 @@ impl Task<'_> {
         A: Algorithm<P, Q, O>,
     {
         let (precision, tiles) = (self.shape.precision, self.block.tiles());
-        let elements = elements(self.shape.in_channels, precision);
-        let product = match precision {
-            Precision::F32 => multiply::<false>,
-            Precision::Bf16 => multiply::<true>,
-        };
+        let elements = precision.elements(self.shape.in_channels);
+        let product = product(precision);
         let (v, m) = (padded(tiles * elements), padded(tiles * self.cut.outputs));
         let working = transform_scratch::<A, P, Q, O>(self.block);
-        // What a tile sees is on the source; a window of doubled pixels sees one pixel around it all the same.
+        // Tiles of doubled pixels are of the source's own, and see one around it as others do.
         let window = Window { repeat: 1, ..self.shape.window() };
         with_scratch(working + P * P * v + Q * Q * m, |scratch| {
             let (working, scratch) = scratch.split_at_mut(working);

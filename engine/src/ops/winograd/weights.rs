@@ -12,15 +12,7 @@ use crate::ops::simd::{Isa, Kernel, LANES, Simd, dispatch};
 
 /// Floats of all transformed weights of one product: of bf16 each holds a pair of inputs.
 pub(super) const fn product_len(inputs: usize, outputs: usize, precision: Precision) -> usize {
-    outputs.next_multiple_of(LANES) * elements(inputs, precision)
-}
-
-/// What a tile has of what is multiplied at one point: numbers, or pairs of them.
-pub(super) const fn elements(inputs: usize, precision: Precision) -> usize {
-    match precision {
-        Precision::F32 => inputs,
-        Precision::Bf16 => bf16::words(inputs),
-    }
+    outputs.next_multiple_of(LANES) * precision.elements(inputs)
 }
 
 /// How weights are transformed.
@@ -95,7 +87,7 @@ impl<const Q: usize> Kernel for Pack<'_, Q> {
     unsafe fn run<S: Simd>(self) {
         let Self { oihw, inputs, outputs, packing, block, range, matrix, out } = self;
         let Packing { turned, precision, .. } = *packing;
-        let (product, line) = (product_len(inputs, outputs, precision), elements(inputs, precision));
+        let (product, line) = (product_len(inputs, outputs, precision), precision.elements(inputs));
         let lanes = LANES.min(outputs - block * LANES);
         for input in range.0..range.1 {
             let mut window = [[0.0f64; LANES]; 9];
