@@ -60,6 +60,19 @@ impl ConvShape {
         Window { height: self.out_height(), width: self.out_width(), repeat: 1, pad: self.kernel / 2 }
     }
 
+    /// The convolution of stride 1 that carries a gradient back.
+    const fn back(&self) -> Self {
+        Self {
+            in_channels: self.out_channels,
+            out_channels: self.in_channels,
+            upsample: false,
+            height: self.out_height(),
+            width: self.out_width(),
+            precision: Precision::F32,
+            ..*self
+        }
+    }
+
     /// The shape of its weights.
     pub(crate) const fn weights(&self) -> WeightShape {
         let oihw = [self.out_channels, self.in_channels, self.kernel, self.kernel];
@@ -208,6 +221,54 @@ pub(crate) fn forward<'a>(
     });
 }
 
+/// Floats of working memory of [`forward_packing`] ([`Way::Forward`]) and [`backward_input_packing`].
+pub(crate) fn packing_scratch(shape: &ConvShape, batch: usize, way: Way) -> usize {
+    let seen = if way == Way::Back { shape.back() } else { *shape };
+    let few = shape.weights().is_winograd(way).then(|| winograd::packing_scratch(&seen, batch));
+    few.flatten().unwrap_or_else(|| shape.weights().packed_len(way))
+}
+
+/// [`forward`] in f32 with OIHW weights that are used this once.
+pub(crate) fn forward_packing<'a>(
+    isa: Isa,
+    shape: &ConvShape,
+    source: impl Fn(usize) -> Source<'a> + Sync,
+    oihw: &[f32],
+    scratch: &mut [f32],
+    epilogue: impl Fn(usize) -> Epilogue<'a> + Sync,
+    out: &mut [f32],
+) {
+    let batch = out.len() / (shape.out_height() * shape.out_width() * shape.out_channels);
+    let weights = shape.weights();
+    if weights.is_winograd(Way::Forward) && winograd::packing_scratch(shape, batch).is_some() {
+        let packing = weights.packing(Way::Forward);
+        return winograd::forward_packing(isa, shape, source, (oihw, &packing), scratch, epilogue, out);
+    }
+    pack_weights(isa, oihw, &weights, Way::Forward, scratch);
+    forward(isa, shape, source, scratch, epilogue, out);
+}
+
+/// [`backward_input`] with OIHW weights that are used this once.
+pub(crate) fn backward_input_packing(
+    isa: Isa,
+    shape: &ConvShape,
+    gradient: &[f32],
+    oihw: &[f32],
+    scratch: &mut [f32],
+    out: &mut [f32],
+) {
+    let item = shape.out_height() * shape.out_width() * shape.out_channels;
+    let (weights, back) = (shape.weights(), shape.back());
+    if weights.is_winograd(Way::Back) && winograd::packing_scratch(&back, gradient.len() / item).is_some() {
+        let source = |n: usize| Source::plain(&gradient[n * item..(n + 1) * item], shape.out_channels);
+        let epilogue = |_| Epilogue { bias: &[], shift: &[], add: &[], scale: 1.0 };
+        let packing = weights.packing(Way::Back);
+        return winograd::forward_packing(isa, &back, source, (oihw, &packing), scratch, epilogue, out);
+    }
+    pack_weights(isa, oihw, &weights, Way::Back, scratch);
+    backward_input(isa, shape, gradient, scratch, out);
+}
+
 /// The gradient of the (padded-away, normalised) input: `out` is (N, H·r, W·r, I), r 2 where the source is doubled.
 pub(crate) fn backward_input(
     isa: Isa,
@@ -220,16 +281,7 @@ pub(crate) fn backward_input(
     let source = |n: usize| Source::plain(&gradient[n * item..(n + 1) * item], shape.out_channels);
     let epilogue = Epilogue { bias: &[], shift: &[], add: &[], scale: 1.0 };
     if shape.weights().is_winograd(Way::Back) {
-        let back = ConvShape {
-            in_channels: shape.out_channels,
-            out_channels: shape.in_channels,
-            upsample: false,
-            height: shape.out_height(),
-            width: shape.out_width(),
-            precision: Precision::F32,
-            ..*shape
-        };
-        return winograd::forward(isa, &back, source, transposed, |_| epilogue, out);
+        return winograd::forward(isa, &shape.back(), source, transposed, |_| epilogue, out);
     }
     let out_item = shape.height * shape.width * shape.in_channels * shape.repeat() * shape.repeat();
     if shape.stride == 2 {

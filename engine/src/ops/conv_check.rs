@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::bf16;
 use super::conv::{
-    ConvShape, Epilogue, Way, backward_input, backward_weights, backward_weights_scratch, fold_doubled,
-    forward, pack_weights,
+    ConvShape, Epilogue, Way, backward_input, backward_input_packing, backward_weights,
+    backward_weights_scratch, fold_doubled, forward, forward_packing, pack_weights, packing_scratch,
 };
 use super::precision::Precision;
 use super::simd::Isa;
@@ -124,6 +124,16 @@ fn run_forward(isa: Isa, example: &Example) -> Vec<f32> {
     out
 }
 
+/// As a training step does it: the weights packed where they are used.
+fn run_packing(isa: Isa, example: &Example) -> Vec<f32> {
+    let mut scratch = vec![f32::NAN; packing_scratch(&example.shape, 1, Way::Forward)];
+    let mut out = vec![0.0; example.gradient.len()];
+    let epilogue = Epilogue { bias: &[], shift: &[], add: &[], scale: 1.0 };
+    let (shape, weights) = (&example.shape, &example.weights);
+    forward_packing(isa, shape, |_| example.source(), weights, &mut scratch, |_| epilogue, &mut out);
+    out
+}
+
 fn near(found: &[f32], expected: &[f64], terms: usize) -> Result<(), TestCaseError> {
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
         let error = (f64::from(*found) - expected).abs();
@@ -146,6 +156,7 @@ proptest! {
         near(&first, &expected, example.shape.kernel.pow(2) * example.shape.in_channels)?;
         for isa in Isa::available() {
             prop_assert!(run_forward(isa, &example) == first, "{} differs in a bit", isa);
+            prop_assert!(run_packing(isa, &example) == first, "{}: packing once differs in a bit", isa);
         }
     }
 
@@ -192,6 +203,10 @@ proptest! {
         let mut found = vec![0.0; of_input.len()];
         backward_input(isa, &shape, &example.gradient, &transposed, &mut found);
         near(&found, &of_input, shape.kernel.pow(2) * shape.out_channels)?;
+        let mut scratch = vec![f32::NAN; packing_scratch(&shape, 1, Way::Back)];
+        let mut again = vec![0.0; of_input.len()];
+        backward_input_packing(isa, &shape, &example.gradient, &example.weights, &mut scratch, &mut again);
+        prop_assert!(again == found, "packing once differs in a bit");
         if shape.upsample {
             let mut folded = vec![0.0; found.len() / 4];
             fold_doubled(&found, shape.width, channels, &mut folded);
@@ -222,6 +237,39 @@ proptest! {
         // SiLU of minus infinity is zero times infinity, and a scale may turn the sign: never a plain number.
         for (found, reached) in found.iter().zip(reached) {
             prop_assert!(!reached || !found.is_finite());
+        }
+    }
+}
+
+/// A layer of more input channels than are packed at once, its tiles in several images.
+#[test]
+fn packing_a_few_channels_at_a_time_changes_no_bit() {
+    const BATCH: usize = 3;
+    for (inputs, outputs, upsample) in [(300, 40, false), (530, 17, true)] {
+        let shape = ConvShape {
+            in_channels: inputs,
+            out_channels: outputs,
+            kernel: 3,
+            stride: 1,
+            upsample,
+            height: 9,
+            width: 6,
+            precision: Precision::F32,
+        };
+        let image = values(BATCH * 54 * inputs, 1);
+        let source = |n: usize| Source::plain(&image[n * 54 * inputs..(n + 1) * 54 * inputs], inputs);
+        let weights = values(outputs * inputs * 9, 2);
+        let epilogue = |_| Epilogue { bias: &[], shift: &[], add: &[], scale: 1.0 };
+        let mut expected = vec![0.0; BATCH * shape.out_height() * shape.out_width() * outputs];
+        let mut packed = vec![0.0; shape.weights().packed_len(Way::Forward)];
+        pack_weights(Isa::Portable, &weights, &shape.weights(), Way::Forward, &mut packed);
+        forward(Isa::Portable, &shape, source, &packed, epilogue, &mut expected);
+        for isa in Isa::available() {
+            let mut scratch = vec![f32::NAN; packing_scratch(&shape, BATCH, Way::Forward)];
+            assert!(scratch.len() < packed.len(), "few tiles");
+            let mut found = vec![0.0; expected.len()];
+            forward_packing(isa, &shape, source, &weights, &mut scratch, epilogue, &mut found);
+            assert!(found == expected, "{isa}, {shape:?}");
         }
     }
 }

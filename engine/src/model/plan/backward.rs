@@ -8,7 +8,7 @@ use super::forward::{Run, SourceBuffers, item};
 use super::step::{Buffer, ConvStep, Extent, GradientTo, SegmentRef, SourceGradient, SourceRef, Step};
 use crate::model::graph::ParamId;
 use crate::ops::attention::{self, BackwardScratch, Qkv};
-use crate::ops::conv::{self, Way};
+use crate::ops::conv;
 use crate::ops::group_norm::{self, Backward};
 use crate::ops::pointwise;
 
@@ -71,10 +71,10 @@ impl Run<'_> {
                 let ([x, gradient], [out]) = self.arena.view(reads, [program.range(to.buffer)]);
                 pointwise::silu_backward(x, gradient, out, to.add);
             }
-            Step::ConvBackward { conv, gradient, source, shift, add, scratch, transposed, wide, folded } => {
+            Step::ConvBackward { conv, gradient, source, shift, add, scratch, packing, wide, folded } => {
                 self.conv_outputs(&conv, gradient, shift, add, params);
                 self.conv_weights(&conv, gradient, scratch, params);
-                self.conv_input(&conv, gradient, transposed, wide, folded);
+                self.conv_input(&conv, gradient, packing, wide, folded);
                 self.source(&conv.source, folded.unwrap_or(wide), &source, params);
             }
             Step::GatherBackward { source, gradient, to } => self.source(&source, gradient, &to, params),
@@ -204,15 +204,15 @@ impl Run<'_> {
         &mut self,
         conv: &ConvStep,
         gradient: Buffer,
-        transposed: Buffer,
+        packing: Buffer,
         wide: Buffer,
         folded: Option<Buffer>,
     ) {
         let program = self.program;
-        let writes = [program.range(wide), program.range_of(folded), program.range(transposed)];
-        let ([gradient], [wide, folded, transposed]) = self.arena.view([program.range(gradient)], writes);
-        self.weights.pack(self.isa, conv.weight, Way::Back, transposed);
-        conv::backward_input(self.isa, &conv.shape, gradient, transposed, wide);
+        let writes = [program.range(wide), program.range_of(folded), program.range(packing)];
+        let ([gradient], [wide, folded, packing]) = self.arena.view([program.range(gradient)], writes);
+        let weights = self.weights.value(conv.weight);
+        conv::backward_input_packing(self.isa, &conv.shape, gradient, weights, packing, wide);
         if !folded.is_empty() {
             conv::fold_doubled(wide, conv.shape.width, conv.shape.in_channels, folded);
         }

@@ -6,7 +6,7 @@ use super::weights::PlanWeights;
 use crate::model::graph::NORM_EPS;
 use crate::ops::arena::Arena;
 use crate::ops::attention::{self, Qkv};
-use crate::ops::conv::{self, Epilogue, Way};
+use crate::ops::conv::{self, Epilogue};
 use crate::ops::group_norm::{self, NormWeights};
 use crate::ops::source::{Prologue, Segment, Source, Window, pack};
 use crate::ops::{Isa, pointwise};
@@ -156,24 +156,19 @@ impl Run<'_> {
         let [a, b] = step.source.segments.map(|s| program.range_of(s.map(|s| s.buffer)));
         let prologue = program.range_of(step.source.norm.map(|n| n.prologue));
         let reads = [a, b, prologue, program.range_of(step.shift), program.range_of(step.add)];
-        let writes = [program.range(step.out), program.range_of(step.packed)];
-        let ([a, b, prologue, shift, add], [out, packed]) = self.arena.view(reads, writes);
-        let weights = if step.packed.is_some() {
-            self.weights.pack(isa, step.weight, Way::Forward, packed);
-            &*packed
-        } else {
-            self.weights.packed(step.weight)
-        };
+        let writes = [program.range(step.out), program.range_of(step.packing)];
+        let ([a, b, prologue, shift, add], [out, packing]) = self.arena.view(reads, writes);
         let buffers = SourceBuffers { segments: [a, b], prologue };
         let bias = self.weights.value_of(step.bias);
-        conv::forward(
-            isa,
-            &step.shape,
-            |n| step.source.item(buffers, n, batch),
-            weights,
-            |n| Epilogue { bias, shift: item(shift, n, batch), add: item(add, n, batch), scale: step.scale },
-            out,
-        );
+        let source = |n| step.source.item(buffers, n, batch);
+        let epilogue =
+            |n| Epilogue { bias, shift: item(shift, n, batch), add: item(add, n, batch), scale: step.scale };
+        if step.packing.is_some() {
+            let weights = self.weights.value(step.weight);
+            conv::forward_packing(isa, &step.shape, source, weights, packing, epilogue, out);
+        } else {
+            conv::forward(isa, &step.shape, source, self.weights.packed(step.weight), epilogue, out);
+        }
     }
 
     fn gather(&mut self, source: &SourceRef, out: usize) {

@@ -88,11 +88,11 @@ impl Backward<'_> {
         let fine = self.batch * shape.height * shape.width * shape.in_channels;
         let wide_len = if shape.upsample { 4 * fine } else { fine };
         let scratch = self.allocate(conv::backward_weights_scratch(&shape, self.batch));
-        let transposed = self.allocate(shape.weights().packed_len(Way::Back));
+        let packing = self.allocate(conv::packing_scratch(&shape, self.batch, Way::Back));
         let wide = self.allocate(wide_len);
         let folded = shape.upsample.then(|| self.allocate(fine));
         let source = self.source(&conv.source);
-        Step::ConvBackward { conv, gradient, source, shift, add, scratch, transposed, wide, folded }
+        Step::ConvBackward { conv, gradient, source, shift, add, scratch, packing, wide, folded }
     }
 
     fn attention(&mut self, qkv: Buffer, channels: usize, pixels: usize, gradient: Buffer) -> Step {

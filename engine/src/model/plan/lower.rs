@@ -6,7 +6,7 @@
 use super::program::ProgramKey;
 use super::step::{Buffer, ConvStep, Extent, NormRef, SegmentRef, SourceRef, Step};
 use crate::model::graph::{Graph, NodeId, Op, Shape};
-use crate::ops::conv::{ConvShape, Way};
+use crate::ops::conv::{self, ConvShape, Way};
 use crate::ops::{attention, group_norm};
 
 /// The forward pass.
@@ -157,8 +157,21 @@ impl Lowering<'_> {
             width: extent.width,
             precision: self.key.precision.of_layer(source.channels()),
         };
-        let packed = self.key.training.then(|| self.allocate(shape.weights().packed_len(Way::Forward)));
-        self.steps.push(Step::Conv(ConvStep { shape, weight, bias, packed, source, shift, add, scale, out }));
+        let packing = self
+            .key
+            .training
+            .then(|| self.allocate(conv::packing_scratch(&shape, self.key.batch, Way::Forward)));
+        self.steps.push(Step::Conv(ConvStep {
+            shape,
+            weight,
+            bias,
+            packing,
+            source,
+            shift,
+            add,
+            scale,
+            out,
+        }));
     }
 
     /// The one node that reads `id`, if it is of the kind asked for, with its other input.

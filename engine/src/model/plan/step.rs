@@ -72,8 +72,8 @@ pub(super) struct ConvStep {
     pub(super) shape: ConvShape,
     pub(super) weight: ParamId,
     pub(super) bias: Option<ParamId>,
-    /// Where the weights are packed for this step alone, in training.
-    pub(super) packed: Option<Buffer>,
+    /// In training, where the weights are used this once: working memory for packing them.
+    pub(super) packing: Option<Buffer>,
     pub(super) source: SourceRef,
     /// (N, C), added at every pixel.
     pub(super) shift: Option<Buffer>,
@@ -181,8 +181,8 @@ pub(super) enum Step {
         add: Option<GradientTo>,
         /// Working memory for the weights' gradient.
         scratch: Buffer,
-        /// Where the weights are packed for the way back.
-        transposed: Buffer,
+        /// Working memory for packing the weights for the way back.
+        packing: Buffer,
         /// The gradient of what the window sees, at its size.
         wide: Buffer,
         /// The same at the source's size, where the source is doubled.
@@ -247,7 +247,7 @@ impl Step {
                 .into_iter()
                 .chain(conv.shift)
                 .chain(conv.add)
-                .chain(conv.packed)
+                .chain(conv.packing)
                 .collect(),
             Self::Gather { source, out } => [sources(source), vec![*out]].concat(),
             Self::Modulate { image, vector, out, .. } => vec![image.buffer, *vector, *out],
@@ -259,8 +259,8 @@ impl Step {
             Self::LinearBackward { x, gradient, to, .. } | Self::SiluBackward { x, gradient, to } => {
                 vec![*x, *gradient, to.buffer]
             }
-            Self::ConvBackward { conv, gradient, source, shift, add, scratch, transposed, wide, folded } => {
-                [sources(&conv.source), gradients(source), vec![*gradient, *scratch, *transposed, *wide]]
+            Self::ConvBackward { conv, gradient, source, shift, add, scratch, packing, wide, folded } => {
+                [sources(&conv.source), gradients(source), vec![*gradient, *scratch, *packing, *wide]]
                     .concat()
                     .into_iter()
                     .chain(shift.iter().chain(add).map(|g| g.buffer))

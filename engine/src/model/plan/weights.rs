@@ -82,13 +82,6 @@ impl PlanWeights {
     pub(super) fn packed(&self, id: ParamId) -> &[f32] {
         self.packed.as_ref().map_or(&[], |packed| &packed[id.0])
     }
-
-    /// Packs a convolution's weights into `out`.
-    pub(super) fn pack(&self, isa: Isa, id: ParamId, way: Way, out: &mut [f32]) {
-        if let Some(shape) = &self.shapes[id.0] {
-            conv::pack_weights(isa, self.value(id), shape, way, out);
-        }
-    }
 }
 
 /// The shape of a convolution's weights.

@@ -20,7 +20,7 @@ use rayon::prelude::*;
 
 use super::bf16;
 use super::conv::{ConvShape, Epilogue};
-use super::matmul::{Left, Right, Size, product};
+use super::matmul::{Left, Right, Size, matmul, product};
 use super::precision::Precision;
 use super::scratch::with_scratch;
 use super::shared::Shared;
@@ -31,7 +31,7 @@ use doubled::Doubled;
 pub(crate) use gradient::{backward_weights, backward_weights_scratch};
 use plain::Plain;
 use tiles::{Block, Grid};
-use weights::product_len;
+use weights::{Pack, product_len};
 pub(crate) use weights::{Packing, pack_weights};
 
 /// Whether a convolution is computed this way: a matter of its channels and window alone.
@@ -183,6 +183,114 @@ impl Task<'_> {
             }
         });
     }
+}
+
+/// Tiles that a layer whose weights are used once transforms together, at most.
+const FEW_TILES: usize = 128;
+
+/// Floats of working memory of [`forward_packing`]; none if the batch has too many tiles for it.
+pub(crate) fn packing_scratch(shape: &ConvShape, batch: usize) -> Option<usize> {
+    fn of<A: Algorithm<P, Q, O>, const P: usize, const Q: usize, const O: usize>(
+        shape: &ConvShape,
+        batch: usize,
+    ) -> Option<usize> {
+        let tiles = Grid::new::<A, P, Q, O>(shape.out_height(), shape.out_width(), batch).all().tiles();
+        (tiles <= FEW_TILES).then(|| P * P * padded(tiles * shape.in_channels))
+    }
+    if shape.upsample { of::<Doubled, _, _, _>(shape, batch) } else { of::<Plain, _, _, _>(shape, batch) }
+}
+
+/// [`forward`] in f32 for few tiles and OIHW weights that are used this once, to the same bits: the weights of a few
+/// channels at a time are transformed and multiplied while they are in the cache. All of them take several times the
+/// memory of the weights; to write and read that takes longer than the products of few tiles.
+pub(crate) fn forward_packing<'a>(
+    isa: Isa,
+    shape: &ConvShape,
+    source: impl Fn(usize) -> Source<'a> + Sync,
+    (oihw, packing): (&[f32], &Packing),
+    scratch: &mut [f32],
+    epilogue: impl Fn(usize) -> Epilogue<'a> + Sync,
+    out: &mut [f32],
+) {
+    if shape.upsample {
+        convolve_packing::<Doubled, _, _, _>(isa, shape, &source, (oihw, packing), scratch, &epilogue, out);
+    } else {
+        convolve_packing::<Plain, _, _, _>(isa, shape, &source, (oihw, packing), scratch, &epilogue, out);
+    }
+}
+
+fn convolve_packing<'a, A, const P: usize, const Q: usize, const O: usize>(
+    isa: Isa,
+    shape: &ConvShape,
+    source: &(impl Fn(usize) -> Source<'a> + Sync),
+    (oihw, packing): (&[f32], &Packing),
+    transformed: &mut [f32],
+    epilogue: &(impl Fn(usize) -> Epilogue<'a> + Sync),
+    out: &mut [f32],
+) where
+    A: Algorithm<P, Q, O>,
+{
+    /// Input channels whose weights, for LANES output channels at all products, stay in a second-level cache.
+    const INPUTS: usize = 256;
+    let (height, width) = (shape.out_height(), shape.out_width());
+    let (inputs, outputs) = (shape.in_channels, shape.out_channels);
+    let grid = Grid::new::<A, P, Q, O>(height, width, out.len() / (height * width * outputs));
+    let all = grid.all();
+    let (tiles, v, m) = (all.tiles(), padded(all.tiles() * inputs), padded(all.tiles() * LANES));
+    let (window, data) = (Window { repeat: 1, ..shape.window() }, Shared::new(&mut *transformed));
+    let blocks = all.cut(tiles.div_ceil(rayon::current_num_threads()).max(4));
+    (0..blocks.len()).into_par_iter().with_max_len(1).for_each(|i| {
+        let before = blocks[..i].iter().map(Block::tiles).sum::<usize>();
+        let data = &data.from(before * inputs);
+        let to = Transformed { data, position: v, pitch: inputs, precision: Precision::F32 };
+        with_scratch(transform_scratch::<A, P, Q, O>(&blocks[i]), |working| {
+            transform_block::<A, P, Q, O>(isa, (&grid, &blocks[i]), &window, source, working, &to);
+        });
+    });
+    let (transformed, out, matrix) = (&*transformed, Shared::new(out), A::weight_matrix());
+    let product = INPUTS.min(inputs) * LANES;
+    (0..outputs.div_ceil(LANES)).into_par_iter().with_max_len(1).for_each(|block| {
+        with_scratch(Q * Q * (product + m), |scratch| {
+            let (weights, sums) = scratch.split_at_mut(Q * Q * product);
+            for first in (0..inputs).step_by(INPUTS) {
+                let range = (first, (first + INPUTS).min(inputs));
+                let (to, matrix) = (&Shared::new(&mut *weights), &matrix);
+                let pack =
+                    Pack { oihw, inputs, outputs, packing, block, range, matrix, out: to, product, at: 0 };
+                dispatch(isa, pack);
+                let size = Size { m: tiles, n: LANES, outer: 1, inner: range.1 - range.0 };
+                for (row, column) in (0..Q).flat_map(|row| (0..Q).map(move |column| (row, column))) {
+                    let (at, seen) = (row * Q + column, A::POINT_OF[row] * P + A::POINT_OF[column]);
+                    let data = &weights[at * product..(at + 1) * product];
+                    let right = Right { data, block: product, step: LANES, padded: true };
+                    let data = &transformed[seen * v + first..];
+                    let left = Left { data, row: inputs, outer_step: 0, inner_step: 1 };
+                    matmul(isa, size, left, right, &mut sums[at * m..], LANES, first > 0);
+                }
+            }
+            let mut tile = 0;
+            for (item, first_row, rows) in grid.pieces(&all) {
+                let finish = Finish::<A, P, Q, O> {
+                    sums: &sums[tile * LANES..],
+                    product: m,
+                    pitch: LANES,
+                    grid: &grid,
+                    block: &all,
+                    item,
+                    first_row,
+                    rows,
+                    first: block * LANES,
+                    n: LANES.min(outputs - block * LANES),
+                    channels: outputs,
+                    epilogue: epilogue(item),
+                    out: &out,
+                    algorithm: PhantomData,
+                };
+                dispatch(isa, finish);
+                tile += rows * all.columns;
+            }
+        });
+    });
 }
 
 /// Rows (or columns) of the padded source that so many tiles see.

@@ -66,10 +66,14 @@ impl Grid {
         Self { height, width, rows, columns, batch }
     }
 
+    /// All tiles.
+    pub(super) const fn all(&self) -> Block {
+        Block { first_row: 0, rows: self.rows * self.batch, first_column: 0, columns: self.columns }
+    }
+
     /// Cuts all tiles into blocks of about `tiles`, fewer where that makes a multiple of `multiple` of them.
     pub(super) fn blocks(&self, tiles: usize, multiple: usize) -> Vec<Block> {
-        let rows = self.rows * self.batch;
-        let all = Block { first_row: 0, rows, first_column: 0, columns: self.columns };
+        let all = self.all();
         let wanted = all.tiles().div_ceil(tiles).next_multiple_of(multiple);
         all.cut(all.tiles().div_ceil(wanted))
     }

@@ -65,19 +65,31 @@ fn pack<A, const P: usize, const Q: usize, const O: usize>(
     (0..outputs.div_ceil(LANES) * parts).into_par_iter().for_each(|task| {
         let (block, first) = (task / parts, task % parts * INPUTS);
         let range = (first, (first + INPUTS).min(inputs));
-        dispatch(isa, Pack { oihw, inputs, outputs, packing, block, range, matrix: &matrix, out: &out });
+        let line = packing.precision.elements(inputs);
+        let (product, at) = (
+            product_len(inputs, outputs, packing.precision),
+            (block * line + packing.precision.elements(first)) * LANES,
+        );
+        let matrix = &matrix;
+        dispatch(isa, Pack { oihw, inputs, outputs, packing, block, range, matrix, out: &out, product, at });
     });
 }
 
-struct Pack<'a, const Q: usize> {
-    oihw: &'a [f32],
-    inputs: usize,
-    outputs: usize,
-    packing: &'a Packing,
-    block: usize,
-    range: (usize, usize),
-    matrix: &'a [[f64; TAPS]; Q],
-    out: &'a Shared<'a>,
+/// Transforms the weights of [`LANES`] output channels and some input channels.
+pub(super) struct Pack<'a, const Q: usize> {
+    pub(super) oihw: &'a [f32],
+    pub(super) inputs: usize,
+    pub(super) outputs: usize,
+    pub(super) packing: &'a Packing,
+    /// Of output channels.
+    pub(super) block: usize,
+    /// Input channels: from (an even one), to.
+    pub(super) range: (usize, usize),
+    pub(super) matrix: &'a [[f64; TAPS]; Q],
+    /// Product p, channel (or pair) i of the range: at `p * product + at + i * LANES`.
+    pub(super) out: &'a Shared<'a>,
+    pub(super) product: usize,
+    pub(super) at: usize,
 }
 
 impl<const Q: usize> Kernel for Pack<'_, Q> {
@@ -85,17 +97,22 @@ impl<const Q: usize> Kernel for Pack<'_, Q> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Self { oihw, inputs, outputs, packing, block, range, matrix, out } = self;
+        let Self { oihw, inputs, outputs, packing, block, range, matrix, out, product, at: start } = self;
         let Packing { turned, precision, .. } = *packing;
-        let (product, line) = (product_len(inputs, outputs, precision), precision.elements(inputs));
         let lanes = LANES.min(outputs - block * LANES);
         for input in range.0..range.1 {
-            let mut window = [[0.0f64; LANES]; 9];
+            let mut taps = [[0.0f32; LANES]; TAPS * TAPS];
             for lane in 0..lanes {
                 let output = block * LANES + lane;
                 let at = if turned { input * outputs + output } else { output * inputs + input };
                 for (tap, weight) in oihw[9 * at..9 * at + 9].iter().enumerate() {
-                    window[if turned { 8 - tap } else { tap }][lane] = f64::from(*weight);
+                    taps[if turned { 8 - tap } else { tap }][lane] = *weight;
+                }
+            }
+            let mut window = [[0.0f64; LANES]; TAPS * TAPS];
+            for (wide, tap) in window.iter_mut().zip(&taps) {
+                for l in 0..LANES {
+                    wide[l] = f64::from(tap[l]);
                 }
             }
             for (p, vertical) in matrix.iter().enumerate() {
@@ -106,18 +123,18 @@ impl<const Q: usize> Kernel for Pack<'_, Q> {
                 ];
                 for (q, horizontal) in matrix.iter().enumerate() {
                     let values = combine(horizontal, [&columns[0], &columns[1], &columns[2]]);
-                    let first = (p * Q + q) * product + block * line * LANES;
+                    let first = (p * Q + q) * product + start;
                     match precision {
                         Precision::F32 => {
                             // SAFETY: each task has its own block of outputs and range of inputs.
-                            let line = unsafe { out.slice(first + input * LANES, LANES) };
+                            let line = unsafe { out.slice(first + (input - range.0) * LANES, LANES) };
                             for l in 0..LANES {
                                 line[l] = values[l] as f32;
                             }
                         }
                         Precision::Bf16 => {
                             // SAFETY: as above; ranges are of whole pairs.
-                            let line = unsafe { out.slice(first + input / 2 * LANES, LANES) };
+                            let line = unsafe { out.slice(first + (input - range.0) / 2 * LANES, LANES) };
                             for l in 0..LANES {
                                 let lower = if input % 2 == 0 { 0 } else { line[l].to_bits() };
                                 let value = bf16::round(values[l] as f32) << (16 * (input % 2));
@@ -135,7 +152,8 @@ impl<const Q: usize> Kernel for Pack<'_, Q> {
 fn combine(coefficients: &[f64; TAPS], of: [&[f64; LANES]; TAPS]) -> [f64; LANES] {
     let mut sum = [0.0; LANES];
     for l in 0..LANES {
-        sum[l] = coefficients[0] * of[0][l] + coefficients[1] * of[1][l] + coefficients[2] * of[2][l];
+        let last = coefficients[2] * of[2][l];
+        sum[l] = coefficients[0].mul_add(of[0][l], coefficients[1].mul_add(of[1][l], last));
     }
     sum
 }
