@@ -363,7 +363,7 @@ impl Correlate<'_> {
             let count = out.len() / row_len;
             self.band(isa, source, first, count, out);
             let (epilogue, at, channels) = (*epilogue, first * row_len, self.out_channels);
-            dispatch(isa, Finish { epilogue, at, channels, out });
+            dispatch(isa, ApplyEpilogue { epilogue, at, channels, out });
         });
     }
 
@@ -433,14 +433,14 @@ impl Correlate<'_> {
 }
 
 /// An epilogue of some pixels, from value `at` of the item on.
-struct Finish<'a> {
+struct ApplyEpilogue<'a> {
     epilogue: Epilogue<'a>,
     at: usize,
     channels: usize,
     out: &'a mut [f32],
 }
 
-impl Kernel for Finish<'_> {
+impl Kernel for ApplyEpilogue<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -28,8 +28,32 @@ pub(super) trait Algorithm<const POINTS: usize, const PRODUCTS: usize, const OUT
     /// Instructions as [`Simd`] asks.
     unsafe fn output<S: Simd>(m: [S::V; PRODUCTS]) -> [S::V; OUTPUTS];
 
+    /// A tile's products, in order: each one's number, and that of the transformed input that it takes.
+    fn products() -> impl Iterator<Item = (usize, usize)> {
+        (0..PRODUCTS * PRODUCTS).map(|at| {
+            let (row, column) = (at / PRODUCTS, at % PRODUCTS);
+            (at, Self::POINT_OF[row] * POINTS + Self::POINT_OF[column])
+        })
+    }
+
     /// The weights of each product as a combination of the window's, in f64.
     fn weight_matrix() -> [[f64; TAPS]; PRODUCTS];
+}
+
+/// N vectors, `step` floats apart.
+///
+/// # Safety
+/// They must be readable; instructions as [`Simd`] asks.
+#[inline(always)]
+pub(super) unsafe fn load<S: Simd, const N: usize>(from: *const f32, step: usize) -> [S::V; N] {
+    // SAFETY: the caller's promise. A loop, not a closure: that would be compiled without the instructions.
+    unsafe {
+        let mut v = [S::splat(0.0); N];
+        for (i, v) in v.iter_mut().enumerate() {
+            *v = S::load(from.add(i * step));
+        }
+        v
+    }
 }
 
 #[cfg(test)]

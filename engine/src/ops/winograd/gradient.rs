@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use super::algorithm::Algorithm;
 use super::plain::{self, OUTPUTS, POINTS, POSITIONS, Plain};
 use super::tiles::{Block, Grid};
-use super::{Transformed, transform_block, transform_scratch};
+use super::transform::{Transformed, share_out, transform_block, transform_scratch};
 use crate::ops::conv::ConvShape;
 use crate::ops::matmul::{Left, Right, Size, matmul};
 use crate::ops::precision::Precision;
@@ -32,8 +32,7 @@ const CHAINS_MAX: usize = 16;
 const GROUP: usize = 64;
 
 /// Input channels whose weights are written together: so many that those of an output channel fill cache lines, and
-/// their sums at all positions a second-level cache.
-/// (12 is also a multiple of the matrix kernel's rows.)
+/// their sums at all positions a second-level cache. A multiple of the matrix kernel's rows.
 const INPUTS: usize = 12;
 
 /// Floats between two tiles: a line more than they take, so that many of them do not meet in one cache set.
@@ -212,22 +211,16 @@ impl<'s, F: Fn(usize) -> Source<'s> + Sync> Work<'_, F> {
     /// Transforms all tiles of a group, shared out.
     fn transform_group(&self, group: &Block, of_inputs: &mut [f32], of_gradient: &mut [f32]) {
         let (sums, tiles) = (self.sums, group.tiles());
-        let blocks = group.cut(tiles.div_ceil(rayon::current_num_threads()).max(4));
         let (to_inputs, to_gradient) = (Shared::new(of_inputs), Shared::new(of_gradient));
-        (0..blocks.len()).into_par_iter().with_max_len(1).for_each(|i| {
-            let before = blocks[..i].iter().map(Block::tiles).sum::<usize>();
-            with_scratch(transform_scratch::<Plain, _, _, _>(&blocks[i]), |working| {
-                let to = (
-                    &to_inputs.from(before * pitch(sums.inputs)),
-                    &to_gradient.from(before * pitch(sums.outputs)),
-                );
-                self.transform(&blocks[i], tiles, to, working);
-            });
+        share_out::<Plain, _, _, _>(group, |part, before, working| {
+            let of_inputs = &to_inputs.from(before * pitch(sums.inputs));
+            let of_gradient = &to_gradient.from(before * pitch(sums.outputs));
+            self.transform(part, tiles, (of_inputs, of_gradient), working);
         });
     }
 
-    /// Where few tiles meet: some input channels after the other, whose sums go from one cache into the weights. Keeping
-    /// them all would move more memory than the products take time: four times that of the weights, several times.
+    /// Where there are few tiles: some input channels after the other, whose sums go from the cache into the weights. To
+    /// keep all sums, four times the weights' memory, and read them back takes longer than the products.
     fn at_once(&self, group: &Block, transformed: &mut [f32], to: &mut [f32]) {
         let (sums, tiles) = (self.sums, group.tiles());
         let (of_inputs, of_gradient) = transformed.split_at_mut(sums.transformed(tiles)[0]);

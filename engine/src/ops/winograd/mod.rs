@@ -9,29 +9,32 @@
 
 mod algorithm;
 mod doubled;
+mod finish;
 mod gradient;
+mod packing;
 mod plain;
 mod tiles;
+mod transform;
 mod weights;
-
-use std::marker::PhantomData;
 
 use rayon::prelude::*;
 
-use super::bf16;
 use super::conv::{ConvShape, Epilogue};
-use super::matmul::{Left, Right, Size, matmul, product};
+use super::matmul::{Left, Right, Size, product};
 use super::precision::Precision;
 use super::scratch::with_scratch;
 use super::shared::Shared;
-use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
-use super::source::{Patch, Source, Window, pack_slice};
+use super::simd::{Isa, LANES};
+use super::source::{Source, Window};
 use algorithm::Algorithm;
 use doubled::Doubled;
+use finish::{Sums, finish_block};
 pub(crate) use gradient::{backward_weights, backward_weights_scratch};
+pub(crate) use packing::{forward_packing, packing_scratch};
 use plain::Plain;
 use tiles::{Block, Grid};
-use weights::{Pack, product_len};
+use transform::{Transformed, transform_block, transform_scratch};
+use weights::product_len;
 pub(crate) use weights::{Packing, pack_weights};
 
 /// Whether a convolution is computed this way: a matter of its channels and window alone.
@@ -60,6 +63,11 @@ fn cut(points: usize, elements: usize, outputs: usize) -> Cut {
 /// Floats between two positions: a line more than they take, so that they do not meet in one cache set.
 const fn padded(length: usize) -> usize {
     length.next_multiple_of(LANES) + LANES
+}
+
+/// What tiles are cut from: those of doubled pixels too from the source's own, with one around it.
+const fn window(shape: &ConvShape) -> Window {
+    Window { repeat: 1, ..shape.window() }
 }
 
 /// A convolution of every item: `out` is (N, H', W', O).
@@ -134,8 +142,7 @@ impl Task<'_> {
         let product = product(precision);
         let (v, m) = (padded(tiles * elements), padded(tiles * self.cut.outputs));
         let working = transform_scratch::<A, P, Q, O>(self.block);
-        // Tiles of doubled pixels are of the source's own, and see one around it as others do.
-        let window = Window { repeat: 1, ..self.shape.window() };
+        let window = window(self.shape);
         with_scratch(working + P * P * v + Q * Q * m, |scratch| {
             let (working, scratch) = scratch.split_at_mut(working);
             let (transformed, sums) = scratch.split_at_mut(P * P * v);
@@ -150,384 +157,19 @@ impl Task<'_> {
                 let n = self.cut.outputs.min(self.outputs.1 - first);
                 let weights = product_len(self.shape.in_channels, self.shape.out_channels, precision);
                 let size = Size { m: tiles, n, outer: 1, inner: elements };
-                for (row, column) in (0..Q).flat_map(|row| (0..Q).map(move |column| (row, column))) {
-                    let (at, seen) = (row * Q + column, A::POINT_OF[row] * P + A::POINT_OF[column]);
+                for (at, seen) in A::products() {
                     let data = &self.weights[at * weights + first * elements..(at + 1) * weights];
                     let right = Right { data, block: elements * LANES, step: LANES, padded: true };
                     let data = &transformed[seen * v..];
                     let left = Left { data, row: elements, outer_step: 0, inner_step: 1 };
                     product(self.isa, size, left, right, &mut sums[at * m..], self.cut.outputs, false);
                 }
-                let mut tile = 0;
-                for (item, row, rows) in self.grid.pieces(self.block) {
-                    let finish = Finish::<A, P, Q, O> {
-                        sums: &sums[tile * self.cut.outputs..],
-                        product: m,
-                        pitch: self.cut.outputs,
-                        grid: &self.grid,
-                        block: self.block,
-                        item,
-                        first_row: row,
-                        rows,
-                        first,
-                        n,
-                        channels: self.shape.out_channels,
-                        epilogue: epilogue(item),
-                        out,
-                        algorithm: PhantomData,
-                    };
-                    dispatch(self.isa, finish);
-                    tile += rows * self.block.columns;
-                }
+                let (pitch, channels) = (self.cut.outputs, self.shape.out_channels);
+                let sums = Sums { data: sums, product: m, pitch, first, n, channels };
+                finish_block::<A, P, Q, O>(self.isa, (&self.grid, self.block), sums, epilogue, out);
                 first += n;
             }
         });
-    }
-}
-
-/// Tiles that a layer whose weights are used once transforms together, at most.
-const FEW_TILES: usize = 128;
-
-/// Floats of working memory of [`forward_packing`]; none if the batch has too many tiles for it.
-pub(crate) fn packing_scratch(shape: &ConvShape, batch: usize) -> Option<usize> {
-    fn of<A: Algorithm<P, Q, O>, const P: usize, const Q: usize, const O: usize>(
-        shape: &ConvShape,
-        batch: usize,
-    ) -> Option<usize> {
-        let tiles = Grid::new::<A, P, Q, O>(shape.out_height(), shape.out_width(), batch).all().tiles();
-        (tiles <= FEW_TILES).then(|| P * P * padded(tiles * shape.in_channels))
-    }
-    if shape.upsample { of::<Doubled, _, _, _>(shape, batch) } else { of::<Plain, _, _, _>(shape, batch) }
-}
-
-/// [`forward`] in f32 for few tiles and OIHW weights that are used this once, to the same bits: the weights of a few
-/// channels at a time are transformed and multiplied while they are in the cache. All of them take several times the
-/// memory of the weights; to write and read that takes longer than the products of few tiles.
-pub(crate) fn forward_packing<'a>(
-    isa: Isa,
-    shape: &ConvShape,
-    source: impl Fn(usize) -> Source<'a> + Sync,
-    (oihw, packing): (&[f32], &Packing),
-    scratch: &mut [f32],
-    epilogue: impl Fn(usize) -> Epilogue<'a> + Sync,
-    out: &mut [f32],
-) {
-    if shape.upsample {
-        convolve_packing::<Doubled, _, _, _>(isa, shape, &source, (oihw, packing), scratch, &epilogue, out);
-    } else {
-        convolve_packing::<Plain, _, _, _>(isa, shape, &source, (oihw, packing), scratch, &epilogue, out);
-    }
-}
-
-fn convolve_packing<'a, A, const P: usize, const Q: usize, const O: usize>(
-    isa: Isa,
-    shape: &ConvShape,
-    source: &(impl Fn(usize) -> Source<'a> + Sync),
-    (oihw, packing): (&[f32], &Packing),
-    transformed: &mut [f32],
-    epilogue: &(impl Fn(usize) -> Epilogue<'a> + Sync),
-    out: &mut [f32],
-) where
-    A: Algorithm<P, Q, O>,
-{
-    /// Input channels whose weights, for LANES output channels at all products, stay in a second-level cache.
-    const INPUTS: usize = 256;
-    let (height, width) = (shape.out_height(), shape.out_width());
-    let (inputs, outputs) = (shape.in_channels, shape.out_channels);
-    let grid = Grid::new::<A, P, Q, O>(height, width, out.len() / (height * width * outputs));
-    let all = grid.all();
-    let (tiles, v, m) = (all.tiles(), padded(all.tiles() * inputs), padded(all.tiles() * LANES));
-    let (window, data) = (Window { repeat: 1, ..shape.window() }, Shared::new(&mut *transformed));
-    let blocks = all.cut(tiles.div_ceil(rayon::current_num_threads()).max(4));
-    (0..blocks.len()).into_par_iter().with_max_len(1).for_each(|i| {
-        let before = blocks[..i].iter().map(Block::tiles).sum::<usize>();
-        let data = &data.from(before * inputs);
-        let to = Transformed { data, position: v, pitch: inputs, precision: Precision::F32 };
-        with_scratch(transform_scratch::<A, P, Q, O>(&blocks[i]), |working| {
-            transform_block::<A, P, Q, O>(isa, (&grid, &blocks[i]), &window, source, working, &to);
-        });
-    });
-    let (transformed, out, matrix) = (&*transformed, Shared::new(out), A::weight_matrix());
-    let product = INPUTS.min(inputs) * LANES;
-    (0..outputs.div_ceil(LANES)).into_par_iter().with_max_len(1).for_each(|block| {
-        with_scratch(Q * Q * (product + m), |scratch| {
-            let (weights, sums) = scratch.split_at_mut(Q * Q * product);
-            for first in (0..inputs).step_by(INPUTS) {
-                let range = (first, (first + INPUTS).min(inputs));
-                let (to, matrix) = (&Shared::new(&mut *weights), &matrix);
-                let pack =
-                    Pack { oihw, inputs, outputs, packing, block, range, matrix, out: to, product, at: 0 };
-                dispatch(isa, pack);
-                let size = Size { m: tiles, n: LANES, outer: 1, inner: range.1 - range.0 };
-                for (row, column) in (0..Q).flat_map(|row| (0..Q).map(move |column| (row, column))) {
-                    let (at, seen) = (row * Q + column, A::POINT_OF[row] * P + A::POINT_OF[column]);
-                    let data = &weights[at * product..(at + 1) * product];
-                    let right = Right { data, block: product, step: LANES, padded: true };
-                    let data = &transformed[seen * v + first..];
-                    let left = Left { data, row: inputs, outer_step: 0, inner_step: 1 };
-                    matmul(isa, size, left, right, &mut sums[at * m..], LANES, first > 0);
-                }
-            }
-            let mut tile = 0;
-            for (item, first_row, rows) in grid.pieces(&all) {
-                let finish = Finish::<A, P, Q, O> {
-                    sums: &sums[tile * LANES..],
-                    product: m,
-                    pitch: LANES,
-                    grid: &grid,
-                    block: &all,
-                    item,
-                    first_row,
-                    rows,
-                    first: block * LANES,
-                    n: LANES.min(outputs - block * LANES),
-                    channels: outputs,
-                    epilogue: epilogue(item),
-                    out: &out,
-                    algorithm: PhantomData,
-                };
-                dispatch(isa, finish);
-                tile += rows * all.columns;
-            }
-        });
-    });
-}
-
-/// Rows (or columns) of the padded source that so many tiles see.
-const fn seen<A, const P: usize, const Q: usize, const O: usize>(tiles: usize) -> usize
-where
-    A: Algorithm<P, Q, O>,
-{
-    A::STEP * tiles + P - A::STEP
-}
-
-/// Floats of working memory that [`transform_block`] needs.
-fn transform_scratch<A, const P: usize, const Q: usize, const O: usize>(block: &Block) -> usize
-where
-    A: Algorithm<P, Q, O>,
-{
-    (seen::<A, P, Q, O>(block.rows) + P) * seen::<A, P, Q, O>(block.columns) * LANES
-}
-
-/// Where transformed inputs go: element e of tile t at position p to `p * position + t * pitch + e`. An element is a
-/// channel, or in bf16 a pair of them.
-struct Transformed<'a> {
-    data: &'a Shared<'a>,
-    position: usize,
-    pitch: usize,
-    precision: Precision,
-}
-
-/// Transforms what the tiles of a block see.
-fn transform_block<'s, A, const P: usize, const Q: usize, const O: usize>(
-    isa: Isa,
-    (grid, block): (&Grid, &Block),
-    window: &Window,
-    source: &(impl Fn(usize) -> Source<'s> + Sync),
-    scratch: &mut [f32],
-    to: &Transformed<'_>,
-) where
-    A: Algorithm<P, Q, O>,
-{
-    let columns = seen::<A, P, Q, O>(block.columns);
-    let (strip, patch) = scratch.split_at_mut(P * columns * LANES);
-    let mut tile = 0;
-    for (item, first_row, rows) in grid.pieces(block) {
-        let source = source(item);
-        let region = Patch {
-            first_row: first_row * A::STEP,
-            rows: seen::<A, P, Q, O>(rows),
-            first_column: block.first_column * A::STEP,
-            columns,
-        };
-        for slice in source.slices() {
-            pack_slice(isa, &source, window, &region, &slice, patch);
-            for row in 0..rows {
-                let from = row * A::STEP * columns * LANES;
-                let transform = TransformRow::<A, P, Q, O> {
-                    patch: &patch[from..from + P * columns * LANES],
-                    columns,
-                    strip: &mut *strip,
-                    tiles: block.columns,
-                    to,
-                    tile: tile + row * block.columns,
-                    channel: slice.channel,
-                    lanes: slice.lanes,
-                    algorithm: PhantomData,
-                };
-                dispatch(isa, transform);
-            }
-        }
-        tile += rows * block.columns;
-    }
-}
-
-/// N vectors, `step` floats apart.
-///
-/// # Safety
-/// They must be readable; instructions as [`Simd`] asks.
-#[inline(always)]
-unsafe fn load<S: Simd, const N: usize>(from: *const f32, step: usize) -> [S::V; N] {
-    // SAFETY: the caller's promise. A loop, not a closure: that would be compiled without the instructions.
-    unsafe {
-        let mut v = [S::splat(0.0); N];
-        for (i, v) in v.iter_mut().enumerate() {
-            *v = S::load(from.add(i * step));
-        }
-        v
-    }
-}
-
-/// A row of tiles, one slice of channels.
-struct TransformRow<'a, A, const P: usize, const Q: usize, const O: usize> {
-    /// (P, columns, LANES)
-    patch: &'a [f32],
-    columns: usize,
-    /// Working memory of the same size.
-    strip: &'a mut [f32],
-    tiles: usize,
-    to: &'a Transformed<'a>,
-    /// The first tile and channel of this row.
-    tile: usize,
-    channel: usize,
-    lanes: usize,
-    algorithm: PhantomData<A>,
-}
-
-impl<A, const P: usize, const Q: usize, const O: usize> Kernel for TransformRow<'_, A, P, Q, O>
-where
-    A: Algorithm<P, Q, O>,
-{
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let Self { patch, columns, strip, tiles, tile: first, channel, lanes, .. } = self;
-        let Transformed { data: out, position, pitch, precision } = *self.to;
-        assert!(patch.len() >= P * columns * LANES && strip.len() >= P * columns * LANES);
-        assert!(tiles > 0 && seen::<A, P, Q, O>(tiles) <= columns);
-        let end = match precision {
-            Precision::F32 => channel + lanes,
-            Precision::Bf16 => bf16::words(channel + lanes),
-        };
-        assert!((P * P - 1) * position + (first + tiles - 1) * pitch + end <= out.len);
-        let row = columns * LANES;
-        // SAFETY: the lengths were just checked; every index below lies within them. Each task has tiles of its own,
-        // so nobody else writes here.
-        unsafe {
-            for x in 0..columns {
-                let from = patch.as_ptr().add(x * LANES);
-                let to = strip.as_mut_ptr().add(x * LANES);
-                let down = A::input::<S>(load::<S, P>(from, row));
-                for (i, v) in down.into_iter().enumerate() {
-                    S::store(to.add(i * row), v);
-                }
-            }
-            for tile in 0..tiles {
-                let from = strip.as_ptr().add(tile * A::STEP * LANES);
-                let to = out.data.add((first + tile) * pitch);
-                for i in 0..P {
-                    let from = from.add(i * row);
-                    let across = A::input::<S>(load::<S, P>(from, LANES));
-                    for (j, v) in across.into_iter().enumerate() {
-                        let to = to.add((i * P + j) * position);
-                        match precision {
-                            Precision::F32 => S::store_n(to.add(channel), v, lanes),
-                            Precision::Bf16 => S::store_bf16_n(to.cast::<u16>().add(channel), v, lanes),
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Sums of a piece of a block → outputs.
-struct Finish<'a, A, const P: usize, const Q: usize, const O: usize> {
-    /// Product p, tile t, channel c of the block's: at `p * product + t * pitch + c`.
-    sums: &'a [f32],
-    product: usize,
-    pitch: usize,
-    grid: &'a Grid,
-    block: &'a Block,
-    item: usize,
-    first_row: usize,
-    rows: usize,
-    /// Output channels from `first`, `n` of them.
-    first: usize,
-    n: usize,
-    channels: usize,
-    epilogue: Epilogue<'a>,
-    out: &'a Shared<'a>,
-    algorithm: PhantomData<A>,
-}
-
-/// The outputs of a tile that are the image's, of a row (or column) of tiles: from, to.
-const fn inside<A, const P: usize, const Q: usize, const O: usize>(tile: usize, image: usize) -> [usize; 2]
-where
-    A: Algorithm<P, Q, O>,
-{
-    let left = image + A::BEFORE - tile * O;
-    [if tile == 0 { A::BEFORE } else { 0 }, if left < O { left } else { O }]
-}
-
-impl<A, const P: usize, const Q: usize, const O: usize> Kernel for Finish<'_, A, P, Q, O>
-where
-    A: Algorithm<P, Q, O>,
-{
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let Self { sums, product, pitch, grid, block, first, n, channels, epilogue, .. } = self;
-        let row = grid.width * channels;
-        let image = self.item * grid.height * row;
-        let add = !epilogue.add.is_empty();
-        for tile_row in 0..self.rows {
-            let [top, bottom] = inside::<A, P, Q, O>(self.first_row + tile_row, grid.height);
-            let y0 = (self.first_row + tile_row) * O;
-            for column in 0..block.columns {
-                let [left, right] = inside::<A, P, Q, O>(block.first_column + column, grid.width);
-                let x0 = (block.first_column + column) * O;
-                let from = &sums[(tile_row * block.columns + column) * pitch..];
-                for c in (0..n).step_by(LANES) {
-                    let lanes = LANES.min(n - c);
-                    assert!(from.len() >= (Q * Q - 1) * product + c + LANES);
-                    let o = first + c;
-                    // SAFETY: the sums were just checked (a pitch is a multiple of LANES). Every output pixel is one
-                    // of the image (`inside` sees to it), and `slice` checks the address; no other task has this
-                    // tile and these channels. Bias and shift have `channels` values or none, sliced here.
-                    unsafe {
-                        let from = from.as_ptr().add(c);
-                        let mut columns = [[S::splat(0.0); Q]; O];
-                        for j in 0..Q {
-                            let down = A::output::<S>(load::<S, Q>(from.add(j * product), Q * product));
-                            for (i, v) in down.into_iter().enumerate() {
-                                columns[i][j] = v;
-                            }
-                        }
-                        let optional = |values: &[f32]| match values.get(o..o + lanes) {
-                            Some(values) => S::load_n(values.as_ptr(), lanes),
-                            None => S::splat(0.0),
-                        };
-                        let (bias, shift) = (optional(epilogue.bias), optional(epilogue.shift));
-                        for (i, line) in columns.into_iter().enumerate().take(bottom).skip(top) {
-                            let across = A::output::<S>(line);
-                            for (j, v) in across.into_iter().enumerate().take(right).skip(left) {
-                                let at = (y0 + i - A::BEFORE) * row + (x0 + j - A::BEFORE) * channels + o;
-                                let mut v = S::add(S::add(v, bias), shift);
-                                if add {
-                                    let other = S::load_n(epilogue.add[at..at + lanes].as_ptr(), lanes);
-                                    v = S::mul(S::add(v, other), S::splat(epilogue.scale));
-                                }
-                                let to = self.out.slice(image + at, lanes);
-                                S::store_n(to.as_mut_ptr(), v, lanes);
-                            }
-                        }
-                    }
-                }
-            }
-        }
     }
 }
 
