@@ -28,14 +28,14 @@ def peer(script, *arguments):
     return best["any"], best["fp32"], any(line.get("cpu_elsewhere", 0) > 0.1 for line in found)
 
 
-def turns(ours, theirs, dtypes=False):
+def turns(ours, theirs):
     """Medians of each side, the ratios of neighbouring turns, and whether anything was disturbed."""
     own, own_best, any_kind, f32, noisy = [], [], [], [], False
     for _ in range(ROUNDS):
         line = lines(ours)[0]
         own.append(line["median_ms"])
         # Where the processor has bf16, sr3 may choose it as PyTorch may.
-        other = dtypes and line["cpu_features"] == "avx512-bf16"
+        other = line["cpu_features"] == "avx512-bf16"
         own_best.append(min(own[-1], lines([*ours, "--dtype", "auto"])[0]["median_ms"]) if other else own[-1])
         best, best_f32, disturbed = peer(*theirs)
         any_kind.append(best)
@@ -61,10 +61,10 @@ def main():
             for mode in ("sample", "train"):
                 ours = [SR3, "bench", "unet", "--case", case, "--mode", mode, "--threads", n, "--repeat", "3", *OURS]
                 theirs = ("torch_unet.py", "--case", case, "--op", mode, "--threads", n, "--repeat", "3")
-                row(f"{case}, {mode}", n, turns(ours, theirs, dtypes=mode == "sample"))
+                row(f"{case}, {mode}", n, turns(ours, theirs))
         ours = [SR3, "bench", "sampler", "--threads", n, "--repeat", "1", *OURS]
         theirs = ("torch_sampler.py", "--threads", n, "--repeat", "1", "--trials", "1")
-        row("whole sampling loop", n, turns(ours, theirs, dtypes=True))
+        row("whole sampling loop", n, turns(ours, theirs))
 
 
 if __name__ == "__main__":

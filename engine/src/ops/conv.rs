@@ -33,7 +33,7 @@ pub(crate) struct ConvShape {
     /// Of the source.
     pub(crate) height: usize,
     pub(crate) width: usize,
-    /// Of [`forward`]; gradients are f32.
+    /// Of [`forward`], and of what Winograd multiplies for the gradients; others are f32.
     pub(crate) precision: Precision,
 }
 
@@ -68,7 +68,7 @@ impl ConvShape {
             upsample: false,
             height: self.out_height(),
             width: self.out_width(),
-            precision: Precision::F32,
+            precision: self.weights().precision(Way::Back),
             ..*self
         }
     }
@@ -110,7 +110,7 @@ pub(crate) struct WeightShape {
     pub(crate) stride: usize,
     /// Whether the source is doubled first.
     pub(crate) upsample: bool,
-    /// Of [`Way::Forward`].
+    /// As [`ConvShape::precision`].
     pub(crate) precision: Precision,
 }
 
@@ -136,18 +136,21 @@ impl WeightShape {
         winograd::applies(self.channels(way)[1], self.oihw[2], self.stride)
     }
 
-    const fn is_bf16(&self, way: Way) -> bool {
-        matches!((way, self.precision), (Way::Forward, Precision::Bf16))
+    /// What is multiplied.
+    const fn precision(&self, way: Way) -> Precision {
+        match way {
+            Way::Back if !self.is_winograd(way) => Precision::F32,
+            _ => self.precision,
+        }
     }
 
     /// How Winograd's weights are packed.
     const fn packing(&self, way: Way) -> winograd::Packing {
-        match way {
-            Way::Forward => {
-                winograd::Packing { doubled: self.upsample, turned: false, precision: self.precision }
-            }
-            Way::Back => winograd::Packing { doubled: false, turned: true, precision: Precision::F32 },
-        }
+        let (doubled, turned) = match way {
+            Way::Forward => (self.upsample, false),
+            Way::Back => (false, true),
+        };
+        winograd::Packing { doubled, turned, precision: self.precision(way) }
     }
 
     /// Floats of the packed weights.
@@ -156,7 +159,7 @@ impl WeightShape {
         if self.is_winograd(way) {
             self.packing(way).len(i, o)
         } else {
-            o.next_multiple_of(LANES) * k * k * if self.is_bf16(way) { bf16::words(i) } else { i }
+            o.next_multiple_of(LANES) * k * k * self.precision(way).elements(i)
         }
     }
 }
@@ -169,8 +172,8 @@ pub(crate) fn pack_weights(isa: Isa, values: &[f32], shape: &WeightShape, way: W
         let [o, i, ..] = shape.oihw;
         return winograd::pack_weights(isa, values, [o, i], &shape.packing(way), out);
     }
-    let (taps, bf16) = (k * k, shape.is_bf16(way));
-    let line = if bf16 { bf16::words(i) } else { i };
+    let (taps, precision) = (k * k, shape.precision(way));
+    let (line, bf16) = (precision.elements(i), precision == Precision::Bf16);
     out.par_chunks_mut(taps * line * LANES).enumerate().for_each(|(block, out)| {
         out.fill(0.0);
         for oc in block * LANES..((block + 1) * LANES).min(o) {
@@ -228,7 +231,7 @@ pub(crate) fn packing_scratch(shape: &ConvShape, batch: usize, way: Way) -> usiz
     few.flatten().unwrap_or_else(|| shape.weights().packed_len(way))
 }
 
-/// [`forward`] in f32 with OIHW weights that are used this once.
+/// [`forward`] with OIHW weights that are used this once.
 pub(crate) fn forward_packing<'a>(
     isa: Isa,
     shape: &ConvShape,

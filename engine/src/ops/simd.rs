@@ -103,6 +103,8 @@ pub(crate) unsafe trait Simd: Copy {
     /// Writes all lanes rounded to bf16, to nearest, ties to even. Processors with an instruction for it write zero for
     /// subnormal numbers.
     unsafe fn store_bf16(p: *mut u16, v: Self::V);
+    /// Both rounded as [`Simd::store_bf16`] does, to words as [`Simd::dot_bf16`] takes them.
+    unsafe fn pair_bf16(lower: Self::V, upper: Self::V) -> Self::V;
 
     /// e^x to 2 ulp for |x| ≤ 87, clamped beyond; NaN stays NaN. Own polynomial: no machine's libm decides the bits.
     #[inline(always)]
@@ -312,6 +314,10 @@ unsafe impl Simd for Portable {
             // SAFETY: sixteen writable lanes are the caller's promise.
             unsafe { p.add(i).write(bf16::round(value) as u16) };
         }
+    }
+    #[inline(always)]
+    unsafe fn pair_bf16(lower: Array, upper: Array) -> Array {
+        std::array::from_fn(|i| f32::from_bits(bf16::round(lower[i]) | bf16::round(upper[i]) << 16))
     }
 }
 

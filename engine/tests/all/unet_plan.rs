@@ -2,7 +2,7 @@
 
 use crate::common::{Golden, golden_network, max_difference, max_magnitude};
 use sr3_engine::model::{CpuUNet, Denoiser, Graph};
-use sr3_engine::ops::Isa;
+use sr3_engine::ops::{Isa, Precision};
 
 fn threads(count: usize) -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new().num_threads(count).build().unwrap()
@@ -86,6 +86,31 @@ fn scale_and_shift_conditioning_and_unequal_sides_agree_with_pytorch() {
 #[test]
 fn attention_in_the_middle_only_agrees_with_pytorch() {
     agrees_with_pytorch("unet_ddpm_mid_attn_32.safetensors");
+}
+
+/// How far bf16 turns the gradient of all weights, and that it stays the same for any number of threads.
+#[test]
+fn in_bf16_the_gradient_points_the_same_way() {
+    let golden = Golden::load("unet_ddpm_affine_64.safetensors");
+    let (config, weights) = golden_network(&golden);
+    let &[n, _, height, width] = golden.shape("x") else { panic!() };
+    let (x, levels, probe) =
+        (golden.channels_last("x"), golden.values("noise_level"), golden.channels_last("probe"));
+    let gradient = |precision, count| {
+        let mut unet = CpuUNet::new(&config, &weights, Isa::detect()).unwrap().with_precision(precision);
+        let shape = [n, height, width];
+        let of = |unet: &mut CpuUNet| {
+            unet.backward(shape, &x, levels, |_, out| out.copy_from_slice(&probe)).unwrap();
+            unet.update(|_, gradient| gradient.to_vec())
+        };
+        threads(count).install(|| of(&mut unet))
+    };
+    let (exact, found) = (gradient(Precision::F32, 2), gradient(Precision::Bf16, 2));
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let cosine = dot(&exact, &found) / (dot(&exact, &exact) * dot(&found, &found)).sqrt();
+    println!("cosine {cosine}");
+    assert!(cosine > 0.998 && found != exact, "cosine {cosine}");
+    assert!(gradient(Precision::Bf16, 1) == found, "one thread differs in a bit");
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub struct UnetArgs {
     /// cpu, or cuda:0 for the first NVIDIA GPU.
     #[arg(long, default_value = "cpu")]
     pub device: String,
-    /// What convolutions are computed in: f32, bf16, or auto, the faster one. Training and GPUs have f32 alone.
+    /// What convolutions are computed in: f32, bf16, or auto, the faster one. GPUs have f32 alone.
     #[arg(long, default_value = "f32")]
     pub dtype: Dtype,
     /// Shared options.
@@ -112,21 +112,24 @@ pub(super) fn run(args: &UnetArgs) -> BenchResult {
     };
     let repeat = args.timing.repeat;
     let on_cpu = args.device == "cpu";
-    let precision = match (args.mode, on_cpu, args.dtype) {
-        (Mode::Sample, true, dtype) => precision(dtype, args.timing.isa()),
-        (.., Dtype::Bf16) => return Err("bf16 is for sampling on the CPU: leave --dtype out".into()),
-        _ => Precision::F32,
+    let precision = match (on_cpu, args.dtype) {
+        (true, dtype) => precision(dtype, args.timing.isa()),
+        (false, Dtype::Bf16) => return Err("bf16 is for the CPU: leave --dtype out".into()),
+        (false, _) => Precision::F32,
     };
     let seconds = match (args.mode, on_cpu) {
-        (Mode::Sample, true) => {
-            let network = CpuUNet::new(&config, &weights(&config)?, args.timing.isa())?;
-            sample(network.with_precision(precision), &batch, repeat)?
+        (mode, true) => {
+            let isa = args.timing.isa();
+            let network = CpuUNet::new(&config, &weights(&config)?, isa)?.with_precision(precision);
+            match mode {
+                Mode::Sample => sample(network, &batch, repeat)?,
+                Mode::Train => train_on_cpu(network, &batch, isa, repeat)?,
+            }
         }
         (Mode::Sample, false) => {
             let network = CandleUNet::new(&config, &weights(&config)?, &device(&args.device)?)?;
             sample(network, &batch, repeat)?
         }
-        (Mode::Train, true) => train_on_cpu(&config, &batch, args.timing.isa(), repeat)?,
         (Mode::Train, false) => train_on_device(&config, &batch, &args.device, repeat)?,
     };
     args.timing.report(&Measured {
@@ -149,8 +152,7 @@ fn sample(mut network: impl Denoiser, batch: &Batch, repeat: u32) -> Seconds {
     Ok(time(repeat, || network.predict(batch.shape, &batch.input, &batch.levels, &mut prediction))?)
 }
 
-fn train_on_cpu(config: &UNetConfig, batch: &Batch, isa: Isa, repeat: u32) -> Seconds {
-    let mut network = CpuUNet::new(config, &weights(config)?, isa)?;
+fn train_on_cpu(mut network: CpuUNet, batch: &Batch, isa: Isa, repeat: u32) -> Seconds {
     let mut adam = network.update(|parameters, _| Adam::new(AdamConfig::default(), parameters, isa));
     Ok(time(repeat, || {
         network.backward(batch.shape, &batch.input, &batch.levels, |prediction, out| {

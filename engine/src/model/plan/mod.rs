@@ -33,7 +33,7 @@ pub struct CpuUNet {
     graph: Graph,
     size_multiple: usize,
     isa: Isa,
-    /// Of predictions; training is f32.
+    /// Of the convolutions.
     precision: Precision,
     weights: PlanWeights,
     /// Of the last backward pass; empty before the first.
@@ -75,7 +75,8 @@ impl CpuUNet {
         })
     }
 
-    /// The same network with predictions in another precision than f32. Training stays f32.
+    /// The same network with another precision than f32 for its convolutions, in predictions and in training steps. Weights,
+    /// sums, gradients and all that is kept are f32 either way.
     #[must_use]
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
@@ -171,8 +172,7 @@ impl CpuUNet {
 
     /// The program for a shape, made if it is not at hand: its index, the last.
     fn program(&mut self, [batch, height, width]: [usize; 3], training: bool) -> usize {
-        let precision = if training { Precision::F32 } else { self.precision };
-        let key = ProgramKey { batch, height, width, precision, training };
+        let key = ProgramKey { batch, height, width, precision: self.precision, training };
         let program = match self.programs.iter().position(|p| p.key == key) {
             Some(at) => self.programs.remove(at),
             None => {

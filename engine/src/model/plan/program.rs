@@ -15,7 +15,7 @@ pub(super) struct ProgramKey {
     pub(super) batch: usize,
     pub(super) height: usize,
     pub(super) width: usize,
-    /// Of the forward pass.
+    /// Of the convolutions.
     pub(super) precision: Precision,
     /// Whether the backward pass follows.
     pub(super) training: bool,

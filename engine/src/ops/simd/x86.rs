@@ -145,19 +145,39 @@ unsafe impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn store_bf16(p: *mut u16, v: Pair) {
         unsafe {
-            let mut halves = [_mm256_setzero_si256(); 2];
-            for i in 0..2 {
-                let bits = _mm256_castps_si256(v[i]);
-                let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-                let sum = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
-                let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v[i], v[i]));
-                let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
-                halves[i] = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(sum, quiet, nan));
-            }
+            let halves = [round_bf16(v[0]), round_bf16(v[1])];
             // Packing goes within each half of a register, so the middle quarters change places.
             let packed = _mm256_packus_epi32(halves[0], halves[1]);
             _mm256_storeu_si256(p.cast(), _mm256_permute4x64_epi64::<0b11_01_10_00>(packed));
         }
+    }
+    #[inline(always)]
+    unsafe fn pair_bf16(lower: Pair, upper: Pair) -> Pair {
+        unsafe {
+            let mut words = lower;
+            for i in 0..2 {
+                let upper = _mm256_slli_epi32::<16>(round_bf16(upper[i]));
+                words[i] = _mm256_castsi256_ps(_mm256_or_si256(round_bf16(lower[i]), upper));
+            }
+            words
+        }
+    }
+}
+
+/// Eight lanes rounded to bf16, each in the lower half of a word.
+///
+/// # Safety
+/// The machine must have AVX2.
+#[inline(always)]
+unsafe fn round_bf16(v: __m256) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let bits = _mm256_castps_si256(v);
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let sum = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+        let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+        let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
+        _mm256_srli_epi32::<16>(_mm256_blendv_epi8(sum, quiet, nan))
     }
 }
 
@@ -255,13 +275,37 @@ unsafe impl<const BF16: bool> Simd for Avx512<BF16> {
                 let halves = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
                 return _mm256_storeu_si256(p.cast(), halves);
             }
+            _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(Self::round_bf16(v)));
+        }
+    }
+    #[inline(always)]
+    unsafe fn pair_bf16(lower: __m512, upper: __m512) -> __m512 {
+        unsafe {
+            let upper = _mm512_slli_epi32::<16>(Self::round_bf16(upper));
+            _mm512_castsi512_ps(_mm512_or_si512(Self::round_bf16(lower), upper))
+        }
+    }
+}
+
+impl<const BF16: bool> Avx512<BF16> {
+    /// Sixteen lanes rounded to bf16, each in the lower half of a word.
+    ///
+    /// # Safety
+    /// The machine must have AVX-512 F, and BF16 if that is asked for.
+    #[inline(always)]
+    unsafe fn round_bf16(v: __m512) -> __m512i {
+        // SAFETY: the caller's promise; registers of the same size, any bits are valid in both.
+        unsafe {
+            if BF16 {
+                let halves = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
+                return _mm512_cvtepu16_epi32(halves);
+            }
             let bits = _mm512_castps_si512(v);
             let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
             let sum = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
             let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
             let rounded = _mm512_mask_or_epi32(sum, nan, bits, _mm512_set1_epi32(0x40_0000));
-            let halves = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded));
-            _mm256_storeu_si256(p.cast(), halves);
+            _mm512_srli_epi32::<16>(rounded)
         }
     }
 }

@@ -15,9 +15,9 @@ use rayon::prelude::*;
 use super::algorithm::Algorithm;
 use super::plain::{self, OUTPUTS, POINTS, POSITIONS, Plain};
 use super::tiles::{Block, Grid};
-use super::transform::{Transformed, share_out, transform_block, transform_scratch};
+use super::transform::{Element, Transformed, share_out, transform_block, transform_scratch};
 use crate::ops::conv::ConvShape;
-use crate::ops::matmul::{Left, Right, Size, matmul};
+use crate::ops::matmul::{Left, Right, Size, product};
 use crate::ops::precision::Precision;
 use crate::ops::scratch::with_scratch;
 use crate::ops::shared::Shared;
@@ -46,6 +46,8 @@ struct Sums {
     inputs: usize,
     outputs: usize,
     chains: usize,
+    /// What is multiplied.
+    precision: Precision,
 }
 
 impl Sums {
@@ -53,7 +55,8 @@ impl Sums {
         let grid = Grid::new::<Plain, _, _, _>(shape.out_height(), shape.out_width(), batch);
         let rows = grid.rows * batch;
         let chains = (rows * grid.columns / CHAIN).clamp(1, CHAINS_MAX).min(rows);
-        Self { grid, inputs: shape.in_channels, outputs: shape.out_channels, chains }
+        let precision = shape.precision;
+        Self { grid, inputs: shape.in_channels, outputs: shape.out_channels, chains, precision }
     }
 
     /// Floats from one position of a chain's sums to the next: a line more than they take, so that those of all
@@ -90,18 +93,27 @@ impl Sums {
         if self.one_group().is_some() { 0 } else { self.chains * self.chain_len() }
     }
 
-    /// Floats of transformed inputs and transformed gradients of so many tiles.
-    const fn transformed(&self, tiles: usize) -> [usize; 2] {
-        [POSITIONS * tiles * pitch(self.inputs), POSITIONS * tiles * pitch(self.outputs)]
+    /// What transformed numbers are kept as.
+    const fn element(&self) -> Element {
+        Element::of_tiles(self.precision)
+    }
+
+    /// Lines of the longest of some blocks.
+    fn lines(&self, blocks: &[Block]) -> usize {
+        blocks.iter().map(|block| self.element().lines(block)).max().unwrap_or(0)
+    }
+
+    /// Floats of so many lines of transformed inputs and of transformed gradients.
+    const fn transformed(&self, lines: usize) -> [usize; 2] {
+        [POSITIONS * lines * pitch(self.inputs), POSITIONS * lines * pitch(self.outputs)]
     }
 }
 
 /// Floats of working memory that [`backward_weights`] needs.
 pub(crate) fn backward_weights_scratch(shape: &ConvShape, batch: usize) -> usize {
     let sums = Sums::new(shape, batch);
-    let groups = (0..sums.chains).flat_map(|chain| sums.groups(chain));
-    let tiles = groups.map(|group| group.tiles()).max().unwrap_or(0);
-    sums.kept() + sums.transformed(tiles).iter().sum::<usize>()
+    let groups: Vec<_> = (0..sums.chains).flat_map(|chain| sums.groups(chain)).collect();
+    sums.kept() + sums.transformed(sums.lines(&groups)).iter().sum::<usize>()
 }
 
 /// Adds the gradient of OIHW weights to `to`, from that of the output, (N, H', W', O).
@@ -125,19 +137,18 @@ pub(crate) fn backward_weights<'a>(
         scratch.par_chunks_exact_mut(sums.chain_len()).with_max_len(1).enumerate().for_each(
             |(chain, out)| {
                 let blocks = sums.chain(chain).cut(GROUP);
-                let tiles = blocks.iter().map(Block::tiles).max().unwrap_or(0);
-                let [v, w] = sums.transformed(tiles);
+                let [v, w] = sums.transformed(sums.lines(&blocks));
                 let working = blocks.iter().map(transform_scratch::<Plain, _, _, _>).max().unwrap_or(0);
                 out.fill(0.0);
                 with_scratch(v + w + working, |memory| {
                     let (transformed, working) = memory.split_at_mut(v + w);
                     let (of_inputs, of_gradient) = transformed.split_at_mut(v);
                     for block in &blocks {
-                        let tiles = block.tiles();
+                        let lines = sums.element().lines(block);
                         let (to_inputs, to_gradient) = (Shared::new(of_inputs), Shared::new(of_gradient));
-                        work.transform(block, tiles, (&to_inputs, &to_gradient), working);
+                        work.transform(block, lines, (&to_inputs, &to_gradient), working);
                         for (position, out) in out.chunks_exact_mut(sums.position()).enumerate() {
-                            work.sum_up(position, 0..sums.inputs, tiles, (of_inputs, of_gradient), out, true);
+                            work.sum_up(position, 0..sums.inputs, lines, (of_inputs, of_gradient), out, true);
                         }
                     }
                 });
@@ -164,28 +175,29 @@ struct Work<'w, F> {
 }
 
 impl<'s, F: Fn(usize) -> Source<'s> + Sync> Work<'_, F> {
-    /// Transforms inputs and gradients of a block; `tiles` are those of the group that it is part of.
+    /// Transforms inputs and gradients of a block; `lines` are those of the group that it is part of.
     fn transform(
         &self,
         block: &Block,
-        tiles: usize,
+        lines: usize,
         (of_inputs, of_gradient): (&Shared<'_>, &Shared<'_>),
         working: &mut [f32],
     ) {
         let Sums { grid, inputs, outputs, .. } = self.sums;
-        let (v, w) = (tiles * pitch(*inputs), tiles * pitch(*outputs));
+        let (v, w) = (lines * pitch(*inputs), lines * pitch(*outputs));
+        let element = self.sums.element();
         transform_block::<Plain, _, _, _>(
             self.isa,
             (grid, block),
             &self.window,
             self.source,
             working,
-            &Transformed { data: of_inputs, position: v, pitch: pitch(*inputs), precision: Precision::F32 },
+            &Transformed { data: of_inputs, position: v, pitch: pitch(*inputs), element },
         );
         let (gradient, channels) = (self.gradient, *outputs);
         dispatch(
             self.isa,
-            TransformGradient { gradient, grid, block, channels, out: of_gradient, position: w },
+            TransformGradient { gradient, grid, block, channels, out: of_gradient, position: w, element },
         );
     }
 
@@ -194,36 +206,36 @@ impl<'s, F: Fn(usize) -> Source<'s> + Sync> Work<'_, F> {
         &self,
         position: usize,
         inputs: Range<usize>,
-        tiles: usize,
+        lines: usize,
         (of_inputs, of_gradient): (&[f32], &[f32]),
         out: &mut [f32],
         add: bool,
     ) {
-        let Sums { inputs: all, outputs, .. } = *self.sums;
-        let data = &of_inputs[position * tiles * pitch(all) + inputs.start..];
+        let Sums { inputs: all, outputs, precision, .. } = *self.sums;
+        let data = &of_inputs[position * lines * pitch(all) + inputs.start..];
         let left = Left { data, row: 1, outer_step: 0, inner_step: pitch(all) };
-        let data = &of_gradient[position * tiles * pitch(outputs)..(position + 1) * tiles * pitch(outputs)];
+        let data = &of_gradient[position * lines * pitch(outputs)..(position + 1) * lines * pitch(outputs)];
         let right = Right { data, block: LANES, step: pitch(outputs), padded: false };
-        let size = Size { m: inputs.len(), n: outputs, outer: 1, inner: tiles };
-        matmul(self.isa, size, left, right, out, outputs, add);
+        let size = Size { m: inputs.len(), n: outputs, outer: 1, inner: lines };
+        product(precision)(self.isa, size, left, right, out, outputs, add);
     }
 
     /// Transforms all tiles of a group, shared out.
     fn transform_group(&self, group: &Block, of_inputs: &mut [f32], of_gradient: &mut [f32]) {
-        let (sums, tiles) = (self.sums, group.tiles());
+        let (sums, lines) = (self.sums, self.sums.element().lines(group));
         let (to_inputs, to_gradient) = (Shared::new(of_inputs), Shared::new(of_gradient));
-        share_out::<Plain, _, _, _>(group, |part, before, working| {
+        share_out::<Plain, _, _, _>(group, sums.element(), |part, before, working| {
             let of_inputs = &to_inputs.from(before * pitch(sums.inputs));
             let of_gradient = &to_gradient.from(before * pitch(sums.outputs));
-            self.transform(part, tiles, (of_inputs, of_gradient), working);
+            self.transform(part, lines, (of_inputs, of_gradient), working);
         });
     }
 
     /// Where there are few tiles: some input channels after the other, whose sums go from the cache into the weights. To
     /// keep all sums, four times the weights' memory, and read them back takes longer than the products.
     fn at_once(&self, group: &Block, transformed: &mut [f32], to: &mut [f32]) {
-        let (sums, tiles) = (self.sums, group.tiles());
-        let (of_inputs, of_gradient) = transformed.split_at_mut(sums.transformed(tiles)[0]);
+        let (sums, lines) = (self.sums, self.sums.element().lines(group));
+        let (of_inputs, of_gradient) = transformed.split_at_mut(sums.transformed(lines)[0]);
         self.transform_group(group, of_inputs, of_gradient);
         let (of_inputs, of_gradient, target) = (&*of_inputs, &*of_gradient, Shared::new(to));
         let position = INPUTS * sums.outputs + LANES;
@@ -232,7 +244,7 @@ impl<'s, F: Fn(usize) -> Source<'s> + Sync> Work<'_, F> {
             let inputs = first..(first + INPUTS).min(sums.inputs);
             with_scratch(POSITIONS * position, |values| {
                 for (p, out) in values.chunks_exact_mut(position).enumerate() {
-                    self.sum_up(p, inputs.clone(), tiles, (of_inputs, of_gradient), out, false);
+                    self.sum_up(p, inputs.clone(), lines, (of_inputs, of_gradient), out, false);
                 }
                 dispatch(self.isa, Weights { sums, values, position, first, out: &target });
             });
@@ -247,8 +259,8 @@ impl<'s, F: Fn(usize) -> Source<'s> + Sync> Work<'_, F> {
         for (chain, out) in scratch.chunks_exact_mut(sums.chain_len()).enumerate() {
             out.par_chunks_mut(1 << 16).for_each(|part| part.fill(0.0));
             for group in sums.groups(chain) {
-                let tiles = group.tiles();
-                let [v, _] = sums.transformed(tiles);
+                let lines = sums.element().lines(&group);
+                let [v, _] = sums.transformed(lines);
                 let (of_inputs, of_gradient) = transformed.split_at_mut(v);
                 self.transform_group(&group, of_inputs, of_gradient);
                 let parts = sums.inputs.div_ceil(ROWS);
@@ -260,7 +272,7 @@ impl<'s, F: Fn(usize) -> Source<'s> + Sync> Work<'_, F> {
                         (position * sums.position() + rows.start * sums.outputs, rows.len() * sums.outputs);
                     // SAFETY: each task has its own positions and input channels.
                     let out = unsafe { out.slice(at, len) };
-                    self.sum_up(position, rows, tiles, (of_inputs, of_gradient), out, true);
+                    self.sum_up(position, rows, lines, (of_inputs, of_gradient), out, true);
                 });
             }
         }
@@ -275,6 +287,8 @@ struct TransformGradient<'a> {
     channels: usize,
     out: &'a Shared<'a>,
     position: usize,
+    /// No pair of channels.
+    element: Element,
 }
 
 impl Kernel for TransformGradient<'_> {
@@ -282,43 +296,77 @@ impl Kernel for TransformGradient<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Self { gradient, grid, block, channels, out, position } = self;
-        let row = grid.width * channels;
-        let mut tile = 0;
+        let Self { grid, block, channels, out, position, element, .. } = self;
+        let mut line = 0;
         for (item, first_row, rows) in grid.pieces(block) {
-            let image = &gradient[item * grid.height * row..(item + 1) * grid.height * row];
-            for (y, x) in (0..rows).flat_map(|y| (0..block.columns).map(move |x| (y, x))) {
-                let (y0, x0) = ((first_row + y) * OUTPUTS, (block.first_column + x) * OUTPUTS);
-                let (high, wide) = (OUTPUTS.min(grid.height - y0), OUTPUTS.min(grid.width - x0));
-                let to = tile * pitch(channels);
+            let columns = (0..block.columns).step_by(element.tiles());
+            for (y, x) in (0..rows).flat_map(|y| columns.clone().map(move |x| (y, x))) {
+                let (row, column) = (first_row + y, block.first_column + x);
+                let to = line * pitch(channels);
                 assert!(to + (POSITIONS - 1) * position + channels <= out.len);
                 for c in (0..channels).step_by(LANES) {
                     let n = LANES.min(channels - c);
-                    // SAFETY: `high` and `wide` keep to the image, n channels from c are the pixel's own. What is
-                    // written was just checked, and belongs to this task's tiles.
+                    // SAFETY: what is written was just checked, and belongs to this task's tiles.
                     unsafe {
-                        let mut across = [[S::splat(0.0); OUTPUTS]; POINTS];
-                        for j in 0..wide {
-                            let mut column = [S::splat(0.0); OUTPUTS];
-                            for (i, v) in column.iter_mut().enumerate().take(high) {
-                                *v = S::load_n(
-                                    image.as_ptr().add((y0 + i) * row + (x0 + j) * channels + c),
-                                    n,
-                                );
+                        let down = self.down::<S>([item, row, column], c, n);
+                        let to = out.data.add(to + c);
+                        if element != Element::TilePair {
+                            for (i, line) in down.into_iter().enumerate() {
+                                for (j, v) in plain::gradient::<S>(line).into_iter().enumerate() {
+                                    S::store_n(to.add((i * POINTS + j) * position), v, n);
+                                }
                             }
-                            for (i, v) in plain::gradient::<S>(column).into_iter().enumerate() {
-                                across[i][j] = v;
-                            }
+                            continue;
                         }
-                        for (i, line) in across.into_iter().enumerate() {
-                            for (j, v) in plain::gradient::<S>(line).into_iter().enumerate() {
-                                S::store_n(out.data.add(to + (i * POINTS + j) * position + c), v, n);
+                        let mut next = [[S::splat(0.0); OUTPUTS]; POINTS];
+                        if x + 1 < block.columns {
+                            next = self.down::<S>([item, row, column + 1], c, n);
+                        }
+                        for (i, (line, next)) in down.into_iter().zip(next).enumerate() {
+                            let (line, next) = (plain::gradient::<S>(line), plain::gradient::<S>(next));
+                            for (j, (v, next)) in line.into_iter().zip(next).enumerate() {
+                                S::store_n(to.add((i * POINTS + j) * position), S::pair_bf16(v, next), n);
                             }
                         }
                     }
                 }
-                tile += 1;
+                line += 1;
             }
+        }
+    }
+}
+
+impl TransformGradient<'_> {
+    /// A tile's outputs, n channels from c, transformed down their columns.
+    ///
+    /// # Safety
+    /// The tile is one of the grid's, the channels are the gradient's; instructions as [`Simd`] asks.
+    #[inline(always)]
+    unsafe fn down<S: Simd>(
+        &self,
+        [item, row, column]: [usize; 3],
+        c: usize,
+        n: usize,
+    ) -> [[S::V; OUTPUTS]; POINTS] {
+        let Grid { height, width, .. } = *self.grid;
+        let (y0, x0) = (row * OUTPUTS, column * OUTPUTS);
+        let (high, wide) = (OUTPUTS.min(height - y0), OUTPUTS.min(width - x0));
+        let line = width * self.channels;
+        let image = &self.gradient[item * height * line..(item + 1) * height * line];
+        // SAFETY: `high` and `wide` keep to the image, n channels from c are the pixel's own.
+        unsafe {
+            let mut down = [[S::splat(0.0); OUTPUTS]; POINTS];
+            for j in 0..wide {
+                let mut column = [S::splat(0.0); OUTPUTS];
+                for (i, v) in column.iter_mut().enumerate().take(high) {
+                    let at = (y0 + i) * line + (x0 + j) * self.channels + c;
+                    *v = S::load_n(image.as_ptr().add(at), n);
+                }
+                for (i, v) in plain::gradient::<S>(column).into_iter().enumerate() {
+                    down[i][j] = v;
+                }
+            }
+            down
         }
     }
 }

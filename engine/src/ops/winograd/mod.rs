@@ -33,7 +33,7 @@ pub(crate) use gradient::{backward_weights, backward_weights_scratch};
 pub(crate) use packing::{forward_packing, packing_scratch};
 use plain::Plain;
 use tiles::{Block, Grid};
-use transform::{Transformed, transform_block, transform_scratch};
+use transform::{Element, Transformed, transform_block, transform_scratch};
 use weights::product_len;
 pub(crate) use weights::{Packing, pack_weights};
 
@@ -150,7 +150,8 @@ impl Task<'_> {
                 // The half of a word that no channel writes.
                 transformed.fill(0.0);
             }
-            let to = Transformed { data: &Shared::new(transformed), position: v, pitch: elements, precision };
+            let element = Element::of_channels(precision);
+            let to = Transformed { data: &Shared::new(transformed), position: v, pitch: elements, element };
             transform_block::<A, P, Q, O>(self.isa, (&self.grid, self.block), &window, source, working, &to);
             let mut first = self.outputs.0;
             while first < self.outputs.1 {

@@ -7,11 +7,11 @@ use super::doubled::Doubled;
 use super::finish::{Sums, finish_block};
 use super::plain::Plain;
 use super::tiles::Grid;
-use super::transform::{Transformed, share_out, transform_block};
+use super::transform::{Element, Transformed, share_out, transform_block};
 use super::weights::{Pack, Packing};
 use super::{padded, window};
 use crate::ops::conv::{ConvShape, Epilogue};
-use crate::ops::matmul::{Left, Right, Size, matmul};
+use crate::ops::matmul::{Left, Right, Size, product};
 use crate::ops::precision::Precision;
 use crate::ops::scratch::with_scratch;
 use crate::ops::shared::Shared;
@@ -28,12 +28,12 @@ pub(crate) fn packing_scratch(shape: &ConvShape, batch: usize) -> Option<usize> 
         batch: usize,
     ) -> Option<usize> {
         let tiles = Grid::new::<A, P, Q, O>(shape.out_height(), shape.out_width(), batch).all().tiles();
-        (tiles <= FEW_TILES).then(|| P * P * padded(tiles * shape.in_channels))
+        (tiles <= FEW_TILES).then(|| P * P * padded(tiles * shape.precision.elements(shape.in_channels)))
     }
     if shape.upsample { of::<Doubled, _, _, _>(shape, batch) } else { of::<Plain, _, _, _>(shape, batch) }
 }
 
-/// [`super::forward`] in f32 for few tiles and OIHW weights that are used this once, to the same bits: the weights of a few
+/// [`super::forward`] for few tiles and OIHW weights that are used this once, to the same bits: the weights of a few
 /// channels at a time are transformed and multiplied while they are in the cache. All of them take several times the
 /// memory of the weights; to write and read that takes longer than the products of few tiles.
 pub(crate) fn forward_packing<'a>(
@@ -66,34 +66,55 @@ fn convolve_packing<'a, A, const P: usize, const Q: usize, const O: usize>(
     /// Input channels whose weights, for LANES output channels at all products, stay in a second-level cache.
     const INPUTS: usize = 256;
     let (height, width) = (shape.out_height(), shape.out_width());
-    let (inputs, outputs) = (shape.in_channels, shape.out_channels);
+    let (inputs, outputs, precision) = (shape.in_channels, shape.out_channels, packing.precision);
+    let elements = precision.elements(inputs);
     let grid = Grid::new::<A, P, Q, O>(height, width, out.len() / (height * width * outputs));
     let all = grid.all();
-    let (tiles, v, m) = (all.tiles(), padded(all.tiles() * inputs), padded(all.tiles() * LANES));
+    let (tiles, v, m) = (all.tiles(), padded(all.tiles() * elements), padded(all.tiles() * LANES));
+    if precision == Precision::Bf16 && !inputs.is_multiple_of(2) {
+        // The half of a word that no channel writes.
+        transformed.fill(0.0);
+    }
     let (window, data) = (window(shape), Shared::new(&mut *transformed));
-    share_out::<A, P, Q, O>(&all, |block, before, working| {
-        let data = &data.from(before * inputs);
-        let to = Transformed { data, position: v, pitch: inputs, precision: Precision::F32 };
+    let element = Element::of_channels(precision);
+    share_out::<A, P, Q, O>(&all, element, |block, before, working| {
+        let data = &data.from(before * elements);
+        let to = Transformed { data, position: v, pitch: elements, element };
         transform_block::<A, P, Q, O>(isa, (&grid, block), &window, source, working, &to);
     });
     let (transformed, out, matrix) = (&*transformed, Shared::new(out), A::weight_matrix());
-    let product = INPUTS.min(inputs) * LANES;
+    let length = precision.elements(INPUTS.min(inputs)) * LANES;
+    let product = product(precision);
     (0..outputs.div_ceil(LANES)).into_par_iter().with_max_len(1).for_each(|block| {
-        with_scratch(Q * Q * (product + m), |scratch| {
-            let (weights, sums) = scratch.split_at_mut(Q * Q * product);
+        with_scratch(Q * Q * (length + m), |scratch| {
+            let (weights, sums) = scratch.split_at_mut(Q * Q * length);
             for first in (0..inputs).step_by(INPUTS) {
                 let range = (first, (first + INPUTS).min(inputs));
                 let (to, matrix) = (&Shared::new(&mut *weights), &matrix);
-                let pack =
-                    Pack { oihw, inputs, outputs, packing, block, range, matrix, out: to, product, at: 0 };
-                dispatch(isa, pack);
-                let size = Size { m: tiles, n: LANES, outer: 1, inner: range.1 - range.0 };
+                let out = to;
+                dispatch(
+                    isa,
+                    Pack {
+                        oihw,
+                        inputs,
+                        outputs,
+                        packing,
+                        block,
+                        range,
+                        matrix,
+                        out,
+                        product: length,
+                        at: 0,
+                    },
+                );
+                let size =
+                    Size { m: tiles, n: LANES, outer: 1, inner: precision.elements(range.1 - range.0) };
                 for (at, seen) in A::products() {
-                    let data = &weights[at * product..(at + 1) * product];
-                    let right = Right { data, block: product, step: LANES, padded: true };
-                    let data = &transformed[seen * v + first..];
-                    let left = Left { data, row: inputs, outer_step: 0, inner_step: 1 };
-                    matmul(isa, size, left, right, &mut sums[at * m..], LANES, first > 0);
+                    let data = &weights[at * length..(at + 1) * length];
+                    let right = Right { data, block: length, step: LANES, padded: true };
+                    let data = &transformed[seen * v + precision.elements(first)..];
+                    let left = Left { data, row: elements, outer_step: 0, inner_step: 1 };
+                    product(isa, size, left, right, &mut sums[at * m..], LANES, first > 0);
                 }
             }
             let (first, channels) = (block * LANES, outputs);

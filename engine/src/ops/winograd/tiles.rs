@@ -29,7 +29,8 @@ impl Block {
         self.rows * self.columns
     }
 
-    /// Cuts it, in order, into blocks of about `tiles`, at most twice as many: some rows, or parts of a row.
+    /// Cuts it, in order, into blocks of about `tiles`, at most twice as many: some rows, or parts of a row, between pairs
+    /// of tiles.
     pub(super) fn cut(&self, tiles: usize) -> Vec<Self> {
         let wanted = self.tiles().div_ceil(tiles);
         if wanted <= self.rows {
@@ -38,8 +39,9 @@ impl Block {
                 .map(|i| Self { first_row: at(i), rows: at(i + 1) - at(i), ..*self })
                 .collect();
         }
-        let parts = wanted.div_ceil(self.rows).min(self.columns);
-        let at = |part| self.first_column + part * self.columns / parts;
+        let pairs = self.columns.div_ceil(2);
+        let parts = wanted.div_ceil(self.rows).min(pairs);
+        let at = |part: usize| self.first_column + (part * pairs / parts * 2).min(self.columns);
         (0..self.rows)
             .flat_map(|row| (0..parts).map(move |part| (row, part)))
             .map(|(row, part)| Self {
