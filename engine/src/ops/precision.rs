@@ -14,8 +14,8 @@ pub enum Precision {
     #[default]
     F32,
     /// Inputs and weights (Winograd's: once transformed) rounded to 8 bits of mantissa, in layers of
-    /// [`Precision::BF16_CHANNELS_MIN`] input channels or more. The same bits on machines of one kind. Without
-    /// instructions for it, it is computed with those of f32: slower, and as near.
+    /// [`Precision::BF16_CHANNELS_MIN`] input channels or more; where Winograd applies, for the gradients too. The same
+    /// bits on machines of one kind. Without instructions for it, it is computed with those of f32: slower, and as near.
     Bf16,
 }
 
