@@ -90,23 +90,20 @@ fn convolve_packing<'a, A, const P: usize, const Q: usize, const O: usize>(
             let (weights, sums) = scratch.split_at_mut(Q * Q * length);
             for first in (0..inputs).step_by(INPUTS) {
                 let range = (first, (first + INPUTS).min(inputs));
-                let (to, matrix) = (&Shared::new(&mut *weights), &matrix);
-                let out = to;
-                dispatch(
-                    isa,
-                    Pack {
-                        oihw,
-                        inputs,
-                        outputs,
-                        packing,
-                        block,
-                        range,
-                        matrix,
-                        out,
-                        product: length,
-                        at: 0,
-                    },
-                );
+                let (out, matrix) = (&Shared::new(&mut *weights), &matrix);
+                let pack = Pack {
+                    oihw,
+                    inputs,
+                    outputs,
+                    packing,
+                    block,
+                    range,
+                    matrix,
+                    out,
+                    product: length,
+                    at: 0,
+                };
+                dispatch(isa, pack);
                 let size =
                     Size { m: tiles, n: LANES, outer: 1, inner: precision.elements(range.1 - range.0) };
                 for (at, seen) in A::products() {

@@ -101,13 +101,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_tile_is_in_one_block() {
+    fn every_tile_and_pair_is_in_one_block() {
         for (height, width, batch, tiles, multiple) in
             [(64, 64, 8, 48, 2), (8, 8, 1, 48, 2), (5, 9, 3, 2, 4), (4, 1000, 2, 96, 2), (1, 1, 1, 48, 8)]
         {
             let grid = Grid::new::<Plain, _, _, _>(height, width, batch);
             let mut seen = vec![0; grid.rows * batch * grid.columns];
             for block in grid.blocks(tiles, multiple) {
+                assert!(block.first_column.is_multiple_of(2), "a pair of tiles is in one block");
                 let pieces: Vec<_> = grid.pieces(&block).collect();
                 assert_eq!(pieces.iter().map(|(.., rows)| rows).sum::<usize>(), block.rows);
                 for (item, first, rows) in pieces {
