@@ -13,6 +13,7 @@
 
 mod canvas;
 mod enlarge;
+mod passes;
 mod recipe;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use std::ops::ControlFlow;
 use crate::diffusion::{ConsistencyError, SamplerError, Step, Target, TileError};
 use crate::model::{Denoiser, DenoiserError};
 use canvas::Canvas;
+pub use passes::Passes;
 pub use recipe::{Recipe, RecipeError, RecipeRequest};
 
 /// Channels of an image.

@@ -113,7 +113,6 @@ impl Canvas {
 
     /// The finished image (H, W, 3) in [-1, 1], without padding.
     pub(super) fn into_image(self, target: Target) -> Vec<f32> {
-        let [height, width] = self.size;
         let [_, padded] = self.tiling.padded_size();
         let (mut image, upsampled) = (self.x, self.upsampled);
         image.par_chunks_mut(BAND * padded * RGB).zip(upsampled.par_chunks(BAND * padded * RGB)).for_each(
@@ -122,11 +121,7 @@ impl Canvas {
                 x0.iter_mut().for_each(|v| *v = v.clamp(-1.0, 1.0));
             },
         );
-        for y in 1..height {
-            image.copy_within(y * padded * RGB..(y * padded + width) * RGB, y * width * RGB);
-        }
-        image.truncate(height * width * RGB);
-        image
+        cut(image, self.tiling.padded_size(), self.size)
     }
 
     /// Rows and columns of a tile, and the width of the buffers.
@@ -148,7 +143,7 @@ pub(super) fn is_finite(image: &[f32]) -> bool {
 }
 
 /// Repeats the last column and row until the image has the size `to`.
-fn pad(image: Vec<f32>, [height, width]: [usize; 2], to: [usize; 2]) -> Vec<f32> {
+pub(super) fn pad(image: Vec<f32>, [height, width]: [usize; 2], to: [usize; 2]) -> Vec<f32> {
     if [height, width] == to {
         return image;
     }
@@ -161,4 +156,14 @@ fn pad(image: Vec<f32>, [height, width]: [usize; 2], to: [usize; 2]) -> Vec<f32>
         }
     }
     padded
+}
+
+/// The first rows and columns of an image of size `from` [height, width], in place.
+pub(super) fn cut(mut image: Vec<f32>, from: [usize; 2], to: [usize; 2]) -> Vec<f32> {
+    let [height, width] = to;
+    for y in 1..height {
+        image.copy_within(y * from[1] * RGB..(y * from[1] + width) * RGB, y * width * RGB);
+    }
+    image.truncate(height * width * RGB);
+    image
 }

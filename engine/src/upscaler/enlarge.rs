@@ -1,15 +1,24 @@
-//! Any whole scale from a network of one: enlarge as often as it takes, then reduce.
+//! Any whole scale from a network of one: as many passes as it takes, the last to the very scale.
 
 use std::ops::ControlFlow;
 
-use super::{LowRes, UpscaleError, Upscaled, Upscaler};
+use rayon::prelude::*;
+
+use super::{LowRes, Passes, UpscaleError, Upscaled, Upscaler, canvas};
 use crate::diffusion::Consistency;
 use crate::model::Denoiser;
 use crate::ops::resize::{Filter, resize};
 
+/// Input pixels along a region whose mean is kept.
+const REGION: usize = 16;
+/// How far a region's mean may be off, in [-1, 1]: half a level of 255.
+const REGION_ERROR: f32 = 1.0 / 255.0;
+/// Each round leaves the share of pixels that have no room.
+const REGION_ROUNDS: usize = 8;
+
 impl<D: Denoiser> Upscaler<D> {
-    /// Enlarges an image by any `scale` ≥ 1: the network is applied until the scale is reached or passed, and a result
-    /// that is too large is reduced by antialiased bicubic; then it is projected for the scale asked for.
+    /// Enlarges an image by any `scale` ≥ 1, in the [`Passes`] that the network's own scale makes of it; in the end the
+    /// result is projected for the scale asked for.
     ///
     /// # Errors
     /// As [`Upscaler::upscale`].
@@ -22,16 +31,20 @@ impl<D: Denoiser> Upscaler<D> {
         if scale == 0 {
             return Err(UpscaleError::Zero { name: "scale" });
         }
-        let step = self.recipe().scale;
-        let passes = passes(step, scale);
-        let mut reached = step;
-        // A pass costs as many evaluations as its output has pixels.
-        let total: f64 = (1..=passes).map(|pass| (step.pow(pass) as f64).powi(2)).sum();
+        let passes = Passes::new(self.recipe().scale, scale);
+        let cost = |pass| passes.side(image.width, pass) as f64 * passes.side(image.height, pass) as f64;
+        let total: f64 = (1..=passes.count()).map(cost).sum();
         let mut done = 0.0;
-        let mut result = self.pass(image, reached, total, done, progress)?;
-        for pass in 2..=passes {
-            done += (reached as f64).powi(2);
-            reached = step.pow(pass);
+        let mut result = self.pass(image, cost(1) / total, done, progress)?;
+        if passes.count() == 1 && self.recipe().scale == scale {
+            return Ok(result);
+        }
+        if let Some(ratio) = passes.reduced_to() {
+            let filled = [image.height, image.width].map(|side| passes.filled_up(side));
+            result = reduced(result, self.recipe().scale, filled, ratio);
+        }
+        for pass in 2..=passes.count() {
+            done += cost(pass - 1) / total;
             let key = format!("{}\u{0}pass {pass}", image.key);
             let next = LowRes {
                 width: result.width,
@@ -40,31 +53,29 @@ impl<D: Denoiser> Upscaler<D> {
                 key: &key,
                 lossy: false,
             };
-            result = self.pass(&next, reached, total, done, progress)?;
+            result = self.pass(&next, cost(pass) / total, done, progress)?;
         }
-        if passes == 1 && reached == scale {
-            return Ok(result);
-        }
-        let [height, width] = [image.height, image.width].map(|side| side * scale);
-        let mut rgb = result.rgb;
-        if reached != scale {
-            rgb = resize(&rgb, [result.height, result.width, super::RGB], [height, width], Filter::Bicubic);
-            super::canvas::clamp(&mut rgb);
-        }
-        let consistency_error = self.project(image, &mut rgb, [height, width])?;
-        Ok(Upscaled { width, height, rgb, consistency_error })
+        let size = [image.height, image.width].map(|side| side * scale);
+        let found = [result.height, result.width];
+        let mut rgb = if passes.count() > 1 {
+            canvas::cut(result.rgb, found, size)
+        } else {
+            let mut rgb = resize(&result.rgb, [found[0], found[1], super::RGB], size, Filter::Bicubic);
+            canvas::clamp(&mut rgb);
+            rgb
+        };
+        let consistency_error = self.project(image, &mut rgb, size)?;
+        Ok(Upscaled { width: size[1], height: size[0], rgb, consistency_error })
     }
 
     fn pass(
         &mut self,
         image: &LowRes<'_>,
-        reached: usize,
-        total: f64,
+        share: f64,
         done: f64,
         progress: &mut dyn FnMut(f64) -> ControlFlow<()>,
     ) -> Result<Upscaled, UpscaleError> {
-        let share = (reached as f64).powi(2);
-        let mut partial = |part: f64| progress((done + part * share) / total);
+        let mut partial = |part: f64| progress(done + part * share);
         let mut results = self.upscale(std::slice::from_ref(image), &mut partial)?;
         // One image in, one result out.
         results.pop().ok_or_else(|| UpscaleError::NotFinite { key: image.key.to_string() })
@@ -84,22 +95,40 @@ impl<D: Denoiser> Upscaler<D> {
             // The second pass takes most of what clamping left after the first.
             for _ in 0..2 {
                 consistency.project_within(rgb, image.rgb, error_max);
-                super::canvas::clamp(rgb);
+                canvas::clamp(rgb);
             }
+            keep_means(&consistency, rgb, image, size);
         }
         Ok(consistency.mean_squared_error(rgb, image.rgb) / 4.0)
     }
 }
 
-/// How often a network of scale `step` is applied to reach `scale`.
-fn passes(step: usize, scale: usize) -> u32 {
-    if step < 2 {
-        return 1;
+/// Corrects what clamping has done to the mean brightness of regions: where a picture swings between black and white from
+/// pixel to pixel (a dithered scan), an enlargement that reduces to it would have to swing further, and is cut off on
+/// one side more than on the other. What is left is added again, region by region, to the pixels that have room for it.
+/// Other pictures are consistent already and stay as they are.
+fn keep_means(consistency: &Consistency, rgb: &mut [f32], image: &LowRes<'_>, size: [usize; 2]) {
+    let low = [image.height, image.width];
+    let regions = low.map(|side| side.div_ceil(REGION));
+    for _ in 0..REGION_ROUNDS {
+        let rest: Vec<f32> = image.rgb.iter().zip(consistency.reduce(rgb)).map(|(y, d)| y - d).collect();
+        let means = resize(&rest, [low[0], low[1], super::RGB], regions, Filter::Area);
+        if means.iter().all(|mean| mean.abs() <= REGION_ERROR) {
+            return;
+        }
+        let shift = resize(&means, [regions[0], regions[1], super::RGB], size, Filter::Bicubic);
+        rgb.par_iter_mut().with_min_len(1 << 16).zip(&shift).for_each(|(value, shift)| *value += shift);
+        canvas::clamp(rgb);
     }
-    let (mut passes, mut reached) = (1, step);
-    while reached < scale {
-        reached *= step;
-        passes += 1;
-    }
-    passes
+}
+
+/// Reduces the first pass's result to `above`/`below` of the input, whose sides, `filled`, are multiples of `below`: the
+/// result's last rows and columns are repeated to the same share first, so that all pixels keep one pitch.
+fn reduced(first: Upscaled, step: usize, filled: [usize; 2], (above, below): (usize, usize)) -> Upscaled {
+    let [height, width] = filled.map(|side| side * step);
+    let rgb = canvas::pad(first.rgb, [first.height, first.width], [height, width]);
+    let to = filled.map(|side| side / below * above);
+    let mut rgb = resize(&rgb, [height, width, super::RGB], to, Filter::Bicubic);
+    canvas::clamp(&mut rgb);
+    Upscaled { width: to[1], height: to[0], rgb, ..first }
 }
