@@ -1,8 +1,9 @@
 //! The command line: which commands there are, and nothing of what they do.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, path::Path};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, error::ErrorKind};
+use sr3_proto::words::printable;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -24,6 +25,7 @@ use crate::{
     },
     exit::{self, CommandError, Ending},
     models::Models,
+    say,
 };
 
 /// Diffusion super-resolution (SR3) for one photograph or a whole folder.
@@ -83,16 +85,22 @@ enum Command {
 /// Parses `arguments` (the program's name first), runs the command with `models`, and returns its exit
 /// code.
 pub fn main_with<M: Models>(models: &M, arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Err(refusal) = as_text(&arguments) {
+        eprintln!("sr3: {refusal}");
+        return 2;
+    }
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            eprintln!("sr3: {}; see --help", one_line(&error.to_string()));
+            eprintln!("sr3: {}", complaint(&error, &arguments));
             return 2;
         }
         Err(help) => {
-            // If help cannot be printed there is nobody to tell.
-            let _ = help.print();
-            return 0;
+            if let Err(error) = help.print() {
+                say::keep(error);
+            }
+            return told(0);
         }
     };
     // A second initialisation, in tests, changes nothing.
@@ -121,13 +129,48 @@ pub fn main_with<M: Models>(models: &M, arguments: impl IntoIterator<Item = OsSt
         Command::Spec(command) => spec::run(command),
         Command::Bench(command) => bench::run(command),
     };
-    match ended {
+    told(match ended {
         Ok(ending) => ending.code(),
         Err(error) => {
             eprintln!("sr3: {error}");
             error.code()
         }
+    })
+}
+
+/// The exit code of a command that ended with `code`, unless what it had to say did not arrive.
+fn told(code: u8) -> u8 {
+    match say::failure() {
+        None => code,
+        Some(failure) => {
+            eprintln!("sr3: {failure}");
+            CommandError::failed(failure).code()
+        }
     }
+}
+
+/// Names the argument that is no text: the parser would not say which.
+fn as_text(arguments: &[OsString]) -> Result<(), String> {
+    match arguments.iter().skip(1).find(|argument| argument.to_str().is_none()) {
+        Some(odd) => Err(format!(
+            "the argument `{}` is not valid UTF-8: rename what it names, or name its folder",
+            printable(&odd.to_string_lossy())
+        )),
+        None => Ok(()),
+    }
+}
+
+/// What is wrong with the arguments, on one line that says what to do.
+fn complaint(error: &clap::Error, arguments: &[OsString]) -> String {
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && let Some(first) = arguments.get(1).and_then(|first| first.to_str())
+        && (first.contains(['.', '/', '\\']) || Path::new(first).exists())
+    {
+        let rest = arguments[1..].iter().map(|argument| argument.to_string_lossy());
+        let call = printable(&rest.collect::<Vec<_>>().join(" "));
+        return format!("`{}` is no command; to enlarge it: sr3 upscale {call}", printable(first));
+    }
+    format!("{}; see --help", one_line(&error.to_string()))
 }
 
 /// The parser's complaint without its heading and its usage text.
@@ -145,7 +188,7 @@ mod tests {
     fn a_complaint_about_arguments_is_one_line() {
         for (arguments, part) in [
             (vec!["sr3", "upscale", "a", "b", "--steps", "0"], "'0' for '--steps"),
-            (vec!["sr3", "upscale", "a"], "<DST>"),
+            (vec!["sr3", "upscale"], "<SRC>... <DST>"),
             (vec!["sr3", "upscale", "a", "b", "--sede", "1"], "--seed"),
         ] {
             let complaint = one_line(&Cli::try_parse_from(arguments).unwrap_err().to_string());

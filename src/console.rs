@@ -10,10 +10,14 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sr3_coordinator::core::view::JobView;
-use sr3_proto::wire::v1;
+use sr3_proto::{wire::v1, words::printable};
 use tokio::{sync::watch, task::JoinHandle};
 
-use crate::{clock::clock, progress::Progress};
+use crate::{
+    clock::clock,
+    forecast::{Forecast, LONG_SECONDS, about},
+    progress::Progress,
+};
 
 /// Between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -45,13 +49,19 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// Starts showing what comes over `seen`, unless only the end is wanted. Speed is that since now.
-    pub(crate) fn start<T>(json: bool, quiet: bool, seen: watch::Receiver<T>) -> Self
+    /// Starts showing what comes over `seen`, unless only the end is wanted. Speed is that since now. With a `forecast`
+    /// a job that will take long is said to, once, as soon as that is known.
+    pub(crate) fn start<T>(
+        json: bool,
+        quiet: bool,
+        seen: watch::Receiver<T>,
+        forecast: Option<Arc<dyn Forecast>>,
+    ) -> Self
     where
         T: Clone + Into<View> + Send + Sync + 'static,
     {
         let (end, ended) = watch::channel(false);
-        let shown = Shown { begun: Instant::now(), at_start: view(&seen).progress, seen };
+        let shown = Shown { begun: Instant::now(), at_start: view(&seen).progress, seen, forecast };
         let task = match (json || quiet, std::io::stderr().is_terminal()) {
             (true, _) => None,
             (false, true) => Some(tokio::spawn(bar(shown, ended))),
@@ -74,6 +84,8 @@ struct Shown<T> {
     begun: Instant,
     at_start: Progress,
     seen: watch::Receiver<T>,
+    /// Until it was told.
+    forecast: Option<Arc<dyn Forecast>>,
 }
 
 fn view<T: Clone + Into<View>>(seen: &watch::Receiver<T>) -> View {
@@ -84,14 +96,29 @@ impl<T: Clone + Into<View>> Shown<T> {
     fn describe(&self, now: &View) -> String {
         describe(now, &self.at_start, self.begun.elapsed())
     }
+
+    /// What is to be said once of a job that will take long.
+    fn forecast(&mut self, now: &View) -> Option<String> {
+        let pace = self.forecast.as_ref()?.pace()?;
+        let elapsed = self.begun.elapsed();
+        let left = since(&now.progress, &self.at_start).time_left(elapsed)?;
+        let forecast = self.forecast.take()?;
+        let seconds = (elapsed + left).as_secs_f64();
+        (seconds >= LONG_SECONDS).then(|| {
+            format!(
+                "this machine takes {pace:.1} s for a megapixel of output: {}",
+                about(&*forecast, seconds)
+            )
+        })
+    }
 }
 
-async fn bar<T>(shown: Shown<T>, mut ended: watch::Receiver<bool>)
+async fn bar<T>(mut shown: Shown<T>, mut ended: watch::Receiver<bool>)
 where
     T: Clone + Into<View> + Send + Sync,
 {
     let bar = ProgressBar::no_length();
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3}% {msg}") {
+    if let Ok(style) = ProgressStyle::with_template("{bar:20} {percent:>3}% {wide_msg}") {
         bar.set_style(style);
     }
     let mut ticks = tokio::time::interval(Duration::from_millis(200));
@@ -103,6 +130,9 @@ where
                 let within = (now.within * 999.0) as u64;
                 bar.set_length(now.progress.planned.max(1) * 1000);
                 bar.set_position((items(&now.progress) * 1000 + within).min(now.progress.planned * 1000));
+                if let Some(forecast) = shown.forecast(&now) {
+                    bar.println(format!("sr3: {forecast}"));
+                }
                 bar.set_message(shown.describe(&now));
             }
             _ = ended.changed() => {}
@@ -111,14 +141,24 @@ where
     bar.finish_and_clear();
 }
 
-async fn lines<T>(shown: Shown<T>, mut ended: watch::Receiver<bool>)
+async fn lines<T>(mut shown: Shown<T>, mut ended: watch::Receiver<bool>)
 where
     T: Clone + Into<View> + Send + Sync,
 {
-    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + LINE_EVERY, LINE_EVERY);
+    let mut ticks = tokio::time::interval(Duration::from_millis(200));
+    let mut next = Instant::now() + LINE_EVERY;
     while !*ended.borrow() {
         tokio::select! {
-            _ = ticks.tick() => eprintln!("{}", shown.describe(&view(&shown.seen))),
+            _ = ticks.tick() => {
+                let now = view(&shown.seen);
+                if let Some(forecast) = shown.forecast(&now) {
+                    eprintln!("sr3: {forecast}");
+                }
+                if Instant::now() >= next {
+                    next += LINE_EVERY;
+                    eprintln!("{}", shown.describe(&now));
+                }
+            }
             _ = ended.changed() => {}
         }
     }
@@ -131,15 +171,17 @@ fn items(now: &Progress) -> u64 {
 fn describe(view: &View, at_start: &Progress, elapsed: Duration) -> String {
     let now = &view.progress;
     let more = if now.planning_done { "" } else { "+" };
-    let mut text = format!("{} of {}{more} images", items(now), now.planned);
+    let mut text = format!(
+        "{} of {}{more} {}",
+        items(now),
+        now.planned,
+        if now.planned == 1 { "image" } else { "images" }
+    );
     if now.quarantined > 0 {
         text += &format!(", {} set aside", now.quarantined);
     }
     if let Some(note) = view.note {
         text += &format!(", {note}");
-    }
-    if let Some(current) = &now.current {
-        text += &format!(", {} {:.0} %", printable(&current.input), 100.0 * current.share);
     }
     match view.workers {
         0 => {}
@@ -150,8 +192,14 @@ fn describe(view: &View, at_start: &Progress, elapsed: Duration) -> String {
     if seen.done > 0 {
         text += &format!(", {:.2} images/s", seen.images_per_second(elapsed));
     }
-    if let Some(left) = seen.time_left(elapsed) {
-        text += &format!(", {} left", clock(left));
+    match seen.time_left(elapsed) {
+        Some(left) if left.as_secs() == 0 => text += ", finishing",
+        Some(left) => text += &format!(", {} left", clock(left)),
+        None => {}
+    }
+    // Last: of a line that is too long for the terminal its end is cut off.
+    if let Some(current) = &now.current {
+        text += &format!(", {} {:.0} %", printable(&current.input), 100.0 * current.share);
     }
     text
 }
@@ -164,13 +212,6 @@ fn since(now: &Progress, start: &Progress) -> Progress {
         work_done: now.work_done.saturating_sub(start.work_done),
         ..now.clone()
     }
-}
-
-/// A name that cannot drive the terminal: control characters are shown escaped.
-pub(crate) fn printable(name: &str) -> String {
-    name.chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
-        .collect()
 }
 
 #[cfg(test)]

@@ -2,16 +2,18 @@
 //!
 //! The end goes to stdout, as text or as one JSON object; what went wrong goes to stderr.
 
-use std::{collections::BTreeMap, io::Write, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::json;
 use sr3_coordinator::core::view::{JobView, Phase};
-use sr3_proto::{Dtype, ItemRecord, ItemStatus, UpscaleSpec};
+use sr3_proto::{Dtype, ItemRecord, ItemStatus, UpscaleSpec, words::printable};
 
-use crate::{clock::clock, console::printable, exit::Ending};
+use crate::{clock::clock, exit::Ending, say};
 
 /// How many quarantined items are listed.
 const REASONS_MAX: usize = 20;
+/// With more results than this that have notes, they are only counted.
+const NOTED_MAX: usize = 5;
 
 /// How a job ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,9 @@ pub(crate) struct Ended {
     pub(crate) done: u64,
     pub(crate) skipped: u64,
     pub(crate) quarantined: u64,
+    /// Results with notes, as far as they are known here; the first of them with what they say.
+    pub(crate) with_notes: Option<u64>,
+    pub(crate) notes: Vec<(String, Vec<String>)>,
     /// Reasons of skipped items, as far as they are known here, and how often.
     pub(crate) skips: BTreeMap<String, u64>,
     /// The first quarantined items, as far as they are known here, and why.
@@ -74,7 +79,13 @@ impl Ended {
             *skips.entry(record.reason.clone().unwrap_or_default()).or_default() += 1;
         }
         let bad = of(ItemStatus::Quarantined).take(REASONS_MAX);
+        let noted = || of(ItemStatus::Ok).filter(|record| !record.notes.is_empty());
         Self {
+            with_notes: Some(noted().count() as u64),
+            notes: noted()
+                .take(NOTED_MAX)
+                .map(|record| (record.input.clone(), record.notes.clone()))
+                .collect(),
             job: job.run.get(),
             outcome,
             hint: go_on(spec.overwrite),
@@ -115,14 +126,23 @@ impl Ended {
             (false, true) => return,
             (false, false) => self.as_text(),
         };
-        // A closed pipe is the reader's choice.
-        let _ = std::io::stdout().lock().write_all(text.as_bytes());
+        say::print(&text);
     }
 
     fn as_text(&self) -> String {
         let Self { done, skipped, quarantined, .. } = self;
+        let with_notes = match self.with_notes {
+            None | Some(0) => String::new(),
+            Some(number) => format!(" ({number} with notes)"),
+        };
+        let time = clock(self.time);
         let mut text =
-            format!("{done} done, {skipped} skipped, {quarantined} set aside in {}\n", clock(self.time));
+            format!("{done} done{with_notes}, {skipped} skipped, {quarantined} set aside in {time}\n");
+        if self.with_notes == Some(self.notes.len() as u64) || self.report.is_none() {
+            for (input, notes) in &self.notes {
+                text += &format!("  {}: {}\n", printable(input), printable(&notes.join("; ")));
+            }
+        }
         for (reason, count) in &self.skips {
             text += &format!("  {count} skipped: {reason}\n");
         }
@@ -156,6 +176,7 @@ impl Ended {
             "done": self.done,
             "skipped": self.skipped,
             "quarantined": self.quarantined,
+            "with_notes": self.with_notes,
             "quarantined_first": bad,
             "seconds": seconds,
             "images_per_second": self.done as f64 / seconds.max(1e-9),

@@ -4,14 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sr3_coordinator::core::Recipes;
+use sr3_engine::image;
 use sr3_engine::model::bundled::{BUNDLED, Bundled};
 use sr3_engine::model::checkpoint::{Checkpoint, CheckpointConfig};
 use sr3_engine::ops::{Isa, Precision};
-use sr3_engine::upscaler::{Recipe, RecipeRequest};
+use sr3_engine::upscaler::{Passes, Recipe, RecipeRequest};
 use sr3_proto::{Digest, Dtype, RecipeSpec, UpscaleJob, UpscaleSpec};
 use sr3_worker::{OpenProcessor, SuperResolution};
 
 use crate::exit::CommandError;
+use crate::forecast::Forecast;
 use crate::models::{ModelRequest, Models, OpenModel};
 
 /// The models in the box, and folders of checkpoints.
@@ -68,24 +70,74 @@ impl Models for EngineModels {
     type Processor = SuperResolution;
 
     fn open(&self, request: &ModelRequest) -> Result<OpenModel<SuperResolution>, CommandError> {
-        let checkpoint = read_checkpoint(&request.model)?;
+        let checkpoint = Arc::new(read_checkpoint(&request.model)?);
         let config = &checkpoint.config;
         let recipe = recipe(config, request)?;
         let digest =
             Digest::try_from(checkpoint.digest.clone()).map_err(|e| CommandError::failed(e.to_string()))?;
         let scale = request.scale.map_or(config.scale, |scale| scale as usize);
+        let quicker = quicker(config, &recipe);
+        let processor = SuperResolution::new(
+            Arc::clone(&checkpoint),
+            recipe.clone(),
+            scale,
+            request.quality,
+            request.background.map(|colour| colour.0),
+        );
         Ok(OpenModel {
+            forecast: Arc::new(EngineForecast { engine: processor.clone(), scale, quicker }),
             name: config.name.clone(),
             digest,
             preset: request.preset.clone().unwrap_or_else(|| config.default_preset.clone()),
-            sampling: sampling(&recipe),
+            sampling: sampling(&recipe, scale),
             dtype: match recipe.precision {
                 Precision::F32 => Dtype::F32,
                 Precision::Bf16 => Dtype::Bf16,
             },
             scale: scale as u32,
-            processor: SuperResolution::new(Arc::new(checkpoint), recipe, scale, request.quality),
+            processor,
         })
+    }
+}
+
+/// The preset that takes most of the evaluations that are at most three quarters of the recipe's, and their share.
+fn quicker(config: &CheckpointConfig, recipe: &Recipe) -> Option<(String, f64)> {
+    let now = recipe.noise_levels.len() as f64;
+    let shares = config.presets.iter().map(|(name, preset)| (name, preset.noise_levels().len() as f64 / now));
+    let (name, share) = shares.filter(|(_, share)| *share <= 0.75).max_by(|a, b| a.1.total_cmp(&b.1))?;
+    Some((name.clone(), share))
+}
+
+/// How long a checkpoint takes in this process.
+struct EngineForecast {
+    engine: SuperResolution,
+    scale: usize,
+    quicker: Option<(String, f64)>,
+}
+
+impl Forecast for EngineForecast {
+    fn size(&self, start: &[u8]) -> Option<[usize; 2]> {
+        image::probe(start)
+    }
+
+    fn output_size(&self, size: [usize; 2]) -> [usize; 2] {
+        size.map(|side| side * self.scale)
+    }
+
+    fn work(&self, size: [usize; 2]) -> f64 {
+        self.engine.evaluated_megapixels(size)
+    }
+
+    fn seconds_of_work(&self) -> Result<f64, String> {
+        self.engine.measure()
+    }
+
+    fn pace(&self) -> Option<f64> {
+        self.engine.pace().seconds_a_megapixel()
+    }
+
+    fn quicker(&self) -> Option<(String, f64)> {
+        self.quicker.clone()
     }
 }
 
@@ -103,6 +155,7 @@ impl Recipes for EngineModels {
             scale: opened.scale,
             format: job.format,
             quality: job.quality,
+            background: job.background,
             tile: job.tile,
             projection: job.projection,
             dtype: opened.dtype,
@@ -123,6 +176,7 @@ impl OpenProcessor for EngineModels {
             sampler: recipe.sampler.clone(),
             seed: recipe.seed,
             quality: recipe.quality,
+            background: recipe.background,
             tile: recipe.tile,
             batch: None,
             projection: recipe.projection,
@@ -146,9 +200,13 @@ impl OpenProcessor for EngineModels {
 }
 
 /// What decides a result besides the weights, spelt out: a preset's name alone would hide that its levels changed.
-fn sampling(recipe: &Recipe) -> String {
-    format!(
+fn sampling(recipe: &Recipe, scale: usize) -> String {
+    let mut text = format!(
         "{:?} at {:?}, tiles {}/{}",
         recipe.sampler, recipe.noise_levels, recipe.tile.size, recipe.tile.overlap
-    )
+    );
+    if let Some((above, below)) = Passes::new(recipe.scale, scale).reduced_to() {
+        text += &format!(", {above}/{below} between passes");
+    }
+    text
 }

@@ -19,6 +19,7 @@ mod console;
 mod ended;
 pub mod engine_models;
 pub mod exit;
+pub mod forecast;
 pub mod models;
 mod progress;
 mod remote_job;

@@ -1,9 +1,11 @@
 //! What the command asks of the engine: to open a model by name and make a processor of it.
 
-use sr3_proto::{Digest, Dtype, UpscaleJob};
+use std::sync::Arc;
+
+use sr3_proto::{Colour, Digest, Dtype, UpscaleJob};
 use sr3_worker::Processor;
 
-use crate::exit::CommandError;
+use crate::{exit::CommandError, forecast::Forecast};
 
 /// What the user asked for. None means the model's own choice.
 #[derive(Clone, Debug)]
@@ -22,6 +24,8 @@ pub struct ModelRequest {
     pub seed: u64,
     /// Quality of lossy formats, 1 to 100.
     pub quality: u8,
+    /// What lies under transparent pixels where the output's format knows none.
+    pub background: Option<Colour>,
     /// Tile side in output pixels.
     pub tile: Option<u32>,
     /// Tiles that go through the network at once.
@@ -43,6 +47,7 @@ impl From<&UpscaleJob> for ModelRequest {
             sampler: job.sampler.clone(),
             seed: job.seed,
             quality: job.quality,
+            background: job.background,
             tile: job.tile,
             batch: None,
             projection: job.projection,
@@ -52,10 +57,11 @@ impl From<&UpscaleJob> for ModelRequest {
 }
 
 /// An open model.
-#[derive(Debug)]
 pub struct OpenModel<P> {
     /// Runs it.
     pub processor: P,
+    /// How long it will take.
+    pub forecast: Arc<dyn Forecast>,
     /// Its name, for people.
     pub name: String,
     /// Digest of its checkpoint.

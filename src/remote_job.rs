@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 use sr3_proto::{
     Dtype, JobId, JobSpec, UpscaleJob, layout,
     wire::v1::{Job, JobCounts, JobState},
+    words::printable,
 };
 
 use crate::{
     clock::{age, since},
-    console::{View, printable},
+    console::View,
     ended::{Ended, Outcome},
     progress::{Current, Progress},
 };
@@ -102,6 +103,8 @@ pub(crate) fn ended(job: &Job, hint: String) -> Ended {
         done,
         skipped,
         quarantined,
+        with_notes: None,
+        notes: Vec::new(),
         skips: Default::default(),
         bad: Vec::new(),
         model: job.model.clone(),

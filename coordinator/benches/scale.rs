@@ -37,6 +37,7 @@ impl Recipes for Any {
             scale: 4,
             format: FormatChoice::Auto,
             quality: 95,
+            background: None,
             tile: None,
             projection: true,
             dtype: Default::default(),

@@ -187,6 +187,7 @@ mod tests {
             scale: 4,
             format: FormatChoice::Auto,
             quality: 95,
+            background: None,
             tile: None,
             projection: true,
             dtype: Default::default(),

@@ -1,5 +1,7 @@
 //! From a listing to planned items: fetches the facts that the pure parts ask for.
 
+use std::{collections::BTreeSet, ops::Bound};
+
 use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use sr3_proto::{
     Digest, ItemRecord, ItemStatus, ItemTask, Key, Naming, OnExisting, Store, StoreError, UpscaleSpec,
@@ -22,8 +24,8 @@ const LOOKS_AT_ONCE: usize = 16;
 pub enum Source {
     /// Every image in a store.
     All(Store),
-    /// One object, which is an item whatever its name.
-    One(Store, Key),
+    /// These objects, which are items whatever their names.
+    These(Store, BTreeSet<Key>),
 }
 
 /// What became of one entry of the listing.
@@ -41,7 +43,7 @@ impl Source {
     /// The store.
     pub fn store(&self) -> &Store {
         match self {
-            Self::All(store) | Self::One(store, _) => store,
+            Self::All(store) | Self::These(store, _) => store,
         }
     }
 
@@ -51,15 +53,21 @@ impl Source {
                 Some(after) => store.list_after(after),
                 None => store.list(),
             },
-            Self::One(store, key) => {
-                let (store, key) = (store.clone(), key.clone());
-                stream::once(async move {
-                    match store.head(&key).await? {
-                        Some(info) => Ok(ListEntry::Object(info)),
-                        None => Err(StoreError::NotFound { path: key.to_string() }),
-                    }
-                })
-                .boxed()
+            Self::These(store, keys) => {
+                let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+                let keys: Vec<Key> = keys.range((begin, Bound::Unbounded)).cloned().collect();
+                let store = store.clone();
+                stream::iter(keys)
+                    .then(move |key| {
+                        let store = store.clone();
+                        async move {
+                            match store.head(&key).await? {
+                                Some(info) => Ok(ListEntry::Object(info)),
+                                None => Err(StoreError::NotFound { path: key.to_string() }),
+                            }
+                        }
+                    })
+                    .boxed()
             }
         }
     }
@@ -119,7 +127,7 @@ impl Source {
     }
 
     async fn is_item(&self, info: &ObjectInfo) -> Result<bool, StoreError> {
-        if matches!(self, Self::One(..)) {
+        if matches!(self, Self::These(..)) {
             return Ok(true);
         }
         if info.key.extension().is_some_and(|e| sniff::is_image_extension(&e)) {

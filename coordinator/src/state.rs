@@ -173,7 +173,8 @@ impl JobState {
     }
 }
 
-async fn read_history(store: &Store) -> Result<History, JobError> {
+/// What the runs that `store` holds the state of have recorded. Changes nothing.
+pub async fn read_history(store: &Store) -> Result<History, JobError> {
     let mut history = History::default();
     for job in read_all::<JobRecord>(store, &layout::jobs_prefix()).await? {
         history.add_job(job);

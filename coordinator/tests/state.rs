@@ -24,6 +24,7 @@ fn spec() -> UpscaleSpec {
             scale: 4,
             format: FormatChoice::Auto,
             quality: 95,
+            background: None,
             tile: None,
             projection: true,
             dtype: Default::default(),

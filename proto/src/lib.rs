@@ -6,6 +6,7 @@
 //! function of its arguments.
 
 pub mod cancel;
+pub mod colour;
 pub mod digest;
 pub mod dtype;
 pub mod ids;
@@ -19,8 +20,10 @@ pub mod store;
 pub mod task;
 pub mod threads;
 pub mod wire;
+pub mod words;
 
 pub use cancel::Cancel;
+pub use colour::Colour;
 pub use digest::Digest;
 pub use dtype::Dtype;
 pub use ids::{JobId, RunId, ShardId, WorkerId};

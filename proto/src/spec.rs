@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Digest, Dtype, FormatChoice, Naming};
+use crate::{Colour, Digest, Dtype, FormatChoice, Naming};
 
 /// Upscale every image of a source into a destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +61,9 @@ pub struct RecipeSpec {
     pub format: FormatChoice,
     /// Quality of lossy formats, 1 to 100.
     pub quality: u8,
+    /// What lies under transparent pixels where the output's format knows none; without it such pictures are refused.
+    #[serde(default)]
+    pub background: Option<Colour>,
     /// Tile side in output pixels, where it is not the model's.
     pub tile: Option<u32>,
     /// Whether outputs are projected so that they reduce to their input.
@@ -87,9 +90,13 @@ impl RecipeSpec {
             .into_iter()
             .filter(|name| then.get(*name) != now.get(*name))
             .map(|name| {
+                // Spelt out for machines; in part it would say less than nothing.
+                if name == "sampling" {
+                    return "sampler, noise levels or tiles differ".to_string();
+                }
                 let shown = |value: Option<&Value>| match value {
                     None | Some(Value::Null) => "the default".to_string(),
-                    Some(Value::String(text)) => text.chars().take(12).collect(),
+                    Some(Value::String(text)) => text.chars().take(12).collect::<String>(),
                     Some(other) => other.to_string(),
                 };
                 format!("{name} {}, now {}", shown(then.get(name)), shown(now.get(name)))
@@ -111,7 +118,11 @@ impl RecipeSpec {
             "tile": self.tile,
             "projection": self.projection,
         });
+        // What was no choice once goes without saying, so that results from then are still recognised.
         // f32 goes without saying, as it did before there was a choice: results from then are still recognised.
+        if let Some(background) = self.background {
+            identity["background"] = background.to_string().into();
+        }
         if self.dtype != Dtype::F32 {
             identity["dtype"] = self.dtype.to_string().into();
         }
@@ -166,6 +177,7 @@ mod tests {
             scale: 4,
             format: FormatChoice::Auto,
             quality: 95,
+            background: None,
             tile: None,
             projection: true,
             dtype: Dtype::F32,
@@ -188,7 +200,7 @@ mod tests {
     #[test]
     fn every_field_that_decides_bytes_changes_the_digest_and_the_name_does_not() {
         let base = recipe();
-        let changes: [fn(&mut RecipeSpec); 12] = [
+        let changes: [fn(&mut RecipeSpec); 13] = [
             |r| r.model = Digest::of(b"other"),
             |r| r.preset = "fast".into(),
             |r| r.sampler = Some("ddim".into()),
@@ -198,6 +210,7 @@ mod tests {
             |r| r.scale = 2,
             |r| r.format = "png".parse().unwrap(),
             |r| r.quality = 80,
+            |r| r.background = Some(Colour([255; 3])),
             |r| r.tile = Some(256),
             |r| r.projection = false,
             |r| r.dtype = Dtype::Bf16,

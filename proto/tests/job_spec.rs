@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use serde_json::Value;
-use sr3_proto::{Dtype, FormatChoice, JobSpec, SpecError, UpscaleJob, job_spec::TEXT_BYTES_MAX};
+use sr3_proto::{Colour, Dtype, FormatChoice, JobSpec, SpecError, UpscaleJob, job_spec::TEXT_BYTES_MAX};
 
 const BUCKET: &str = include_str!("../../deploy/recipes/upscale-bucket.yaml");
 const FOLDER: &str = include_str!("../../deploy/recipes/upscale-folder.yaml");
@@ -51,7 +51,7 @@ fn every_field_is_read() {
     let job = upscale(
         "kind: upscale\nname: 2024\nsource: 's3://a/in'\ndestination: |-\n  s3://a/out\nmodel: \"m\"\npreset: fine\n\
          scale: 8\nsteps: 10000\nsampler: ddim\ntile: 0x100\nseed: 18446744073709551615\nprojection: false\n\
-         dtype: bf16\nformat: jpg\nquality: 1\ninclude: [a]\nexclude:\n- b\n- 'c: d'\nbytes_min: 1\nbytes_max: 1\n\
+         dtype: bf16\nformat: jpg\nquality: 1\nbackground: white\ninclude: [a]\nexclude:\n- b\n- 'c: d'\nbytes_min: 1\nbytes_max: 1\n\
          overwrite: true\nmax_bad_items: 0\npriority: 100\n",
     );
     assert_eq!(
@@ -71,6 +71,7 @@ fn every_field_is_read() {
             dtype: Dtype::Bf16,
             format: "jpeg".parse().unwrap(),
             quality: 1,
+            background: Some(Colour([255; 3])),
             include: vec!["a".into()],
             exclude: vec!["b".into(), "c: d".into()],
             bytes_min: Some(1),
@@ -194,7 +195,9 @@ fn conforms(value: &Value, schema: &Value) -> Result<(), String> {
     let below = value.as_u64().zip(schema["maximum"].as_u64()).is_none_or(|(value, max)| value <= max);
     let filled =
         value.as_str().zip(schema["minLength"].as_u64()).is_none_or(|(s, min)| s.len() as u64 >= min);
-    if !(typed && listed && constant && above && below && filled) {
+    let painted =
+        schema.get("pattern").is_none() || value.as_str().is_none_or(|s| s.parse::<Colour>().is_ok());
+    if !(typed && painted && listed && constant && above && below && filled) {
         return Err(format!("{value} against {schema}"));
     }
     if let Some(all) = schema["oneOf"].as_array() {
@@ -240,6 +243,7 @@ fn the_schema_takes_the_recipes_and_refuses_what_the_parser_refuses() {
             ("steps", 10_001.into()),
             ("source", "".into()),
             ("format", "gif".into()),
+            ("background", "puce".into()),
             ("seed", "1".into()),
             ("include", "a".into()),
         ] {
@@ -268,6 +272,7 @@ fn every_field_is_in_the_schema_with_its_description_and_default() {
         scale: Some(1),
         steps: Some(1),
         sampler: Some("s".into()),
+        background: Some(Colour([0; 3])),
         tile: Some(16),
         bytes_min: Some(0),
         bytes_max: Some(0),
@@ -325,6 +330,7 @@ prop_compose! {
             dtype: if flags.0 ^ flags.1 { Dtype::Auto } else { Dtype::F32 },
             overwrite: flags.1,
             format: format.parse::<FormatChoice>().unwrap(),
+            background: flags.0.then_some(Colour([1, 2, numbers.1])),
             include: globs.0,
             exclude: globs.1,
             ..sampled

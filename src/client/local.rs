@@ -19,7 +19,7 @@ use sr3_coordinator::{
 use sr3_proto::{Cancel, Hello, RecipeSpec, Store, StoreError, ToWorker, UpscaleJob, UpscaleSpec, WorkerEnd};
 use sr3_worker::{ClusterWorkerConfig, Connect, ConnectError, OpenProcessor, Processor};
 
-use crate::{console::Console, exit::CommandError};
+use crate::{console::Console, exit::CommandError, forecast::Forecast};
 
 /// How often the worker says how far it is: what people see moves so often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
@@ -38,6 +38,7 @@ pub(crate) async fn run<P: Processor>(
     state: Option<Store>,
     processor: P,
     show: Show,
+    forecast: Arc<dyn Forecast>,
     interrupt: &Cancel,
 ) -> Result<JobView, CommandError> {
     let spec = place.state.spec().clone();
@@ -48,7 +49,7 @@ pub(crate) async fn run<P: Processor>(
     let job = coordinator.submit_begun(UpscaleJob::new(&spec.source, &spec.destination), place).await;
     let mut seen = coordinator.job(job.map_err(failed)?.id).await.map_err(failed)?;
     let id = seen.borrow().id;
-    let console = Console::start(show.json, show.quiet, seen.clone());
+    let console = Console::start(show.json, show.quiet, seen.clone(), Some(forecast));
 
     let leave = Cancel::new();
     let config = ClusterWorkerConfig {

@@ -7,11 +7,12 @@
 //! it is chosen by `--include`.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
 
-use sr3_coordinator::Source;
+use sr3_coordinator::{Source, sniff};
 use sr3_proto::{
     FormatChoice, Key, Naming, OutputFormat, Store, StoreError, layout,
     store::{Location, Settings, Staging, real_path},
@@ -55,6 +56,18 @@ impl Destination {
         !matches!(self, Self::File(..))
     }
 
+    /// The store of the outputs and their state, if that exists already.
+    pub fn existing(&self) -> Result<Option<Store>, StoreError> {
+        let settings = Settings::of_process();
+        match self {
+            Self::Bucket(location) => Store::open_with(location, &settings).map(Some),
+            Self::Folder(folder) if folder.is_dir() => {
+                Store::open_with(&Location::folder(folder), &settings).map(Some)
+            }
+            Self::Folder(_) | Self::File(..) => Ok(None),
+        }
+    }
+
     /// Creates the folder if need be, and opens the store of the outputs and that of the state.
     pub fn open(&self) -> Result<(Store, Store), StoreError> {
         let settings = Settings::of_process();
@@ -74,16 +87,17 @@ impl Destination {
     }
 }
 
-/// Checks SRC and DST as given on the command line.
+/// Checks SRC (one place, or several files) and DST as given on the command line.
 pub fn resolve(
-    source: &str,
+    sources: &[String],
     destination: &str,
     format: FormatChoice,
     overwrite: bool,
 ) -> Result<Places, CommandError> {
-    if source.is_empty() || destination.is_empty() {
+    if destination.is_empty() || sources.iter().any(String::is_empty) {
         return Err(CommandError::usage("SRC and DST must not be empty"));
     }
+    let [source] = sources else { return several(sources, destination, format) };
     let (from, to): (Location, Location) = (source.parse()?, destination.parse()?);
     match (from.path(), to.path()) {
         (Some(from), Some(to)) => folders(source, from, destination, to, format, overwrite),
@@ -142,7 +156,88 @@ fn one(source: &str, real_source: &Path) -> Result<(Source, Key), CommandError> 
     }
     let input = last_name(real_source)?;
     let store = Store::folder(real_source.parent().unwrap_or(Path::new("/")), Staging::Beside)?;
-    Ok((Source::One(store, input.clone()), input))
+    Ok((Source::These(store, [input.clone()].into()), input))
+}
+
+/// Several files of this machine: the folder that holds them all is the root of their names.
+fn several(sources: &[String], destination: &str, format: FormatChoice) -> Result<Places, CommandError> {
+    let mut files = Vec::with_capacity(sources.len());
+    for source in sources {
+        let location: Location = source.parse()?;
+        let Some(path) = location.path() else {
+            return Err(CommandError::usage(format!(
+                "`{source}` is one of {} SRC: name it alone, or only files of this machine",
+                sources.len()
+            )));
+        };
+        let real = real_source(source, path)?;
+        if !real.is_file() {
+            return Err(CommandError::usage(format!(
+                "`{source}` is one of {} SRC and no file: name one folder alone, or only files",
+                sources.len()
+            )));
+        }
+        files.push(real);
+    }
+    let mut root = files[0].parent().unwrap_or(Path::new("/"));
+    while let Some(above) = root.parent()
+        && !files.iter().all(|file| file.starts_with(root))
+    {
+        root = above;
+    }
+    let mut keys = BTreeSet::new();
+    for file in &files {
+        let name = file.strip_prefix(root).ok().and_then(|name| name.to_str());
+        keys.insert(name.and_then(|name| Key::new(name).ok()).ok_or_else(|| not_utf8(file))?);
+    }
+    let to: Location = destination.parse()?;
+    let place = match to.path() {
+        None => Destination::Bucket(to),
+        Some(to) => {
+            let real = real_destination(destination, to)?;
+            let named_as_image = real.extension().and_then(|e| e.to_str()).is_some_and(names_an_image);
+            if !real.is_dir() && (real.exists() || named_as_image && !written_as_folder(destination)) {
+                return Err(CommandError::usage(format!(
+                    "`{destination}` is a file's name, and there are {} SRC: name a folder as DST",
+                    sources.len()
+                )));
+            }
+            for key in &keys {
+                refuse_to_replace(&root.join(key.as_str()), &real, key, format)?;
+            }
+            Destination::Folder(real)
+        }
+    };
+    let source_name = root.display().to_string();
+    let store = Store::folder(root, Staging::Beside)?;
+    Ok(Places { source: Source::These(store, keys), source_name, destination: place })
+}
+
+/// Refuses an output in the folder `destination` that would be its input itself.
+fn refuse_to_replace(
+    source: &Path,
+    destination: &Path,
+    input: &Key,
+    format: FormatChoice,
+) -> Result<(), CommandError> {
+    // Where a name cannot be made the item is reported; here only a clash with the input matters.
+    if let Ok((output, _)) = layout::output_key(input, format)
+        && destination.join(output.as_str()) == source
+    {
+        return Err(CommandError::usage(format!(
+            "the result would replace `{}` itself: choose another folder or name the output file",
+            source.display()
+        )));
+    }
+    Ok(())
+}
+
+fn names_an_image(extension: &str) -> bool {
+    sniff::is_image_extension(&extension.to_ascii_lowercase())
+}
+
+fn written_as_folder(destination: &str) -> bool {
+    destination.ends_with(['/', std::path::MAIN_SEPARATOR])
 }
 
 fn real_source(source: &str, path: &Path) -> Result<PathBuf, CommandError> {
@@ -228,24 +323,22 @@ fn for_file(
     format: FormatChoice,
     overwrite: bool,
 ) -> Result<Destination, CommandError> {
-    let is_folder = real_destination.is_dir() || destination.ends_with(['/', std::path::MAIN_SEPARATOR]);
+    let is_folder = real_destination.is_dir() || written_as_folder(destination);
     let extension = real_destination.extension().and_then(|e| e.to_str());
     let named = extension.and_then(OutputFormat::from_extension);
+    if let (false, None, Some(other)) = (is_folder, named, extension.filter(|e| names_an_image(e))) {
+        return Err(CommandError::usage(format!(
+            "`{destination}`: {} is not written: name a file that ends in .png, .jpg, .webp or .tif, or a folder",
+            other.to_uppercase()
+        )));
+    }
     if !is_folder && named.is_none() && real_destination.exists() {
         return Err(CommandError::usage(format!(
             "`{destination}` is a file without an extension of png, jpg, webp or tif: name such a file, or a folder"
         )));
     }
     let (Some(named), false) = (named, is_folder) else {
-        // Where a name cannot be made the item is reported; here only a clash with the input matters.
-        if let Ok((output, _)) = layout::output_key(input, format)
-            && real_destination.join(output.as_str()) == real_source
-        {
-            return Err(CommandError::usage(format!(
-                "the result would replace `{}` itself: choose another folder or name the output file",
-                real_source.display()
-            )));
-        }
+        refuse_to_replace(real_source, &real_destination, input, format)?;
         return Ok(Destination::Folder(real_destination));
     };
     if let FormatChoice::Fixed(asked) = format
@@ -267,7 +360,9 @@ fn for_file(
 
 fn last_name(path: &Path) -> Result<Key, CommandError> {
     let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| Key::new(name).ok());
-    name.ok_or_else(|| {
-        CommandError::usage(format!("the name of `{}` is not valid UTF-8: rename it", path.display()))
-    })
+    name.ok_or_else(|| not_utf8(path))
+}
+
+fn not_utf8(path: &Path) -> CommandError {
+    CommandError::usage(format!("the name of `{}` is not valid UTF-8: rename it", path.display()))
 }

@@ -16,6 +16,7 @@ use sr3_proto::{
         CancelJobRequest, DrainWorkerRequest, GetJobRequest, Job, ListJobsRequest, ListWorkersRequest,
         PauseJobRequest, ResumeJobRequest, SubmitJobRequest, Worker, job_service_client::JobServiceClient,
     },
+    words::printable,
 };
 use tonic::{Code, Response, Status, transport::Channel};
 
@@ -307,5 +308,5 @@ fn job(answer: Option<Job>) -> Result<Job, ClientError> {
 
 /// Text of the other side that neither breaks the line nor drives the terminal.
 fn one_line(text: &str) -> String {
-    crate::console::printable(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+    printable(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }

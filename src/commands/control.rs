@@ -3,10 +3,11 @@
 use clap::Args;
 use sr3_proto::JobId;
 
-use super::remote_args::{RemoteArgs, block_on, job_id, print};
+use super::remote_args::{RemoteArgs, block_on, job_id};
 use crate::{
     exit::{CommandError, Ending},
     remote_job,
+    say::print,
 };
 
 /// Arguments of the commands that steer a job.

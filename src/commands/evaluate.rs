@@ -55,7 +55,7 @@ pub fn run(arguments: &EvaluateArgs) -> Result<Ending, CommandError> {
     arguments.model.start_threads();
     let failed = |e: &dyn std::fmt::Display| CommandError::failed(e.to_string());
     let checkpoint = read_checkpoint(&arguments.model.model)?;
-    let recipe = recipe(&checkpoint.config, &arguments.model.request(95))?;
+    let recipe = recipe(&checkpoint.config, &arguments.model.request(95, None))?;
     let scale = arguments.model.scale.map_or(checkpoint.config.scale, |scale| scale as usize);
     let network =
         CpuUNet::new(&checkpoint.config.model, &checkpoint.weights, Isa::detect()).map_err(|e| failed(&e))?;

@@ -3,12 +3,13 @@
 use sr3_proto::{Cancel, JobId, wire::v1::Job};
 use tokio::sync::watch as channel;
 
-use super::remote_args::print;
 use crate::{
     client::remote::Client,
     console::Console,
     exit::{CommandError, Ending},
-    remote_job, signals,
+    remote_job,
+    say::print,
+    signals,
 };
 
 /// What is shown on the way.
@@ -64,7 +65,7 @@ pub(super) async fn follow(
                 }
                 seen.send_replace(job);
                 if show == Show::Progress && console.is_none() {
-                    console = Some(Console::start(false, false, shown.clone()));
+                    console = Some(Console::start(false, false, shown.clone(), None));
                 }
             }
             Ok(None) => break Ok(Some(seen.borrow().clone())),

@@ -1,18 +1,18 @@
 //! `sr3 jobs`, `sr3 status JOB`, `sr3 watch JOB`: looking at jobs.
 
 use clap::{Args, value_parser};
-use sr3_proto::{JobId, wire::v1::Job};
+use sr3_proto::{JobId, wire::v1::Job, words::printable};
 
 use super::{
     follow,
-    remote_args::{RemoteArgs, block_on, job_id, print},
+    remote_args::{RemoteArgs, block_on, job_id},
     table::table,
 };
 use crate::{
     clock::{age, since},
-    console::printable,
     exit::{self, CommandError, Ending},
     remote_job,
+    say::print,
 };
 
 /// Arguments of `sr3 jobs`.

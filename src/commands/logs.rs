@@ -2,13 +2,13 @@
 
 use clap::Args;
 use serde_json::json;
-use sr3_proto::JobId;
+use sr3_proto::{JobId, words::printable};
 
-use super::remote_args::{RemoteArgs, block_on, job_id, print};
+use super::remote_args::{RemoteArgs, block_on, job_id};
 use crate::{
     clock::{age, since},
-    console::printable,
     exit::{CommandError, Ending},
+    say::print,
 };
 
 /// Arguments of `sr3 logs`.

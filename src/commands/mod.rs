@@ -4,6 +4,7 @@ pub mod bench;
 pub mod control;
 pub mod convert;
 pub mod coordinator;
+mod dry_run;
 pub mod evaluate;
 mod follow;
 pub mod jobs;

@@ -2,7 +2,7 @@
 
 use clap::{Args, value_parser};
 
-use sr3_proto::Dtype;
+use sr3_proto::{Colour, Dtype, job_spec::ranges};
 
 use crate::models::ModelRequest;
 
@@ -16,7 +16,7 @@ pub struct ModelArgs {
     #[arg(long)]
     pub preset: Option<String>,
     /// Output size over input size: any whole number [default: the model's].
-    #[arg(long, value_parser = value_parser!(u32).range(1..=64))]
+    #[arg(long, value_parser = whole_scale)]
     pub scale: Option<u32>,
     /// Sampling steps [default: the preset's].
     #[arg(long, value_parser = value_parser!(u32).range(1..=10_000))]
@@ -46,9 +46,9 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
-    /// What is asked of the model; `quality` is that of lossy output formats.
+    /// What is asked of the model; `quality` and `background` are those of output formats that need them.
     #[must_use]
-    pub fn request(&self, quality: u8) -> ModelRequest {
+    pub fn request(&self, quality: u8, background: Option<Colour>) -> ModelRequest {
         ModelRequest {
             model: self.model.clone(),
             preset: self.preset.clone(),
@@ -57,6 +57,7 @@ impl ModelArgs {
             sampler: self.sampler.clone(),
             seed: self.seed,
             quality,
+            background,
             tile: self.tile,
             batch: self.batch,
             projection: !self.no_projection,
@@ -68,6 +69,13 @@ impl ModelArgs {
     pub fn start_threads(&self) {
         start_threads(self.threads);
     }
+}
+
+/// A scale; a fraction is told that it is one.
+fn whole_scale(text: &str) -> Result<u32, String> {
+    let (least, most) = (ranges::SCALE.start(), ranges::SCALE.end());
+    let whole = text.parse().ok().filter(|scale| ranges::SCALE.contains(scale));
+    whole.ok_or_else(|| format!("a whole number from {least} to {most} is wanted"))
 }
 
 /// Makes the process's pool; None for a thread per core.

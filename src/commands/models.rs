@@ -5,6 +5,7 @@ use serde_json::json;
 use sr3_engine::model::bundled::BUNDLED;
 use sr3_engine::model::checkpoint::Checkpoint;
 use sr3_engine::model::{Graph, UNetConfig, presets};
+use sr3_proto::words::counted;
 
 use crate::engine_models::read_checkpoint;
 use crate::exit::{CommandError, Ending};
@@ -85,7 +86,7 @@ fn print_checkpoint(checkpoint: &Checkpoint, json: bool) -> Result<(), CommandEr
     for (name, preset) in &config.presets {
         let default = if *name == config.default_preset { " (default)" } else { "" };
         let (sampler, levels) = (preset.sampler(), preset.noise_levels());
-        say!("preset {name}: {sampler:?}, {} evaluations{default}", levels.len());
+        say!("preset {name}: {sampler}, {}{default}", counted(levels.len() as u64, "evaluation"));
     }
     if let Some(tile) = config.tile {
         say!("tiles: {} pixels, {} overlapping", tile.size, tile.overlap);
@@ -101,7 +102,7 @@ fn print_checkpoint(checkpoint: &Checkpoint, json: bool) -> Result<(), CommandEr
 fn print_network(config: &UNetConfig) {
     let mults: Vec<_> = config.channel_mults.iter().map(ToString::to_string).collect();
     say!(
-        "network: {:?} layout, {} channels × {}, {} residual blocks a level, {} norm groups",
+        "network: {} layout, {} channels × {}, {} residual blocks a level, {} norm groups",
         config.layout,
         config.inner_channel,
         mults.join(","),

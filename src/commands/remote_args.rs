@@ -77,13 +77,6 @@ pub(super) fn job_id(text: &str) -> Result<JobId, String> {
     }
 }
 
-/// Prints to stdout; a closed pipe is the reader's choice.
-pub(super) fn print(text: &str) {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-}
-
 impl From<ClientError> for CommandError {
     fn from(error: ClientError) -> Self {
         use tonic::Code;

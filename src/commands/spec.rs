@@ -8,10 +8,7 @@ use std::{
 use clap::Subcommand;
 use sr3_coordinator::filter::Filter;
 use sr3_engine::model::bundled::Bundled;
-use sr3_proto::{
-    JobSpec, SpecError, UpscaleJob,
-    job_spec::{TEXT_BYTES_MAX, printable},
-};
+use sr3_proto::{JobSpec, SpecError, UpscaleJob, job_spec::TEXT_BYTES_MAX, words::printable};
 
 use crate::{
     engine_models,

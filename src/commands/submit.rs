@@ -10,11 +10,12 @@ use sr3_proto::{JobId, JobSpec, job_spec::TEXT_BYTES_MAX};
 
 use super::{
     follow,
-    remote_args::{RemoteArgs, block_on, print},
+    remote_args::{RemoteArgs, block_on},
 };
 use crate::{
     exit::{self, CommandError, Ending},
     remote_job,
+    say::print,
 };
 
 /// Arguments of `sr3 submit`.

@@ -6,7 +6,7 @@ use clap::{Args, value_parser};
 use sr3_coordinator::{JobState, core::Place};
 use sr3_engine::ops::{Isa, Precision};
 use sr3_proto::{
-    Cancel, Dtype, FormatChoice, ItemRecord, RecipeSpec, Store, StoreError, UpscaleSpec, layout,
+    Cancel, Colour, Dtype, FormatChoice, ItemRecord, RecipeSpec, Store, StoreError, UpscaleSpec, layout,
 };
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
         local,
         places::{self, Destination, Places},
     },
-    commands::{model_args::ModelArgs, remote_args::PatienceArgs, upscale_remote},
+    commands::{dry_run, model_args::ModelArgs, remote_args::PatienceArgs, upscale_remote},
     ended::Ended,
     exit::{self, CommandError, Ending},
     models::{Models, OpenModel},
@@ -23,21 +23,27 @@ use crate::{
 
 /// Arguments of `sr3 upscale`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = exit::HELP, allow_negative_numbers = true)]
+#[command(
+    after_help = exit::HELP,
+    allow_negative_numbers = true,
+    override_usage = "sr3 upscale [OPTIONS] <SRC>... <DST>"
+)]
 pub struct UpscaleArgs {
-    /// An image, a folder of images at any depth, or a prefix in a bucket (s3://bucket/photos, gs://…, az://…).
-    #[arg(value_name = "SRC")]
-    pub source: String,
-    /// Folder or prefix for the results, in the tree and under the names of their inputs. For a single image it may be a file:
-    /// a name that ends in .png, .jpg, .webp or .tif.
-    #[arg(value_name = "DST")]
-    pub destination: String,
+    /// SRC: an image or several, a folder of images at any depth, or a prefix in a bucket (s3://bucket/photos, gs://…,
+    /// az://…). DST: folder or prefix for the results, in the tree and under the names of their inputs; for a single image it
+    /// may be a file: a name that ends in .png, .jpg, .webp or .tif.
+    #[arg(value_name = "SRC>... <DST", required = true, num_args = 1..)]
+    pub places: Vec<String>,
     /// Shared options.
     #[command(flatten)]
     pub model: ModelArgs,
     /// Output format: auto (the input's, PNG for formats that are only read), png, jpeg, webp or tiff.
     #[arg(long, default_value = "auto")]
     pub format: FormatChoice,
+    /// What lies under transparent pixels of a JPEG, which knows none: white, black or #rrggbb [default: such pictures are
+    /// set aside].
+    #[arg(long, value_name = "COLOUR")]
+    pub background: Option<Colour>,
     /// Quality of JPEG, 1 to 100; other formats are written without loss.
     #[arg(long, default_value_t = 95, value_parser = value_parser!(u8).range(1..=100))]
     pub quality: u8,
@@ -53,6 +59,9 @@ pub struct UpscaleArgs {
     /// Fail when more images than this have to be set aside [default: no bound].
     #[arg(long, value_name = "N")]
     pub max_bad_items: Option<u64>,
+    /// List what would be done, with sizes and the time that it would take here, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
     /// Let a cluster do it: its coordinators, such as http://10.0.0.1:7070. They and the workers must see SRC and DST
     /// under the same path or URL.
     #[arg(long, value_name = "URL[,URL…]", value_delimiter = ',')]
@@ -66,6 +75,19 @@ pub struct UpscaleArgs {
     /// Print errors only.
     #[arg(long)]
     pub quiet: bool,
+}
+
+impl UpscaleArgs {
+    /// The places of the inputs and that of the results, which comes last.
+    ///
+    /// # Errors
+    /// One line, where there is only one place.
+    pub fn places(&self) -> Result<(&[String], &str), CommandError> {
+        match self.places.split_last() {
+            Some((destination, sources)) if !sources.is_empty() => Ok((sources, destination)),
+            _ => Err(CommandError::usage("the place for the results is missing: <DST>; see --help")),
+        }
+    }
 }
 
 /// Runs it.
@@ -84,13 +106,14 @@ pub fn run<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Ending, Com
 
 async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Ending, CommandError> {
     let begun = Instant::now();
+    let (sources, written) = arguments.places()?;
     let Places { source, source_name, destination } =
-        places::resolve(&arguments.source, &arguments.destination, arguments.format, arguments.overwrite)?;
-    let OpenModel { processor, name, digest, preset, sampling, scale, dtype } =
-        models.open(&arguments.model.request(arguments.quality))?;
+        places::resolve(sources, written, arguments.format, arguments.overwrite)?;
+    let OpenModel { processor, forecast, name, digest, preset, sampling, scale, dtype } =
+        models.open(&arguments.model.request(arguments.quality, arguments.background))?;
     let spec = UpscaleSpec {
         source: source_name,
-        destination: arguments.destination.clone(),
+        destination: written.to_string(),
         model: arguments.model.model.clone(),
         recipe: RecipeSpec {
             model: digest,
@@ -103,6 +126,7 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
             scale,
             format: arguments.format,
             quality: arguments.quality,
+            background: arguments.background,
             tile: arguments.model.tile,
             projection: !arguments.model.no_projection,
             dtype,
@@ -122,6 +146,11 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
     }
     source.store().check().await?;
     source.require_images(&spec).await?;
+    if arguments.dry_run {
+        let outputs = destination.existing()?;
+        let plan = dry_run::Plan { source: &source, outputs: outputs.as_ref(), spec: &spec };
+        return dry_run::run(plan, &*forecast, arguments.json).await;
+    }
     let interrupt = Cancel::new();
     // Even the second leaves nothing to repair: no output is ever under its name before it is whole.
     tokio::spawn(signals::watch(interrupt.clone(), Some("stopping; once more to stop at once")));
@@ -135,10 +164,10 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
     let place = Place { source, outputs, state };
     let apart = (!destination.keeps_state()).then(|| state_store.clone());
     let show = local::Show { json: arguments.json, quiet: arguments.quiet };
-    let job = local::run(place, apart, processor, show, &interrupt).await?;
+    let job = local::run(place, apart, processor, show, forecast, &interrupt).await?;
     let records = if job.reported { read_report(&state_store).await? } else { Vec::new() };
     let report = (job.reported && destination.keeps_state())
-        .then(|| format!("{}/{}", arguments.destination.trim_end_matches('/'), layout::report_key()));
+        .then(|| format!("{}/{}", written.trim_end_matches('/'), layout::report_key()));
     let ended = Ended::here(&job, &records, &spec, report, begun.elapsed());
     ended.print(arguments.json, arguments.quiet);
     Ok(ended.ending())

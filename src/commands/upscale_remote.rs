@@ -47,17 +47,28 @@ fn job(arguments: &UpscaleArgs) -> Result<UpscaleJob, CommandError> {
             "--batch and --threads are the workers' own settings: leave them out with --coordinator",
         ));
     }
-    if Path::new(&arguments.source).is_file() {
+    if arguments.dry_run {
+        return Err(CommandError::usage(
+            "--dry-run plans for this machine: leave --coordinator out, or submit a job and `sr3 watch` it",
+        ));
+    }
+    let (sources, destination) = arguments.places()?;
+    let [source] = sources else {
         return Err(CommandError::usage(format!(
-            "`{}` is a file, and a cluster takes folders: name its folder and --include, or leave --coordinator out",
-            arguments.source
+            "{} places are named as SRC, and a cluster takes one folder: name it and --include, or leave --coordinator out",
+            sources.len()
+        )));
+    };
+    if Path::new(source).is_file() {
+        return Err(CommandError::usage(format!(
+            "`{source}` is a file, and a cluster takes folders: name its folder and --include, or leave --coordinator out"
         )));
     }
     let checkpoint = match Bundled::find(&model.model) {
         None if Path::new(&model.model).is_dir() => place(&model.model)?,
         _ => model.model.clone(),
     };
-    let mut job = UpscaleJob::new(place(&arguments.source)?, place(&arguments.destination)?);
+    let mut job = UpscaleJob::new(place(source)?, place(destination)?);
     job.model = checkpoint;
     job.preset = model.preset.clone();
     job.scale = model.scale;
@@ -69,6 +80,7 @@ fn job(arguments: &UpscaleArgs) -> Result<UpscaleJob, CommandError> {
     job.dtype = model.dtype;
     job.format = arguments.format;
     job.quality = arguments.quality;
+    job.background = arguments.background;
     job.include = arguments.include.clone();
     job.exclude = arguments.exclude.clone();
     job.overwrite = arguments.overwrite;

@@ -2,15 +2,15 @@
 
 use clap::Args;
 use serde_json::{Value, json};
-use sr3_proto::{WorkerId, wire::v1::Worker};
+use sr3_proto::{WorkerId, wire::v1::Worker, words::printable};
 
 use super::{
-    remote_args::{RemoteArgs, block_on, print},
+    remote_args::{RemoteArgs, block_on},
     table::table,
 };
 use crate::{
-    console::printable,
     exit::{CommandError, Ending},
+    say::print,
 };
 
 /// Arguments of `sr3 workers`.

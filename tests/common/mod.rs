@@ -10,7 +10,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -18,6 +21,7 @@ use std::{
 use serde_json::Value;
 use sr3::{
     exit::CommandError,
+    forecast::Forecast,
     models::{ModelRequest, Models, OpenModel},
     proto::{Cancel, Digest, Key, OutputFormat},
     worker::{Computed, Encoded, ItemError, Processor},
@@ -48,7 +52,7 @@ impl Processor for Double {
         Ok(())
     }
 
-    fn decode(&self, _: &Key, bytes: &[u8]) -> Result<Vec<u8>, ItemError> {
+    fn decode(&self, _: &Key, bytes: &[u8], _: OutputFormat) -> Result<Vec<u8>, ItemError> {
         let text = String::from_utf8_lossy(bytes);
         assert!(!text.contains("PANIC"), "decoder broke");
         if text.contains("BAD") { Err(ItemError::bad("not readable")) } else { Ok(bytes.to_vec()) }
@@ -96,6 +100,35 @@ impl Processor for Double {
     }
 }
 
+/// Every input is a picture of its length by 1, and takes the same time.
+struct Steady(Duration);
+
+impl Forecast for Steady {
+    fn size(&self, start: &[u8]) -> Option<[usize; 2]> {
+        Some([start.len(), 1])
+    }
+
+    fn output_size(&self, size: [usize; 2]) -> [usize; 2] {
+        size.map(|side| 4 * side)
+    }
+
+    fn work(&self, _: [usize; 2]) -> f64 {
+        1.0
+    }
+
+    fn seconds_of_work(&self) -> Result<f64, String> {
+        Ok(self.0.as_secs_f64())
+    }
+
+    fn pace(&self) -> Option<f64> {
+        Some(1.0)
+    }
+
+    fn quicker(&self) -> Option<(String, f64)> {
+        Some(("fast".into(), 0.5))
+    }
+}
+
 pub struct Doubles;
 
 impl Models for Doubles {
@@ -108,6 +141,7 @@ impl Models for Doubles {
         let step = std::env::var(STEP_MS).ok().and_then(|ms| ms.parse().ok()).unwrap_or(0);
         Ok(OpenModel {
             processor: Double::new(request.seed, Duration::from_millis(step)),
+            forecast: Arc::new(Steady(Duration::from_millis(step))),
             name: request.model.clone(),
             digest: Digest::of(b"weights"),
             preset: request.preset.clone().unwrap_or_else(|| "default".into()),

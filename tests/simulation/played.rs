@@ -29,6 +29,7 @@ impl Recipes for Played {
             scale: 4,
             format: FormatChoice::Auto,
             quality: 95,
+            background: None,
             tile: None,
             projection: true,
             dtype: Default::default(),
@@ -53,7 +54,7 @@ impl Processor for Played {
         Ok(())
     }
 
-    fn decode(&self, _: &Key, bytes: &[u8]) -> Result<String, ItemError> {
+    fn decode(&self, _: &Key, bytes: &[u8], _: OutputFormat) -> Result<String, ItemError> {
         let text = String::from_utf8(bytes.to_vec()).map_err(ItemError::bad)?;
         if text.starts_with(BAD) { Err(ItemError::bad("it is no picture")) } else { Ok(text) }
     }

@@ -102,7 +102,9 @@ impl Connect for GrpcConnect {
                 Ok(Ok(session)) => return Ok(session),
                 Ok(Err(refused @ ConnectError::Refused { .. })) => return Err(refused),
                 Ok(Err(error)) => error,
-                Err(_) => unreachable(address, &format!("no welcome within {:?}", self.timeout)),
+                Err(_) => {
+                    unreachable(address, &format!("no welcome within {} seconds", self.timeout.as_secs()))
+                }
             };
         }
         Err(last)

@@ -250,8 +250,9 @@ async fn decode<P: Processor>(
     bytes: Bytes,
     record: &mut ItemRecord,
 ) -> Result<P::Decoded, Stop> {
-    let (processor, input) = (Arc::clone(&work.processor), item.input.clone());
-    let decoding = verdict_off_thread(move || Ok((Digest::of(&bytes), processor.decode(&input, &bytes))));
+    let (processor, input, format) = (Arc::clone(&work.processor), item.input.clone(), item.format);
+    let decoding =
+        verdict_off_thread(move || Ok((Digest::of(&bytes), processor.decode(&input, &bytes, format))));
     let (digest, decoded) = decoding.await?;
     record.input_sha256 = Some(digest);
     Ok(decoded?)

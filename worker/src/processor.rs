@@ -18,8 +18,9 @@ pub trait Processor: Send + Sync + 'static {
     /// Makes the device ready. An error ends the job: without a device nothing can go on.
     fn open_device(&self) -> Result<Self::Device, String>;
 
-    /// Decodes an input. Bounds what it allocates by itself.
-    fn decode(&self, input: &Key, bytes: &[u8]) -> Result<Self::Decoded, ItemError>;
+    /// Decodes an input whose output is to have this format, or says why there can be none. Bounds what it allocates by
+    /// itself.
+    fn decode(&self, input: &Key, bytes: &[u8], format: OutputFormat) -> Result<Self::Decoded, ItemError>;
 
     /// Number of pixels of the output that is due for a decoded input: what memory use is bounded by.
     fn output_pixels(&self, decoded: &Self::Decoded) -> u64;

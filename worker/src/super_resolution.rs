@@ -6,22 +6,31 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use sr3_engine::diffusion::Consistency;
-use sr3_engine::image::{self, Channels, DecodeLimits, Decoded, Picture, Samples};
+use sr3_engine::image::{self, Channels, DecodeLimits, Decoded, EncodeError, Picture, Samples};
 use sr3_engine::model::CpuUNet;
 use sr3_engine::model::checkpoint::Checkpoint;
 use sr3_engine::ops::Isa;
 use sr3_engine::ops::resize::{Filter, resize};
-use sr3_engine::upscaler::{LowRes, Recipe, UpscaleError, Upscaler};
+use sr3_engine::upscaler::{LowRes, Passes, Recipe, UpscaleError, Upscaler};
 use sr3_proto::{Cancel, Key, OutputFormat};
 
-use crate::{Computed, Encoded, ItemError, Processor};
+use crate::{
+    Computed, Encoded, ItemError, Pace, Processor,
+    memory::{self, Room},
+};
 
-/// Pixels of the largest output: 16 times the 100 megapixels that an input may have at most would not fit any memory.
-const OUTPUT_PIXELS_MAX: u64 = 400_000_000;
-/// Bytes that an output pixel takes while it is computed: four RGB images of floats, and the finished samples.
+/// Pixels of the largest picture that is computed: 16 times the 100 megapixels that an input may have at most would not
+/// fit any memory.
+const COMPUTED_PIXELS_MAX: u64 = 400_000_000;
+/// Bytes that such a pixel takes meanwhile: four RGB images of floats, and the finished samples.
 const BYTES_PER_PIXEL: u64 = 54;
+/// Mean squared error in [0, 1] from which it is said that a result does not reduce to its input: 8 levels of 255.
+const INCONSISTENT: f64 = 1e-3;
+/// Bytes that a network takes besides, with the tiles in it.
+const NETWORK_BYTES: u64 = 150 << 20;
 
 /// A checkpoint and how to use it.
 #[derive(Clone, Debug)]
@@ -29,50 +38,85 @@ pub struct SuperResolution {
     checkpoint: Arc<Checkpoint>,
     recipe: Recipe,
     scale: usize,
+    /// JPEG's, 1 to 100.
     quality: u8,
+    /// What lies under transparent pixels of a JPEG, which knows none.
+    background: Option<[u8; 3]>,
     limits: DecodeLimits,
+    pace: Arc<Pace>,
 }
 
 impl SuperResolution {
     /// Joins a checkpoint and a recipe. `scale` is that of the outputs, whatever the network's own; `quality` is
-    /// JPEG's, 1 to 100.
-    pub fn new(checkpoint: Arc<Checkpoint>, recipe: Recipe, scale: usize, quality: u8) -> Self {
-        Self { checkpoint, recipe, scale, quality, limits: DecodeLimits::default() }
+    /// JPEG's, 1 to 100, and `background` what lies under transparent pixels there.
+    pub fn new(
+        checkpoint: Arc<Checkpoint>,
+        recipe: Recipe,
+        scale: usize,
+        quality: u8,
+        background: Option<[u8; 3]>,
+    ) -> Self {
+        let (limits, pace) = (DecodeLimits::default(), Arc::default());
+        Self { checkpoint, recipe, scale, quality, background, limits, pace }
     }
 
-    /// A refusal of an output that would be too large, before anything is computed.
-    fn check_size(&self, picture: &Picture) -> Result<(), ItemError> {
-        let pixels =
-            (picture.width as u64 * picture.height as u64).saturating_mul((self.scale as u64).pow(2));
-        if pixels > OUTPUT_PIXELS_MAX {
-            let (w, h, s) = (picture.width, picture.height, self.scale);
-            return Err(ItemError::bad(format!(
-                "{w}×{h} times {s} is over {} megapixels: cut the picture or take a smaller --scale",
-                OUTPUT_PIXELS_MAX / 1_000_000
-            )));
-        }
-        let needed = pixels * BYTES_PER_PIXEL;
-        if let Some(free) = memory_available()
-            && needed > free
-        {
-            let (w, h, s) = (picture.width, picture.height, self.scale);
-            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
-            return Err(ItemError::bad(format!(
-                "{w}×{h} times {s} takes {:.1} GB of memory, and {:.1} GB are free: cut the picture, take a smaller \
-                 --scale, or a larger machine",
-                gigabytes(needed),
-                gigabytes(free)
-            )));
-        }
-        Ok(())
+    /// How fast it is, on whatever device it was computed so far. Clones share it.
+    pub fn pace(&self) -> &Arc<Pace> {
+        &self.pace
     }
-}
 
-/// Bytes of memory that a process may still take without swapping; None where the system does not tell.
-fn memory_available() -> Option<u64> {
-    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    /// Megapixels that go through the network, in all steps and passes, for an input of this size.
+    pub fn evaluated_megapixels(&self, [width, height]: [usize; 2]) -> f64 {
+        let passes = Passes::new(self.recipe.scale, self.scale);
+        passes.evaluated(width, height, self.recipe.tile) as f64 * self.recipe.noise_levels.len() as f64 / 1e6
+    }
+
+    /// Seconds that a megapixel through the network takes on this machine: a small picture is computed to learn it.
+    ///
+    /// # Errors
+    /// One line, where the network cannot be run.
+    pub fn measure(&self) -> Result<f64, String> {
+        let mut device = self.open_device()?;
+        // One tile, or what comes of so few pixels.
+        let side = (self.recipe.tile.size / self.recipe.scale.max(1)).clamp(8, 64);
+        let rgb: Vec<f32> = (0..3 * side * side).map(|i| (i % 251) as f32 / 125.0 - 1.0).collect();
+        let image = LowRes { width: side, height: side, rgb: &rgb, key: "measure", lossy: false };
+        let begun = Instant::now();
+        device.upscale(&[image], &mut |_| ControlFlow::Continue(())).map_err(|e| e.to_string())?;
+        let pixels = (side * self.recipe.scale).pow(2) * self.recipe.noise_levels.len();
+        Ok(begun.elapsed().as_secs_f64() / (pixels as f64 / 1e6))
+    }
+
+    /// Megapixels of the output for an input of `width` × `height`.
+    pub fn output_megapixels(&self, [width, height]: [usize; 2]) -> f64 {
+        (width * self.scale) as f64 * (height * self.scale) as f64 / 1e6
+    }
+
+    /// Refuses what the format cannot hold, whatever the pixels are.
+    fn check_format(&self, size: [usize; 2], format: OutputFormat) -> Result<(), ItemError> {
+        let [width, height] = size.map(|side| side.saturating_mul(self.scale));
+        image::check_size(width, height, file_format(format)).map_err(ItemError::bad)
+    }
+
+    /// Refuses what is more than is ever computed, or more than `room` holds.
+    fn check_room(&self, [width, height]: [usize; 2], room: Option<Room>) -> Result<(), ItemError> {
+        let computed = Passes::new(self.recipe.scale, self.scale).largest(width, height);
+        let over = if computed > COMPUTED_PIXELS_MAX {
+            Some(format!("is over {} megapixels", COMPUTED_PIXELS_MAX / 1_000_000))
+        } else {
+            room.and_then(|room| room.lacks(computed * BYTES_PER_PIXEL + NETWORK_BYTES))
+        };
+        let Some(over) = over else { return Ok(()) };
+        let due = (width as u64 * height as u64).saturating_mul((self.scale as u64).pow(2));
+        let way = match computed == due {
+            true => String::new(),
+            false => format!(", which is computed at {} megapixels,", computed / 1_000_000),
+        };
+        Err(ItemError::bad(format!(
+            "{width}×{height} times {}{way} {over}: cut the picture, take a smaller --scale, or a larger machine",
+            self.scale
+        )))
+    }
 }
 
 impl Processor for SuperResolution {
@@ -87,9 +131,18 @@ impl Processor for SuperResolution {
         Upscaler::new(network, self.recipe.clone()).map_err(|e| e.to_string())
     }
 
-    fn decode(&self, _: &Key, bytes: &[u8]) -> Result<Decoded, ItemError> {
+    fn decode(&self, _: &Key, bytes: &[u8], format: OutputFormat) -> Result<Decoded, ItemError> {
+        // What other pictures take now they give back: here only what could never be had counts.
+        let check = |size| {
+            self.check_format(size, format)?;
+            self.check_room(size, memory::most())
+        };
+        image::probe(bytes).map_or(Ok(()), check)?;
         let decoded = image::decode(bytes, &self.limits).map_err(ItemError::bad)?;
-        self.check_size(&decoded.picture)?;
+        check([decoded.picture.width, decoded.picture.height])?;
+        if format == OutputFormat::Jpeg && self.background.is_none() && !decoded.picture.is_opaque() {
+            return Err(ItemError::bad(EncodeError::AlphaInJpeg));
+        }
         Ok(decoded)
     }
 
@@ -105,17 +158,22 @@ impl Processor for SuperResolution {
         cancel: &Cancel,
         progress: &mut dyn FnMut(f32),
     ) -> Result<Computed<Picture>, ItemError> {
-        let Decoded { picture, lossy, notes, .. } = decoded;
+        let Decoded { picture, lossy, mut notes, .. } = decoded;
+        self.check_room([picture.width, picture.height], memory::room())?;
         let planes = image::to_planes(&picture);
         let Picture { width, height, channels, samples, metadata } = picture;
         let sixteen_bit = matches!(samples, Samples::U16(_));
         drop(samples);
         let low_res = LowRes { width, height, rgb: &planes.rgb, key: input.as_str(), lossy };
+        let (begun, megapixels) = (Instant::now(), self.output_megapixels([width, height]));
         let mut step = |share: f64| {
             progress(share as f32);
+            self.pace.so_far(begun.elapsed().as_secs_f64(), share * megapixels);
             if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let mut upscaled = device.enlarge(&low_res, self.scale, &mut step).map_err(|error| match error {
+        let upscaled = device.enlarge(&low_res, self.scale, &mut step);
+        self.pace.done();
+        let mut upscaled = upscaled.map_err(|error| match error {
             UpscaleError::Cancelled => ItemError::Cancelled,
             other => ItemError::bad(other),
         })?;
@@ -128,6 +186,13 @@ impl Processor for SuperResolution {
         round_to_file(&mut upscaled.rgb, channels, sixteen_bit);
         let consistency = Consistency::new([height, width], size).map_err(ItemError::bad)?;
         let error = consistency.mean_squared_error(&upscaled.rgb, &planes.rgb) / 4.0;
+        if error > INCONSISTENT {
+            notes.push(format!(
+                "reduced again it is not its input: {:.0} of 255 off on average (a dithered or very noisy picture loses \
+                 its dots)",
+                255.0 * error.sqrt()
+            ));
+        }
         let result = image::Planes { width: size[1], height: size[0], rgb: upscaled.rgb, alpha };
         let output = image::from_planes(&result, channels, sixteen_bit, metadata);
         Ok(Computed {
@@ -140,8 +205,17 @@ impl Processor for SuperResolution {
     }
 
     fn encode(&self, computed: Picture, format: OutputFormat) -> Result<Encoded, ItemError> {
+        let mut notes = Vec::new();
+        let computed = match self.background {
+            Some(background) if format == OutputFormat::Jpeg && !computed.is_opaque() => {
+                notes.push("transparent parts lie on the background: JPEG holds no transparency".to_string());
+                computed.flattened(background)
+            }
+            _ => computed,
+        };
         let encoded = image::encode(&computed, file_format(format), self.quality).map_err(ItemError::bad)?;
-        Ok(Encoded { bytes: encoded.bytes, notes: encoded.notes })
+        notes.extend(encoded.notes);
+        Ok(Encoded { bytes: encoded.bytes, notes })
     }
 }
 

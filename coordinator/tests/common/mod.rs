@@ -36,6 +36,7 @@ impl Recipes for Played {
             scale: 4,
             format: FormatChoice::Auto,
             quality: 95,
+            background: None,
             tile: None,
             projection: true,
             dtype: Default::default(),

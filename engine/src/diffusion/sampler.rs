@@ -5,6 +5,8 @@
 //! numbers, computed in f64 and rounded once; it works on slices, so an image may be updated in any pieces and in
 //! place. Samplers never run the network, never draw noise and hold no pixels.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::objective::{LEVEL_MAX, LEVEL_MIN, noise_share};
@@ -72,6 +74,19 @@ pub struct Step {
     x0: f32,
     previous: f32,
     noise: f32,
+}
+
+/// The name that a recipe and a user give it.
+impl fmt::Display for Sampler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ancestral => f.write_str("ancestral"),
+            Self::AncestralPosterior => f.write_str("ancestral_posterior"),
+            Self::Ddim { eta } if *eta == 0.0 => f.write_str("ddim"),
+            Self::Ddim { eta } => write!(f, "ddim with eta {eta}"),
+            Self::Dpmpp2m => f.write_str("dpmpp_2m"),
+        }
+    }
 }
 
 impl Sampler {

@@ -27,7 +27,7 @@ pub struct Encoded {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
     /// JPEG has no alpha.
-    #[error("JPEG cannot hold transparency: choose png, webp or tiff")]
+    #[error("JPEG cannot hold transparency: choose png, webp or tiff, or a --background such as white")]
     AlphaInJpeg,
     /// The format's header has no room for such a size.
     #[error(
@@ -101,13 +101,21 @@ pub fn encode(picture: &Picture, format: OutputFormat, quality: u8) -> Result<En
     Ok(Encoded { bytes, notes })
 }
 
+/// Whether a picture of this size fits `format`, before there is one.
+///
+/// # Errors
+/// [`EncodeError::TooLarge`].
+pub fn check_size(width: usize, height: usize, format: OutputFormat) -> Result<(), EncodeError> {
+    let side_max = format.side_max();
+    if width > side_max || height > side_max {
+        return Err(EncodeError::TooLarge { format: format.title(), side_max, width, height });
+    }
+    Ok(())
+}
+
 /// A size that fits the format's header, as its number type.
-fn sides<T: TryFrom<usize>>(
-    picture: &Picture,
-    format: OutputFormat,
-    side_max: usize,
-) -> Result<(T, T), EncodeError> {
-    let (width, height) = (picture.width, picture.height);
+fn sides<T: TryFrom<usize>>(picture: &Picture, format: OutputFormat) -> Result<(T, T), EncodeError> {
+    let (width, height, side_max) = (picture.width, picture.height, format.side_max());
     let fits = |side: usize| T::try_from(side).ok().filter(|_| side <= side_max);
     match (fits(width), fits(height)) {
         (Some(w), Some(h)) => Ok((w, h)),

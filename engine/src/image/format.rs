@@ -72,6 +72,15 @@ impl OutputFormat {
         }
     }
 
+    /// Most pixels along a side. WebP's 14 bits would allow 16,384: other software stops one short of it.
+    pub fn side_max(self) -> usize {
+        match self {
+            Self::Png | Self::Tiff => i32::MAX as usize,
+            Self::Jpeg => u16::MAX as usize,
+            Self::Webp => 16_383,
+        }
+    }
+
     /// The format as prose writes it.
     pub(super) fn title(self) -> &'static str {
         match self {

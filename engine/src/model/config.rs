@@ -1,5 +1,7 @@
 //! The configuration from which every U-Net here is built.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// How the levels of a U-Net are wired.
@@ -11,6 +13,16 @@ pub enum Layout {
     Janspiry,
     /// The paper's: BigGAN residual blocks that also resample, skip connections scaled by 1/sqrt 2.
     Paper,
+}
+
+/// The name that a checkpoint's configuration gives it.
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Janspiry => "janspiry",
+            Self::Paper => "paper",
+        })
+    }
 }
 
 /// Shape of a U-Net. Names are those of the public SR3 configuration files.

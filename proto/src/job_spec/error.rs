@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::words::printable;
+
 /// Why a text is no job spec. Shown as one line, without the name of the file: see [`SpecError::in_file`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct SpecError {
@@ -94,18 +96,6 @@ pub(super) fn shown(text: &str) -> String {
     let cut: String = text.chars().take(CHARS_MAX).collect();
     let dots = if cut.len() < text.len() { "…" } else { "" };
     format!("`{}{dots}`", printable(&cut))
-}
-
-/// `text` with everything escaped that would break a line or steer a terminal.
-pub fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '"' | '\'' | '\\' => out.push(c),
-            _ => out.extend(c.escape_debug()),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -16,10 +16,10 @@ mod tree;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Dtype, FormatChoice};
+use crate::{Colour, Dtype, FormatChoice};
 
 pub use check::ranges;
-pub use error::{SpecError, printable};
+pub use error::SpecError;
 pub use parse::TEXT_BYTES_MAX;
 
 /// A job for sr3, told apart by `kind`.
@@ -89,6 +89,10 @@ pub struct UpscaleJob {
     #[serde(default = "default_quality", deserialize_with = "check::quality")]
     #[schemars(range(min = *ranges::QUALITY.start(), max = *ranges::QUALITY.end()))]
     pub quality: u8,
+    /// What lies under transparent pixels where the output's format (JPEG) knows none: white, black or #rrggbb; absent: such
+    /// images are set aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub background: Option<Colour>,
     /// Globs on the path relative to the source, `*` also matches `/`; if there are any, an image must match one.
     #[serde(default)]
     pub include: Vec<String>,
@@ -131,6 +135,7 @@ impl UpscaleJob {
             dtype: Dtype::F32,
             format: default_format(),
             quality: default_quality(),
+            background: None,
             include: Vec::new(),
             exclude: Vec::new(),
             bytes_min: None,

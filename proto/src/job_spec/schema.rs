@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
 use super::JobSpec;
-use crate::{Dtype, FormatChoice};
+use crate::{Colour, Dtype, FormatChoice};
 
 impl JobSpec {
     /// JSON Schema (2020-12) of a job spec, for editors and other people's tools.
@@ -26,6 +26,20 @@ impl JsonSchema for FormatChoice {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "enum": ["auto", "png", "jpeg", "jpg", "webp", "tiff", "tif"] })
+    }
+}
+
+impl JsonSchema for Colour {
+    fn schema_name() -> Cow<'static, str> {
+        "Colour".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^(white|black|#[0-9a-fA-F]{3}|#[0-9a-fA-F]{6})$" })
     }
 }
 

@@ -168,6 +168,6 @@ fn line(span: &Span) -> u32 {
 
 fn not_yaml(error: &ScanError) -> SpecError {
     let line = u32::try_from(error.marker().line()).unwrap_or(u32::MAX);
-    let reason: Vec<_> = error.info().split_whitespace().map(super::error::printable).collect();
+    let reason: Vec<_> = error.info().split_whitespace().map(crate::words::printable).collect();
     SpecError::at(line, format!("not YAML: {}", reason.join(" ")))
 }

@@ -382,6 +382,7 @@ mod tests {
                 scale: 4,
                 format: FormatChoice::Auto,
                 quality: 95,
+                background: None,
                 tile: None,
                 projection: true,
                 dtype: Default::default(),

@@ -54,7 +54,7 @@ impl Processor for Watched {
         self.device.map_or(Ok(()), |why| Err(why.to_string()))
     }
 
-    fn decode(&self, _: &Key, bytes: &[u8]) -> Result<Vec<u8>, ItemError> {
+    fn decode(&self, _: &Key, bytes: &[u8], _: OutputFormat) -> Result<Vec<u8>, ItemError> {
         self.look();
         if bytes == b"bad" {
             return Err(ItemError::bad("not readable"));

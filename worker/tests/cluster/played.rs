@@ -60,7 +60,7 @@ impl Processor for Turned {
         Ok(())
     }
 
-    fn decode(&self, input: &Key, bytes: &[u8]) -> Result<Vec<u8>, ItemError> {
+    fn decode(&self, input: &Key, bytes: &[u8], _: OutputFormat) -> Result<Vec<u8>, ItemError> {
         if bytes == b"bad" {
             return Err(ItemError::bad("not readable"));
         }
@@ -326,6 +326,7 @@ pub(crate) fn spec(model: &str, destination: &str) -> UpscaleSpec {
             scale: 4,
             format: FormatChoice::Auto,
             quality: 95,
+            background: None,
             tile: None,
             projection: true,
             dtype: Default::default(),

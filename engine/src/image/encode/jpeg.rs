@@ -6,7 +6,6 @@ use super::{EncodeError, OutputFormat, Picture, eight_bit, failed, sides};
 use crate::image::picture::Density;
 
 const FORMAT: OutputFormat = OutputFormat::Jpeg;
-const SIDE_MAX: usize = u16::MAX as usize;
 /// What an APP1 segment holds after `Exif\0\0`.
 const EXIF_BYTES_MAX: usize = 65_533 - 6;
 /// 254 APP2 segments; the numbers of the segments are bytes.
@@ -21,10 +20,18 @@ pub(super) fn write(
     if !(1..=100).contains(&quality) {
         return Err(EncodeError::Quality { quality });
     }
-    if picture.channels.has_alpha() {
+    if !picture.is_opaque() {
         return Err(EncodeError::AlphaInJpeg);
     }
-    let (width, height) = sides::<u16>(picture, FORMAT, SIDE_MAX)?;
+    let flat;
+    let picture = match picture.channels.has_alpha() {
+        true => {
+            flat = picture.clone().flattened([0; 3]);
+            &flat
+        }
+        false => picture,
+    };
+    let (width, height) = sides::<u16>(picture, FORMAT)?;
     let samples = eight_bit(&picture.samples, FORMAT, notes);
     let colours = if picture.channels.is_colour() { ColorType::Rgb } else { ColorType::Luma };
     let fits = |what: &str, length: usize, limit: usize, notes: &mut Vec<String>| {

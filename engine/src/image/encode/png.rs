@@ -13,11 +13,9 @@ use super::{EncodeError, OutputFormat, Picture, Samples, failed, sides};
 use crate::image::picture::{Channels, Density};
 
 const FORMAT: OutputFormat = OutputFormat::Png;
-/// The format's own limit is 2³¹ − 1.
-const SIDE_MAX: usize = i32::MAX as usize;
 
 pub(super) fn write(picture: &Picture, exif: Option<Vec<u8>>) -> Result<Vec<u8>, EncodeError> {
-    let (width, height) = sides::<u32>(picture, FORMAT, SIDE_MAX)?;
+    let (width, height) = sides::<u32>(picture, FORMAT)?;
     let mut info = Info::with_size(width, height);
     info.color_type = match picture.channels {
         Channels::Gray => ColorType::Grayscale,

@@ -11,12 +11,11 @@ use super::{EncodeError, OutputFormat, Picture, Samples, failed, sides};
 use crate::image::picture::Channels;
 
 const FORMAT: OutputFormat = OutputFormat::Tiff;
-const SIDE_MAX: usize = i32::MAX as usize;
 /// Above this many bytes of samples the 32-bit offsets of plain TIFF may not do, and BigTIFF is written.
 const PLAIN_BYTES_MAX: usize = 3 << 30;
 
 pub(super) fn write(picture: &Picture) -> Result<Vec<u8>, EncodeError> {
-    let size = sides::<u32>(picture, FORMAT, SIDE_MAX)?;
+    let size = sides::<u32>(picture, FORMAT)?;
     let mut bytes = Cursor::new(Vec::new());
     let big = picture.samples.len() * usize::from(picture.samples.bits() / 8) > PLAIN_BYTES_MAX;
     let written = if big {

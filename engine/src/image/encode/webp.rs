@@ -6,15 +6,13 @@ use super::{EncodeError, OutputFormat, Picture, eight_bit, failed, sides};
 use crate::image::picture::Channels;
 
 const FORMAT: OutputFormat = OutputFormat::Webp;
-/// The format's 14 bits would allow 16,384; other software stops one short of it.
-const SIDE_MAX: usize = 16_383;
 
 pub(super) fn write(
     picture: &Picture,
     exif: Option<Vec<u8>>,
     notes: &mut Vec<String>,
 ) -> Result<Vec<u8>, EncodeError> {
-    let (width, height) = sides::<u32>(picture, FORMAT, SIDE_MAX)?;
+    let (width, height) = sides::<u32>(picture, FORMAT)?;
     let samples = eight_bit(&picture.samples, FORMAT, notes);
     let colours = match picture.channels {
         Channels::Gray => ColorType::L8,
