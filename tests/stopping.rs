@@ -160,3 +160,36 @@ fn a_second_signal_ends_the_process_at_once() {
     assert!(begun.elapsed() < Duration::from_secs(20));
     assert_whole(&scene, 0);
 }
+
+#[test]
+fn a_picture_that_ends_the_process_twice_is_set_aside_and_all_others_are_made() {
+    let scene = Scene::new(&[("b.png", "KILL")]);
+    for name in ["a.png", "c.png", "d.png", "e.png", "f.png"] {
+        scene.write(&format!("in/{name}"), "fine");
+    }
+    let run = || begin(&scene, &[], Duration::ZERO).wait_with_output().unwrap();
+    assert_eq!(run().status.code(), None, "the first time it is met like any other");
+    assert_eq!(run().status.code(), None, "the second time it comes last");
+    assert_eq!(scene.outputs(), ["a.png", "c.png", "d.png", "e.png", "f.png"]);
+    for _ in 0..2 {
+        assert_eq!(run().status.code(), Some(3));
+        let report = scene.report();
+        let apart: Vec<_> = report.iter().filter(|record| record["status"] == "quarantined").collect();
+        assert_eq!(apart.len(), 1);
+        assert_eq!(apart[0]["input"], "b.png");
+        assert!(apart[0]["reason"].as_str().unwrap().contains("ended twice"), "{}", apart[0]);
+    }
+    scene.write("in/b.png", "mended");
+    assert_eq!(run().status.code(), Some(0));
+    assert!(!scene.path("out/.sr3/in-flight.json").exists());
+}
+
+#[test]
+fn an_interruption_raises_no_suspicion() {
+    let scene = scene();
+    let child = begin(&scene, &[], STEP);
+    wait_for_outputs(&scene, 2);
+    signal(&child, "-INT");
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
+    assert!(!scene.path("out/.sr3/in-flight.json").exists());
+}

@@ -6,6 +6,7 @@
 //! .sr3/manifests/JOB/SHARD.json  the items of a finished shard; created once, before they count as done
 //! .sr3/report.jsonl              a line per image of the latest run; replaced whole
 //! .sr3/_SUCCESS                  written last by a complete run, removed first by the next
+//! .sr3/in-flight.json            what is on the device of a run in one process; see `sr3_proto::in_flight`
 //! .sr3/tmp/                      objects that have no name yet
 //! ```
 

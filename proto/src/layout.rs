@@ -197,6 +197,11 @@ pub fn success_key() -> Key {
     Key::trusted(format!("{STATE_FOLDER}/_SUCCESS"))
 }
 
+/// What the run that works here has on its device; there only while it has.
+pub fn in_flight_key() -> Key {
+    Key::trusted(format!("{STATE_FOLDER}/in-flight.json"))
+}
+
 /// Held by the one run that works on a destination.
 pub fn lock_key() -> Key {
     Key::trusted(format!("{STATE_FOLDER}/lock"))

@@ -10,6 +10,7 @@ pub mod colour;
 pub mod digest;
 pub mod dtype;
 pub mod ids;
+pub mod in_flight;
 pub mod job_spec;
 pub mod key;
 pub mod layout;

@@ -17,7 +17,7 @@ use sr3_coordinator::{
     scheduler,
 };
 use sr3_proto::{Cancel, Hello, RecipeSpec, Store, StoreError, ToWorker, UpscaleJob, UpscaleSpec, WorkerEnd};
-use sr3_worker::{ClusterWorkerConfig, Connect, ConnectError, OpenProcessor, Processor};
+use sr3_worker::{ClusterWorkerConfig, Connect, ConnectError, Journal, OpenProcessor, Processor};
 
 use crate::{console::Console, exit::CommandError, forecast::Forecast};
 
@@ -39,6 +39,7 @@ pub(crate) async fn run<P: Processor>(
     processor: P,
     show: Show,
     forecast: Arc<dyn Forecast>,
+    journal: Arc<Journal>,
     interrupt: &Cancel,
 ) -> Result<JobView, CommandError> {
     let spec = place.state.spec().clone();
@@ -61,6 +62,7 @@ pub(crate) async fn run<P: Processor>(
         state,
         // There is no other worker, and nobody who would try later.
         read_attempts: 0,
+        journal: Some(Arc::clone(&journal)),
         ..ClusterWorkerConfig::default()
     };
     let opener = Arc::new(Opened(Mutex::new(Some(processor))));
@@ -73,6 +75,9 @@ pub(crate) async fn run<P: Processor>(
         left = &mut worker => Some(left),
         () = interrupt.cancelled() => None,
     };
+    if interrupt.is_cancelled() {
+        journal.stop().await;
+    }
     // Waiting makes sure that nothing is written after this returns.
     leave.cancel();
     let left = match left {

@@ -1,6 +1,6 @@
 //! `sr3 upscale SRC DST`.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use clap::{Args, value_parser};
 use sr3_coordinator::{JobState, core::Place};
@@ -8,6 +8,8 @@ use sr3_engine::ops::{Isa, Precision};
 use sr3_proto::{
     Cancel, Colour, Dtype, FormatChoice, ItemRecord, RecipeSpec, Store, StoreError, UpscaleSpec, layout,
 };
+
+use sr3_worker::Journal;
 
 use crate::{
     client::{
@@ -161,10 +163,11 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
     }
     let owner = format!("process {} {:016x}", std::process::id(), rand::random::<u64>());
     let state = JobState::begin(state_store.clone(), &outputs, spec.clone(), owner).await?;
-    let place = Place { source, outputs, state };
+    let journal = Arc::new(Journal::open(state_store.clone()).await?);
+    let place = Place { source, outputs, state, suspects: journal.found().clone() };
     let apart = (!destination.keeps_state()).then(|| state_store.clone());
     let show = local::Show { json: arguments.json, quiet: arguments.quiet };
-    let job = local::run(place, apart, processor, show, forecast, &interrupt).await?;
+    let job = local::run(place, apart, processor, show, forecast, journal, &interrupt).await?;
     let records = if job.reported { read_report(&state_store).await? } else { Vec::new() };
     let report = (job.reported && destination.keeps_state())
         .then(|| format!("{}/{}", written.trim_end_matches('/'), layout::report_key()));

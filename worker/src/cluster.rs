@@ -19,7 +19,7 @@ use std::{
 
 use sr3_proto::{Cancel, Store};
 
-use crate::{Connect, OpenProcessor, OpenStore, WorkerConfig, member::Member};
+use crate::{Connect, Journal, OpenProcessor, OpenStore, WorkerConfig, member::Member};
 
 /// What a worker is and how much it takes.
 #[derive(Clone)]
@@ -47,6 +47,8 @@ pub struct ClusterWorkerConfig {
     /// Attempts at a shard after which an input that its source still cannot deliver is quarantined: one bad object
     /// must not fail a job.
     pub read_attempts: u32,
+    /// Where it is written down what is on the device, for a process that has its destination to itself.
+    pub journal: Option<Arc<Journal>>,
 }
 
 impl Default for ClusterWorkerConfig {
@@ -64,6 +66,7 @@ impl Default for ClusterWorkerConfig {
             stores: Arc::new(Store::open),
             state: None,
             read_attempts: 5,
+            journal: None,
         }
     }
 }

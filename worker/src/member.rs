@@ -65,8 +65,8 @@ impl<O: OpenProcessor> Member<O> {
         config: ClusterWorkerConfig,
         stop: Cancel,
     ) -> Result<Self, WorkerFailure> {
-        let (pipeline, device) =
-            Pipeline::start(config.pipeline).map_err(|source| WorkerFailure::Device { source })?;
+        let (pipeline, device) = Pipeline::start(config.pipeline, config.journal.clone())
+            .map_err(|source| WorkerFailure::Device { source })?;
         let (sender, reports) = mpsc::unbounded_channel();
         let workshop = Arc::new(Workshop {
             models: Models::new(opener, config.models_max),

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    Encoded, ItemError, Processor,
+    Encoded, ItemError, Journal, Processor,
     device::{self, Command},
     publish::{NotPublished, publish},
     read::read,
@@ -66,11 +66,15 @@ pub(crate) struct Pipeline<P: Processor> {
     pixels: Arc<Semaphore>,
     /// Held while an item is decoded and handed to the device: one at a time.
     decoding: Mutex<mpsc::Sender<Command<P>>>,
+    journal: Option<Arc<Journal>>,
 }
 
 impl<P: Processor> Pipeline<P> {
     /// Starts the device.
-    pub(crate) fn start(config: WorkerConfig) -> std::io::Result<(Arc<Self>, device::Running)> {
+    pub(crate) fn start(
+        config: WorkerConfig,
+        journal: Option<Arc<Journal>>,
+    ) -> std::io::Result<(Arc<Self>, device::Running)> {
         let (device, running) = device::start()?;
         let semaphore = |permits: usize| Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS)));
         let pipeline = Self {
@@ -80,8 +84,14 @@ impl<P: Processor> Pipeline<P> {
             encoded: semaphore(config.input_bytes_in_flight_max as usize),
             pixels: semaphore(config.output_pixels_in_flight_max as usize),
             decoding: Mutex::new(device),
+            journal,
         };
         Ok((Arc::new(pipeline), running))
+    }
+
+    /// The journal of what is on the device, where one is kept.
+    pub(crate) fn journal(&self) -> Option<&Arc<Journal>> {
+        self.journal.as_ref()
     }
 
     /// Waits until all shards that came before have begun their last item. None if the work stops first.
@@ -145,7 +155,11 @@ impl<P: Processor> Pipeline<P> {
             )
         };
         record.recipe = work.recipe_digest.clone();
-        match self.stages(work, &item, &mut record).await {
+        let ended = self.stages(work, &item, &mut record).await;
+        if let Some(journal) = &self.journal {
+            journal.end(&item.input).await;
+        }
+        match ended {
             Ok(()) => Ok(record),
             Err(Stop::Bad { reason }) => {
                 record.status = ItemStatus::Quarantined;
@@ -177,7 +191,11 @@ impl<P: Processor> Pipeline<P> {
             drop(Arc::clone(&self.pixels).acquire_owned().await);
             let decoded = decode(work, item, fetched, record).await?;
             drop(encoded);
-            let pixels = self.hold_pixels(work.processor.output_pixels(&decoded)).await;
+            let due = work.processor.output_pixels(&decoded);
+            let pixels = self.hold_pixels(due).await;
+            if let Some(journal) = &self.journal {
+                journal.begin(item, due).await;
+            }
             let (sender, reply) = tokio::sync::oneshot::channel();
             let command =
                 Command { work: Arc::clone(work), input: item.input.clone(), decoded, reply: sender };

@@ -100,7 +100,8 @@ impl<O: OpenProcessor> Shard<O> {
             lease.attempt > self.workshop.read_attempts,
         ));
         let Some(turn) = self.workshop.pipeline.turn(&work).await else { return Ok(Ended::Some(Vec::new())) };
-        if isolated {
+        let journal = self.workshop.pipeline.journal();
+        if isolated || journal.is_some_and(|journal| items.iter().any(|item| journal.is_suspect(item))) {
             return self.one_by_one(&work, items, turn).await;
         }
         let due = items.len();

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use sr3_proto::{
     Cancel, ItemRecord, ItemStatus, JobId, Key, RunId, ShardId, Store, UpscaleSpec,
+    in_flight::{InFlight, Suspicion},
     wire::ledger::{PlanRow, ShardRow},
 };
 use tokio::sync::{mpsc, oneshot, watch};
@@ -137,7 +138,7 @@ impl JobTask {
             }
             Some(run) => JobState::resume(outputs.clone(), spec, run, !self.plan.done).await?,
         };
-        Ok(Place { source, outputs, state })
+        Ok(Place { source, outputs, state, suspects: InFlight::default() })
     }
 
     async fn make_plan(&mut self, place: &Place) -> Result<(), JobError> {
@@ -156,6 +157,8 @@ impl JobTask {
         );
         let mut entries = pin!(entries.ready_chunks(ENTRIES_AT_ONCE));
         let mut cutter = EntryCutter::new(self.parts.shard_limits);
+        // Each in a shard of its own, after all others.
+        let mut held_back = Vec::new();
         loop {
             let chunk = tokio::select! {
                 biased;
@@ -165,10 +168,14 @@ impl JobTask {
             let mut cut = Vec::new();
             plan.done = chunk.is_none();
             for entry in chunk.unwrap_or_default() {
-                cut.extend(cutter.push(claimed(entry?, &mut claims, &spec)));
+                match suspected(claimed(entry?, &mut claims, &spec), &place.suspects, &spec) {
+                    Ok(entry) => cut.extend(cutter.push(entry)),
+                    Err(suspect) => held_back.push(vec![suspect]),
+                }
             }
             if plan.done {
                 cut.extend(cutter.finish());
+                cut.append(&mut held_back);
             }
             let mut shards = Vec::with_capacity(cut.len());
             for entries in cut {
@@ -292,6 +299,8 @@ pub struct Place {
     pub outputs: Store,
     /// The state.
     pub state: JobState,
+    /// What took an earlier process down here, for a job in one process.
+    pub suspects: InFlight,
 }
 
 /// The entry, unless an earlier input has its output.
@@ -316,6 +325,22 @@ fn claimed(planned: Planned, claims: &mut OutputClaims, spec: &UpscaleSpec) -> E
         },
         Planned::Compute(item) if !claims.claim(&item.input, &item.output) => taken(item.input.as_str()),
         Planned::Compute(item) => Entry::Item(item),
+    }
+}
+
+/// The entry, unless it took an earlier process down: then, as an error, to be held back, or with its verdict.
+fn suspected(entry: Entry, suspects: &InFlight, spec: &UpscaleSpec) -> Result<Entry, Entry> {
+    let Entry::Item(item) = &entry else { return Ok(entry) };
+    match suspects.against(item.input.as_str(), item.input_etag.as_deref()) {
+        Suspicion::None => Ok(entry),
+        Suspicion::Once => Err(entry),
+        Suspicion::Twice(reason) => Ok(Entry::Settled(Box::new(ItemRecord::without_result(
+            item.input.as_str(),
+            Some(item.output.clone()),
+            ItemStatus::Quarantined,
+            reason,
+            &spec.recipe,
+        )))),
     }
 }
 

@@ -103,6 +103,11 @@ fn recipe() -> Recipe {
     }
 }
 
+/// One that says what it predicts, the image itself.
+fn plain() -> Recipe {
+    Recipe { objective: Objective::Image, target: Target::Image, ..recipe() }
+}
+
 fn upscaler(rule: Rule, recipe: Recipe) -> Upscaler<Fake> {
     Upscaler::new(Fake { rule, multiple: 4, calls: vec![] }, recipe).unwrap()
 }
@@ -182,6 +187,38 @@ fn a_network_without_context_shows_no_tiles() {
             assert!(difference < 1e-5, "{sampler:?}, tiles of {size}: {difference}");
         }
     }
+}
+
+#[test]
+fn any_scale_has_its_very_size_and_reduces_to_its_input() {
+    let (height, width) = (9, 14);
+    let rgb: Vec<f32> =
+        (0..height * width * 3).map(|i| ((i * 37 % 101) as f32 / 101.0 - 0.5) * 0.6).collect();
+    for scale in [1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 20] {
+        let mut done = Vec::new();
+        let mut listen = |share: f64| {
+            done.push(share);
+            ControlFlow::Continue(())
+        };
+        let image = low(&rgb, height, width, "a");
+        let result = upscaler(echo, plain()).enlarge(&image, scale, &mut listen).unwrap();
+        assert_eq!([result.height, result.width], [height * scale, width * scale], "{scale}");
+        assert_eq!(result.rgb.len(), 3 * height * width * scale * scale);
+        assert!(result.consistency_error < 1e-7, "{scale}: {}", result.consistency_error);
+        assert!(done.is_sorted() && (done.last().unwrap() - 1.0).abs() < 1e-9, "{scale}: {:?}", done.last());
+    }
+}
+
+#[test]
+fn a_dithered_picture_keeps_its_brightness() {
+    // Four of five pixels white, and nothing between.
+    let (height, width) = (40, 48);
+    let dots = |i: usize| if (i * 7).is_multiple_of(5) { -1.0 } else { 1.0 };
+    let rgb: Vec<f32> = (0..height * width).flat_map(|i| [dots(i % width + 3 * (i / width)); 3]).collect();
+    let result = one(echo, plain(), low(&rgb, height, width, "a"));
+    let mean = |values: &[f32]| values.iter().map(|v| f64::from(*v)).sum::<f64>() / values.len() as f64;
+    let shift = 127.5 * (mean(&result.rgb) - mean(&rgb));
+    assert!(shift.abs() < 0.6, "{shift} levels of 255");
 }
 
 #[test]
