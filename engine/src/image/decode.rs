@@ -15,6 +15,7 @@
 mod bmp;
 mod gif;
 mod jpeg;
+mod jpeg_kind;
 mod jpeg_scan;
 mod png;
 mod tiff;
