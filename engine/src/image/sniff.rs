@@ -21,6 +21,9 @@ pub fn sniff(bytes: &[u8]) -> Option<InputFormat> {
     }
 }
 
+/// What is said of a camera's RAW file, whichever signature it has.
+pub(super) const RAW: &str = "a camera RAW file, which is not read: develop it first";
+
 /// What `bytes` are when [`sniff`] knows no format: the words that go after "this is", for a person.
 pub(super) fn describe(bytes: &[u8]) -> &'static str {
     if let Some(name) = foreign_format(bytes) {
@@ -38,6 +41,22 @@ pub(super) fn describe(bytes: &[u8]) -> &'static str {
 
 /// Formats with a signature of their own that this build does not read.
 fn foreign_format(bytes: &[u8]) -> Option<&'static str> {
+    // Canon CRW and CR3, Fujifilm RAF, Minolta MRW, Olympus ORF, Panasonic and Leica RW2, Sigma X3F. The RAW files that
+    // call themselves TIFF are told by their directories.
+    let raw = matches!(
+        bytes,
+        [_, _, _, _, _, _, b'H', b'E', b'A', b'P', b'C', b'C', b'D', b'R', ..]
+            | [_, _, _, _, b'f', b't', b'y', b'p', b'c', b'r', b'x', b' ', ..]
+            | [b'F', b'U', b'J', b'I', b'F', b'I', b'L', b'M', b'C', b'C', b'D', b'-', b'R', b'A', b'W', ..]
+            | [0, b'M', b'R', b'M' | b'I', ..]
+            | [b'I', b'I', b'R', b'O' | b'S', ..]
+            | [b'M', b'M', b'O', b'R', ..]
+            | [b'I', b'I', b'U', 0, ..]
+            | [b'F', b'O', b'V', b'b', ..]
+    );
+    if raw {
+        return Some(RAW);
+    }
     Some(match bytes {
         [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] => match brand {
             [b'a', b'v', b'i', b'f' | b's', ..] => {
