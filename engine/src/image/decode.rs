@@ -18,6 +18,7 @@ mod jpeg;
 mod jpeg_kind;
 mod jpeg_scan;
 mod png;
+mod png_end;
 mod tiff;
 mod webp;
 
