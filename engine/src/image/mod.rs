@@ -2,7 +2,7 @@
 //! its pixels (depth, alpha, colour profile, EXIF, density).
 //!
 //! * [`decode()`] reads PNG, JPEG, WebP, TIFF, GIF and BMP by their bytes, under [`DecodeLimits`], upright;
-//! * [`to_planes`] and [`from_planes`] go between a [`Picture`] and the f32 planes of the network;
+//! * [`to_planes`] and [`from_planes`] go between a [`Picture`] and the f32 planes of the network, [`HiddenColours`] past it;
 //! * [`encode()`] writes PNG, JPEG, lossless WebP and TIFF.
 //!
 //! **Colour is carried, never converted.** Sample values are taken as display-referred and go to the network as they
@@ -19,6 +19,7 @@ mod decode;
 mod encode;
 mod exif;
 mod format;
+mod hidden;
 mod icc;
 mod orientation;
 mod picture;
@@ -28,5 +29,6 @@ pub use colour::{Planes, from_planes, to_planes};
 pub use decode::{DecodeError, DecodeLimits, Decoded, decode};
 pub use encode::{EncodeError, Encoded, encode};
 pub use format::{InputFormat, OutputFormat, UnknownFormat};
+pub use hidden::HiddenColours;
 pub use picture::{Channels, Density, Metadata, Picture, Samples};
 pub use sniff::sniff;
