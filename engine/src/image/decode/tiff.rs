@@ -20,13 +20,16 @@ use ::tiff::tags::Tag;
 use bytemuck::Pod;
 
 use super::{
-    Channels, DecodeError, DecodeLimits, Density, Found, InputFormat, Samples, damaged, jpeg, unsupported,
+    Channels, DecodeError, DecodeLimits, Density, Found, InputFormat, Samples, damaged, jpeg, jpeg_scan,
+    unsupported,
 };
 use kinds::fault;
 use pages::{Choice, PALETTE, Pages};
 
 const FORMAT: InputFormat = InputFormat::Tiff;
 const COMPRESSION_JPEG: u16 = 7;
+/// With more JPEGs inside than this, tables would take longer to set up than pixels to decode, and none is walked.
+const JPEGS_WALKED_MAX: usize = 4096;
 const RAW: &str = crate::image::sniff::RAW;
 const UNUSUAL: &str = "its pixels are of an unusual kind: save it again as 8 or 16-bit RGB";
 
@@ -353,7 +356,8 @@ fn floats(values: impl Iterator<Item = f64>, notes: &mut Vec<String>) -> Samples
 }
 
 /// Bounds what decoding the strips or tiles may cost before it starts: together they must not have more bytes than the
-/// file (many entries may point at the same data), and a JPEG inside must not claim more pixels than its place has.
+/// file (many entries may point at the same data), and a JPEG inside must not claim more pixels than its place has, nor end
+/// before they do.
 fn check_chunks(decoder: &mut Reader<'_>, bytes: &[u8], jpeg_inside: bool) -> Result<(), DecodeError> {
     let mut numbers = |tags: [Tag; 2]| {
         let found = tags.into_iter().find_map(|tag| decoder.find_tag_unsigned_vec::<u64>(tag).ok().flatten());
@@ -366,6 +370,7 @@ fn check_chunks(decoder: &mut Reader<'_>, bytes: &[u8], jpeg_inside: bool) -> Re
         return Err(DecodeError::Truncated { format: FORMAT });
     }
     if jpeg_inside {
+        let tables = decoder.find_tag(Tag::JPEGTables).ok().flatten().and_then(|tag| tag.into_u8_vec().ok());
         let (width, height) = decoder.chunk_dimensions();
         for (&start, &length) in offsets.iter().zip(&lengths) {
             let end = start.saturating_add(length).min(bytes.len() as u64);
@@ -374,6 +379,17 @@ fn check_chunks(decoder: &mut Reader<'_>, bytes: &[u8], jpeg_inside: bool) -> Re
                 && (u64::from(w) > u64::from(width) + 16 || u64::from(h) > u64::from(height) + 16)
             {
                 return Err(damaged(FORMAT, &"a JPEG inside it is larger than its place"));
+            }
+            // Its decoder would fill what is missing with gray. Tables that all share stand before each.
+            let verdict = match tables.as_deref() {
+                _ if offsets.len() > JPEGS_WALKED_MAX => continue,
+                Some([tables @ .., _, _]) => {
+                    jpeg_scan::check(&[tables, chunk.get(2..).unwrap_or_default()].concat())
+                }
+                _ => jpeg_scan::check(chunk),
+            };
+            if verdict == jpeg_scan::Verdict::Short {
+                return Err(DecodeError::Truncated { format: FORMAT });
             }
         }
     }
