@@ -8,35 +8,61 @@
 pub const START_BYTES: u64 = 32;
 
 /// Extensions, in lower case, that name raster and vector pictures.
-const EXTENSIONS: [&str; 36] = [
+const EXTENSIONS: [&str; 30] = [
     "png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "tif", "tiff", "gif", "bmp", "dib", "ico", "tga",
     "pnm", "ppm", "pgm", "pbm", "avif", "heic", "heif", "jxl", "jp2", "jxr", "psd", "svg", "exr", "hdr",
-    "dng", "cr2", "cr3", "nef", "arw", "orf", "raf", "rw2",
+    "btf", "tf8",
+];
+
+/// Extensions, in lower case, of cameras' RAW files. Not `raw`: that names sound and disks as well.
+const RAW_EXTENSIONS: [&str; 30] = [
+    "dng", "crw", "cr2", "cr3", "nef", "nrw", "arw", "sr2", "srf", "orf", "ori", "raf", "rw2", "rwl", "pef",
+    "srw", "x3f", "mrw", "mdc", "3fr", "fff", "iiq", "mos", "mef", "erf", "dcr", "kdc", "k25", "gpr", "bay",
 ];
 
 /// Whether an extension (lower case, without dot) names a picture.
 pub fn is_image_extension(extension: &str) -> bool {
-    EXTENSIONS.contains(&extension)
+    EXTENSIONS.contains(&extension) || RAW_EXTENSIONS.contains(&extension)
 }
 
 /// Whether bytes begin like one of the formats that cameras, scanners and the web use.
 pub fn starts_like_an_image(start: &[u8]) -> bool {
-    const MAGIC: [&[u8]; 8] = [
+    const MAGIC: [&[u8]; 10] = [
         b"\x89PNG\r\n\x1a\n",
         b"\xff\xd8\xff",
         b"GIF87a",
         b"GIF89a",
         b"II*\0",
         b"MM\0*",
+        b"II+\0\x08\0\0\0",
+        b"MM\0+\0\x08\0\0",
         b"\0\0\0\x0cJXL ",
         b"8BPS\0\x01",
     ];
     let riff = start.starts_with(b"RIFF") && start.get(8..12) == Some(b"WEBP");
     let bmff = start.get(4..8) == Some(b"ftyp")
-        && start.get(8..12).is_some_and(|b| matches!(b, b"avif" | b"avis" | b"heic" | b"heix" | b"mif1"));
+        && start
+            .get(8..12)
+            .is_some_and(|b| matches!(b, b"avif" | b"avis" | b"heic" | b"heix" | b"mif1" | b"crx "));
     // "BM" alone is too short to trust: the header's reserved words must be zero as well.
     let bmp = start.starts_with(b"BM") && start.get(6..10) == Some(&[0; 4]);
-    riff || bmff || bmp || MAGIC.iter().any(|magic| start.starts_with(magic))
+    riff || bmff || bmp || starts_like_raw(start) || MAGIC.iter().any(|magic| start.starts_with(magic))
+}
+
+/// RAW files with a signature of their own: Olympus ORF, Panasonic and Leica RW2, Fujifilm RAF, Minolta MRW, Sigma X3F and
+/// Canon CRW. Canon's CR3 is an ISO file, the others are TIFFs.
+fn starts_like_raw(start: &[u8]) -> bool {
+    const MAGIC: [&[u8]; 8] = [
+        b"IIRO\x08\0\0\0",
+        b"IIRS\x08\0\0\0",
+        b"MMOR\0\0\0\x08",
+        b"IIU\0",
+        b"FUJIFILMCCD-RAW",
+        b"\0MRM",
+        b"\0MRI",
+        b"FOVb",
+    ];
+    MAGIC.iter().any(|magic| start.starts_with(magic)) || start.get(6..14) == Some(b"HEAPCCDR")
 }
 
 #[cfg(test)]
@@ -62,8 +88,42 @@ mod tests {
         {
             assert!(!starts_like_an_image(&std::fs::read(format!("{root}{file}")).unwrap()), "{file}");
         }
-        for start in [&b""[..], b"B", b"BMW is a car", b"RIFF1234WAVE", b"\0\0\0\x18ftypmp42"] {
+        for start in [
+            &b""[..],
+            b"B",
+            b"BMW is a car",
+            b"RIFF1234WAVE",
+            b"\0\0\0\x18ftypmp42",
+            b"IIRON MAN",
+            b"MMORPG list",
+            b"FUJIFILM manual",
+        ] {
             assert!(!starts_like_an_image(start), "{start:?}");
+        }
+    }
+
+    #[test]
+    fn raw_files_are_pictures_with_or_without_their_names() {
+        for extension in
+            ["dng", "nef", "arw", "cr2", "cr3", "pef", "srw", "orf", "rw2", "raf", "x3f", "mrw", "3fr", "iiq"]
+        {
+            assert!(is_image_extension(extension), "{extension}");
+        }
+        assert!(!is_image_extension("raw") && !is_image_extension("txt"));
+        for start in [
+            &b"II*\0\x10\0\0\0CR\x02\0"[..],
+            b"II*\0\x08\0\0\0IIIITwaR",
+            b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0",
+            b"IIRO\x08\0\0\0",
+            b"MMOR\0\0\0\x08",
+            b"IIU\0\x18\0\0\0",
+            b"FUJIFILMCCD-RAW 0201",
+            b"\0MRM\0\x01\0\0",
+            b"FOVb\0\0\x02\0",
+            b"II\x1a\0\0\0HEAPCCDR",
+            b"\0\0\0\x18ftypcrx \0\0\0\x01",
+        ] {
+            assert!(starts_like_an_image(start), "{start:?}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The engine as a [`Processor`]: picture files in, super-resolved picture files out.
 //!
 //! Colour goes through the network; transparency, which it knows nothing of, is enlarged by antialiased bicubic beside
-//! it. Depth, profile, EXIF and resolution are carried over. The consistency error that is reported is that of the
-//! pixels as they are rounded for the file.
+//! it, and colours that cannot be seen are put back. Depth, profile, EXIF and resolution are carried over. The consistency
+//! error that is reported is that of the pixels as they are rounded for the file.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -161,6 +161,7 @@ impl Processor for SuperResolution {
         let Decoded { picture, lossy, mut notes, .. } = decoded;
         self.check_room([picture.width, picture.height], memory::room())?;
         let planes = image::to_planes(&picture);
+        let hidden = image::HiddenColours::of(&picture);
         let Picture { width, height, channels, samples, metadata } = picture;
         let sixteen_bit = matches!(samples, Samples::U16(_));
         drop(samples);
@@ -194,7 +195,10 @@ impl Processor for SuperResolution {
             ));
         }
         let result = image::Planes { width: size[1], height: size[0], rgb: upscaled.rgb, alpha };
-        let output = image::from_planes(&result, channels, sixteen_bit, metadata);
+        let mut output = image::from_planes(&result, channels, sixteen_bit, metadata);
+        if let Some(hidden) = hidden {
+            hidden.restore(&mut output);
+        }
         Ok(Computed {
             output_size: [output.width, output.height].map(|side| side as u32),
             input_size: [width, height].map(|side| side as u32),

@@ -3,7 +3,8 @@
 //! The way there and back is exact for 8 and 16 bit: a plane that nobody changes gives the samples it came from. The one
 //! thing that is changed on purpose is colour that cannot be seen: under alpha 0 it is replaced by the colour of the
 //! visible surroundings, because editors leave anything there (often magenta or black) and a network, like any filter,
-//! mixes neighbours; the hidden colour would bleed into the edge. Alpha itself is a plane of its own, never multiplied in.
+//! mixes neighbours; the hidden colour would bleed into the edge. [`super::HiddenColours`] puts it back into the result.
+//! Alpha itself is a plane of its own, never multiplied in.
 
 use super::picture::{Channels, Metadata, Picture, Samples};
 

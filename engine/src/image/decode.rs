@@ -8,15 +8,19 @@
 //! Memory: the encoded bytes (the caller's) and one copy of the pixels, plus what a format cannot do without:
 //! progressive JPEG holds 2 bytes a coefficient, WebP its own planes (up to 4 bytes a pixel), a quarter turn a second
 //! copy while it turns, planar TIFF, TIFF with a palette and TIFF of more than 16 bits a second copy while they are converted.
+//! A file that must be put right before its decoder takes it (an end marker that is missing, a TIFF that begins with a
+//! preview or has a palette) is held twice.
 //!
-//! It never reads a second frame or page, never follows a reference out of the bytes, and never converts colours
+//! It never reads more than one frame or page, never follows a reference out of the bytes, and never converts colours
 //! (except CMYK and YCbCr, which become RGB).
 
 mod bmp;
 mod gif;
 mod jpeg;
+mod jpeg_kind;
 mod jpeg_scan;
 mod png;
+mod png_end;
 mod tiff;
 mod webp;
 
@@ -247,12 +251,12 @@ fn finish(found: Found, format: InputFormat) -> Result<Decoded, DecodeError> {
     Ok(Decoded { picture, format, lossy: found.lossy, notes })
 }
 
-/// A damaged-data error from a decoder's own message, on one line.
+/// A damaged-data error, on one line. `error` is in words of our own.
 fn damaged(format: InputFormat, error: &dyn std::fmt::Display) -> DecodeError {
     DecodeError::Damaged { format, reason: one_line(error) }
 }
 
-/// An unsupported-kind error from a decoder's own message, on one line.
+/// An unsupported-kind error, on one line. `error` is in words of our own, and tells a way out.
 fn unsupported(format: InputFormat, error: &dyn std::fmt::Display) -> DecodeError {
     DecodeError::Unsupported { format, reason: one_line(error) }
 }

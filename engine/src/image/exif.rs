@@ -113,22 +113,6 @@ pub(super) fn renewed(block: &[u8], width: usize, height: usize) -> Result<Vec<u
     if same_main && same_exif { Ok(bytes) } else { Err(ExifFault) }
 }
 
-/// A TIFF file whose first page has a palette, with that page's PhotometricInterpretation changed to plain gray: the
-/// `tiff` crate knows no palettes, but then gives the indices. `None` for every other file (and for BigTIFF).
-pub(super) fn palette_as_gray(file: &[u8]) -> Option<Vec<u8>> {
-    const PHOTOMETRIC: u16 = 0x0106;
-    const BLACK_IS_ZERO: u32 = 1;
-    const PALETTE: u32 = 3;
-    let view = Block::open(file).ok()?;
-    let entry = view.main().ok().and_then(|main| view.find(&main, PHOTOMETRIC))?;
-    if view.number(&entry) != Some(PALETTE) {
-        return None;
-    }
-    let mut patched = file.to_vec();
-    view.set_number(&mut patched, &entry, BLACK_IS_ZERO);
-    Some(patched)
-}
-
 /// `block` without the `Exif\0\0` that JPEG puts before it and some writers of other formats too.
 pub(super) fn without_prefix(block: &[u8]) -> &[u8] {
     block.strip_prefix(b"Exif\0\0").unwrap_or(block)

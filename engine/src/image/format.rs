@@ -15,7 +15,7 @@ pub enum InputFormat {
     Jpeg,
     /// WebP, lossy and lossless; of an animation the first frame.
     Webp,
-    /// TIFF and BigTIFF; the first page.
+    /// TIFF and BigTIFF; the first page that is no preview.
     Tiff,
     /// GIF; the first frame.
     Gif,

@@ -2,7 +2,7 @@
 //! its pixels (depth, alpha, colour profile, EXIF, density).
 //!
 //! * [`decode()`] reads PNG, JPEG, WebP, TIFF, GIF and BMP by their bytes, under [`DecodeLimits`], upright;
-//! * [`to_planes`] and [`from_planes`] go between a [`Picture`] and the f32 planes of the network;
+//! * [`to_planes`] and [`from_planes`] go between a [`Picture`] and the f32 planes of the network, [`HiddenColours`] past it;
 //! * [`encode()`] writes PNG, JPEG, lossless WebP and TIFF.
 //!
 //! **Colour is carried, never converted.** Sample values are taken as display-referred and go to the network as they
@@ -20,6 +20,7 @@ mod encode;
 mod exif;
 mod flatten;
 mod format;
+mod hidden;
 mod icc;
 mod orientation;
 mod picture;
@@ -30,6 +31,7 @@ pub use colour::{Planes, from_planes, to_planes};
 pub use decode::{DecodeError, DecodeLimits, Decoded, decode};
 pub use encode::{EncodeError, Encoded, check_size, encode};
 pub use format::{InputFormat, OutputFormat, UnknownFormat};
+pub use hidden::HiddenColours;
 pub use picture::{Channels, Density, Metadata, Picture, Samples};
 pub use probe::probe;
 pub use sniff::sniff;

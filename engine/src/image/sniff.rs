@@ -21,6 +21,9 @@ pub fn sniff(bytes: &[u8]) -> Option<InputFormat> {
     }
 }
 
+/// What is said of a camera's RAW file, whichever signature it has.
+pub(super) const RAW: &str = "a camera RAW file, which is not read: develop it first";
+
 /// What `bytes` are when [`sniff`] knows no format: the words that go after "this is", for a person.
 pub(super) fn describe(bytes: &[u8]) -> &'static str {
     if let Some(name) = foreign_format(bytes) {
@@ -38,6 +41,22 @@ pub(super) fn describe(bytes: &[u8]) -> &'static str {
 
 /// Formats with a signature of their own that this build does not read.
 fn foreign_format(bytes: &[u8]) -> Option<&'static str> {
+    // Canon CRW and CR3, Fujifilm RAF, Minolta MRW, Olympus ORF, Panasonic and Leica RW2, Sigma X3F. The RAW files that
+    // call themselves TIFF are told by their directories.
+    let raw = matches!(
+        bytes,
+        [_, _, _, _, _, _, b'H', b'E', b'A', b'P', b'C', b'C', b'D', b'R', ..]
+            | [_, _, _, _, b'f', b't', b'y', b'p', b'c', b'r', b'x', b' ', ..]
+            | [b'F', b'U', b'J', b'I', b'F', b'I', b'L', b'M', b'C', b'C', b'D', b'-', b'R', b'A', b'W', ..]
+            | [0, b'M', b'R', b'M' | b'I', ..]
+            | [b'I', b'I', b'R', b'O' | b'S', 8, 0, 0, 0, ..]
+            | [b'M', b'M', b'O', b'R', 0, 0, 0, 8, ..]
+            | [b'I', b'I', b'U', 0, ..]
+            | [b'F', b'O', b'V', b'b', ..]
+    );
+    if raw {
+        return Some(RAW);
+    }
     Some(match bytes {
         [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] => match brand {
             [b'a', b'v', b'i', b'f' | b's', ..] => {
@@ -122,6 +141,25 @@ mod tests {
         assert_eq!(sniff(b"GIF87a"), Some(InputFormat::Gif));
         assert_eq!(sniff(b"BM means benchmark in this text"), None);
         assert_eq!(sniff(b""), None);
+    }
+
+    #[test]
+    fn raw_files_with_a_signature_of_their_own_are_named() {
+        for start in [
+            &b"IIRO\x08\0\0\0"[..],
+            b"IIRS\x08\0\0\0",
+            b"MMOR\0\0\0\x08",
+            b"IIU\0\x18\0\0\0",
+            b"FUJIFILMCCD-RAW 0201",
+            b"\0MRM\0\x01\0\0",
+            b"FOVb\0\0\x02\0",
+            b"II\x1a\0\0\0HEAPCCDR",
+            b"\0\0\0\x18ftypcrx \0\0\0\x01",
+        ] {
+            assert_eq!(sniff(start), None);
+            assert_eq!(describe(start), RAW);
+        }
+        assert_eq!(describe(b"MMORPG list"), "a text file");
     }
 
     #[test]

@@ -87,12 +87,18 @@ pub enum RecipeError {
     Levels(#[from] LevelsError),
     /// The network was trained on inputs that are enlarged in another way.
     #[error(
-        "the model enlarges its input by {found:?}: this build knows bicubic with a = -0.5, clamped to [-1, 1]"
+        "the model enlarges its input by bicubic with a = {}, {}: this build knows a = -0.5, clamped to [-1, 1]",
+        .found.a,
+        clamp_in_words(.found.clamp)
     )]
     Upsample {
         /// What its checkpoint says.
         found: Upsample,
     },
+}
+
+fn clamp_in_words(clamp: Option<[f64; 2]>) -> String {
+    clamp.map_or("not clamped".to_owned(), |[low, high]| format!("clamped to [{low}, {high}]"))
 }
 
 impl Recipe {

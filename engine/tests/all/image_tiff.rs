@@ -224,4 +224,14 @@ fn what_cannot_be_right_is_refused() {
         let page = Page::new(1, 8, 1, vec![jpeg]).with(259, SHORT, &[7]);
         assert_eq!(page.read().is_ok(), fits, "{:?}", page.read().err());
     }
+    // And one that ends early would be filled with gray.
+    let mut wide = gray.clone();
+    wide.samples = Samples::U8((0..15).map(|i| i * 17).collect());
+    let jpeg = encode(&wide, OutputFormat::Jpeg, 95).unwrap().bytes;
+    for cut in [2, 6, 10] {
+        let strip = [&jpeg[..jpeg.len() - cut], &[0xff, 0xd9]].concat();
+        let page = Page::new(1, 8, 1, vec![strip]).with(259, SHORT, &[7]);
+        let is_cut = matches!(page.read(), Err(DecodeError::Truncated { .. }));
+        assert_eq!(is_cut, cut > 2, "{cut}");
+    }
 }

@@ -41,6 +41,9 @@ pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeE
     match decoder.next_frame_info() {
         Ok(None) => {}
         Ok(Some(_)) => notes.push("first frame of an animation".to_owned()),
+        Err(error) if is_end(&error) => {
+            notes.push("the end marker is missing; the first frame is whole".to_owned());
+        }
         Err(_) => notes.push("the file is damaged after its first frame".to_owned()),
     }
     let samples = Samples::U8(samples);
@@ -58,13 +61,26 @@ pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeE
     })
 }
 
-fn fault(error: &DecodingError) -> DecodeError {
+/// Whether the bytes ended where more were due.
+fn is_end(error: &DecodingError) -> bool {
     match error {
-        DecodingError::Io(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => {
-            DecodeError::Truncated { format: FORMAT }
-        }
-        other => damaged(FORMAT, other),
+        DecodingError::UnexpectedEof => true,
+        DecodingError::Io(io) => io.kind() == std::io::ErrorKind::UnexpectedEof,
+        _ => false,
     }
+}
+
+/// The crate's errors in words of our own: its texts are meant for its developers.
+fn fault(error: &DecodingError) -> DecodeError {
+    if is_end(error) {
+        return DecodeError::Truncated { format: FORMAT };
+    }
+    let what = match error {
+        DecodingError::OutOfMemory | DecodingError::MemoryLimit => "its sizes are impossible",
+        DecodingError::LzwError(_) | DecodingError::EndCodeNotFound => "its compressed pixels do not unpack",
+        _ => "its blocks are wrong or in disorder",
+    };
+    damaged(FORMAT, &what)
 }
 
 /// A frame's place on the screen.

@@ -2,8 +2,9 @@
 //!
 //! The walk settles what the decoder does not tell: whether the data reach their end marker (a file cut in the middle
 //! otherwise decodes to a half-gray picture without an error), the claimed size before any allocation, the profile
-//! joined from its APP2 segments, EXIF and the JFIF density. [`super::jpeg_scan`] then looks
-//! for scans that end early or were overwritten.
+//! joined from its APP2 segments, EXIF and the JFIF density. [`super::jpeg_kind`] names the kinds that are not read;
+//! [`super::jpeg_scan`] then looks for scans that end early or were overwritten, and for a picture that is whole without
+//! its end marker.
 
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
@@ -12,7 +13,7 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::{
-    Channels, DecodeError, DecodeLimits, Density, Found, InputFormat, Samples, damaged, jpeg_scan,
+    Channels, DecodeError, DecodeLimits, Density, Found, InputFormat, Samples, damaged, jpeg_kind, jpeg_scan,
     unsupported,
 };
 
@@ -20,6 +21,10 @@ const FORMAT: InputFormat = InputFormat::Jpeg;
 
 pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeError> {
     let survey = survey(bytes);
+    let frame = survey.frame.filter(|_| survey.has_scan);
+    if let Some(reason) = frame.and_then(|(marker, data)| jpeg_kind::unread(marker, data)) {
+        return Err(unsupported(FORMAT, &reason));
+    }
     let Some((width, height)) = survey.size else {
         return Err(if survey.complete {
             damaged(FORMAT, &"there is no picture in it")
@@ -31,16 +36,33 @@ pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeE
     // Every 8 x 8 block of at least one component takes a bit or more of its first scan, so a few bytes that claim
     // many pixels are refused before these are allocated.
     let blocks = u64::from(width.div_ceil(8)) * u64::from(height.div_ceil(8));
-    if !survey.complete || (bytes.len() as u64) < blocks / 8 {
+    if (bytes.len() as u64) < blocks / 8 {
         return Err(truncated());
     }
 
-    let overwritten = match jpeg_scan::check(bytes) {
-        Ok(()) => false,
-        Err(jpeg_scan::Fault::Short) => return Err(truncated()),
-        Err(jpeg_scan::Fault::Odd) => true,
+    use jpeg_scan::Verdict;
+    let note = match (jpeg_scan::check(bytes), survey.complete) {
+        (Verdict::Open(end), _) => {
+            let ended = [&bytes[..end], &[0xff, 0xd9]].concat();
+            let note = "the end marker is missing; every block of the picture is there";
+            return read_pixels(&ended, &self::survey(&ended), limits, Some(note));
+        }
+        (Verdict::Short, _) | (_, false) => return Err(truncated()),
+        (Verdict::Coarse, true) => Some("the picture is coarse: its finer scans are missing"),
+        (Verdict::Odd, true) => Some("the data are damaged: parts of the picture may be wrong"),
+        (Verdict::Whole | Verdict::Unknown, true) => None,
     };
+    read_pixels(bytes, &survey, limits, note)
+}
 
+/// Decodes a JPEG whose segments and scans were looked at; `note` is what the look at the scans found.
+fn read_pixels(
+    bytes: &[u8],
+    survey: &Survey<'_>,
+    limits: &DecodeLimits,
+    note: Option<&str>,
+) -> Result<Found, DecodeError> {
+    let (width, height) = survey.size.ok_or_else(truncated)?;
     // Lenient about the headers, as every viewer is; strict about the scans, where lenience means invented pixels.
     // The portable code paths only: the vector ones are chosen by CPU, and the same file must give the same bits.
     let options = DecoderOptions::default()
@@ -56,7 +78,7 @@ pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeE
         Some(ColorSpace::RGB | ColorSpace::YCbCr | ColorSpace::CMYK | ColorSpace::YCCK) => {
             (ColorSpace::RGB, Channels::Rgb)
         }
-        other => return Err(unsupported(FORMAT, &format!("colour space {other:?}"))),
+        _ => return Err(unsupported(FORMAT, &jpeg_kind::COLOURS)),
     };
     let cmyk = matches!(decoder.input_colorspace(), Some(ColorSpace::CMYK | ColorSpace::YCCK));
     decoder.set_options(options.set_strict_mode(true).jpeg_set_out_colorspace(colours));
@@ -71,9 +93,7 @@ pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeE
     if cmyk {
         notes.push("CMYK became RGB".to_owned());
     }
-    if overwritten {
-        notes.push("the data are damaged: parts of the picture may be wrong".to_owned());
-    }
+    notes.extend(note.map(str::to_owned));
     let icc = survey.profile(limits.profile_bytes_max, &mut notes);
     let exif = survey.exif.map(<[u8]>::to_vec);
     let density = survey.density;
@@ -85,19 +105,22 @@ fn truncated() -> DecodeError {
     DecodeError::Truncated { format: FORMAT }
 }
 
+/// The crate's errors in words of our own: its texts are meant for its developers.
 fn fault(error: &DecodeErrors) -> DecodeError {
     match error {
-        DecodeErrors::ExhaustedData => truncated(),
-        DecodeErrors::Unsupported(scheme) => unsupported(FORMAT, &format!("{scheme:?}")),
-        // These are quoted, `Debug` style, by the crate's own Display; the words inside are what a person needs.
-        DecodeErrors::Format(words)
-        | DecodeErrors::HuffmanDecode(words)
-        | DecodeErrors::DqtError(words)
-        | DecodeErrors::SosError(words)
-        | DecodeErrors::SofError(words)
-        | DecodeErrors::MCUError(words) => damaged(FORMAT, words),
-        DecodeErrors::FormatStatic(words) => damaged(FORMAT, words),
-        other => damaged(FORMAT, &format!("{other:?}")),
+        DecodeErrors::ExhaustedData | DecodeErrors::IoErrors(_) => truncated(),
+        DecodeErrors::Unsupported(_) => unsupported(FORMAT, &jpeg_kind::CODING),
+        DecodeErrors::HuffmanDecode(_) => damaged(FORMAT, &"a code in it has no meaning"),
+        DecodeErrors::DqtError(_) => damaged(FORMAT, &"its quantization tables are wrong"),
+        DecodeErrors::SosError(_) => damaged(FORMAT, &"the header of a scan is wrong"),
+        DecodeErrors::SofError(_) => damaged(FORMAT, &"its frame header is wrong"),
+        DecodeErrors::MCUError(_) => damaged(FORMAT, &"a block in it cannot be read"),
+        DecodeErrors::LargeDimensions(_) | DecodeErrors::TooSmallOutput(..) | DecodeErrors::ZeroError => {
+            damaged(FORMAT, &"its size is impossible")
+        }
+        DecodeErrors::IllegalMagicBytes(_) | DecodeErrors::Format(_) | DecodeErrors::FormatStatic(_) => {
+            damaged(FORMAT, &"its segments or scans contradict each other")
+        }
     }
 }
 
@@ -106,6 +129,9 @@ fn fault(error: &DecodeErrors) -> DecodeError {
 pub(super) struct Survey<'a> {
     /// Width and height of the first frame header.
     pub(super) size: Option<(u16, u16)>,
+    /// Marker and data of the first frame header.
+    frame: Option<(u8, &'a [u8])>,
+    has_scan: bool,
     /// Whether a scan was followed by the end marker.
     complete: bool,
     exif: Option<&'a [u8]>,
@@ -118,13 +144,11 @@ pub(super) struct Survey<'a> {
 /// append films and second pictures there.
 pub(super) fn survey(bytes: &[u8]) -> Survey<'_> {
     let mut survey = Survey::default();
-    let mut seen_scan = false;
     let mut at = 2;
-    while let Some(found) = next_marker(bytes, at) {
-        let (marker, start) = found;
+    while let Some((marker, start)) = next_marker(bytes, at) {
         match marker {
             0xd9 => {
-                survey.complete = seen_scan;
+                survey.complete = survey.has_scan;
                 break;
             }
             // Markers without a length: restart, start of image, temporary.
@@ -137,7 +161,7 @@ pub(super) fn survey(bytes: &[u8]) -> Survey<'_> {
                     break;
                 };
                 survey.take(marker, data);
-                seen_scan |= marker == 0xda;
+                survey.has_scan |= marker == 0xda;
                 at = start + 2 + data.len();
             }
         }
@@ -161,8 +185,9 @@ pub(super) fn next_marker(bytes: &[u8], mut at: usize) -> Option<(u8, usize)> {
 impl<'a> Survey<'a> {
     fn take(&mut self, marker: u8, data: &'a [u8]) {
         match (marker, data) {
-            // SOF0 to SOF15 without DHT, JPG and DAC, which share the range.
-            (0xc0..=0xcf, [_, h0, h1, w0, w1, ..]) if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => {
+            // SOF0 to SOF15 without DHT, JPG and DAC, which share the range; the header of a hierarchy, and JPEG-LS.
+            (0xc0..=0xcf | 0xde | 0xf7, [_, h0, h1, w0, w1, ..]) if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => {
+                self.frame.get_or_insert((marker, data));
                 let size = (u16::from_be_bytes([*w0, *w1]), u16::from_be_bytes([*h0, *h1]));
                 self.size.get_or_insert(size);
             }

@@ -1,16 +1,38 @@
 //! PNG: everything by the `png` crate except the profile, which is inflated here under a cap.
 //!
-//! Text chunks are skipped unread. Checksums are checked.
+//! Text chunks are skipped unread. Checksums are checked. A file without its end marker is read if every pixel is there.
 
 use std::io::{Cursor, Read};
 
 use ::png::{BitDepth, ColorType, Decoder, DecodingError, Transformations, Unit};
 
-use super::{Channels, DecodeError, DecodeLimits, Density, Found, InputFormat, Samples, damaged};
+use super::{
+    Channels, DecodeError, DecodeLimits, Density, Found, InputFormat, Samples, damaged, png_end, unsupported,
+};
 
 const FORMAT: InputFormat = InputFormat::Png;
 
 pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeError> {
+    if bytes.get(12..16) == Some(b"CgBI") {
+        let reason = "it is Apple's CgBI variant: save it again as ordinary PNG (\"pngcrush -revert-iphone-optimizations\" does)";
+        return Err(unsupported(FORMAT, &reason));
+    }
+    let Some(stop) = png_end::missing(bytes) else { return read_ended(bytes, limits) };
+    let ended = [&bytes[..stop.at], &png_end::IEND].concat();
+    let mut found = read_ended(&ended, limits).map_err(|error| match error {
+        DecodeError::Damaged { .. } => DecodeError::Truncated { format: FORMAT },
+        other => other,
+    })?;
+    let note = match stop.in_chunk {
+        true => "the file is cut short after its pixels, which are all there",
+        false => "the end marker is missing; every pixel is there",
+    };
+    found.notes.push(note.to_owned());
+    Ok(found)
+}
+
+/// Reads a PNG that has its end marker, or is cut before that is due.
+fn read_ended(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeError> {
     let mut decoder = Decoder::new(Cursor::new(bytes));
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
@@ -67,17 +89,32 @@ pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeE
     Ok(Found { width, height, channels, samples, icc, exif, density, orientation: None, lossy: false, notes })
 }
 
+/// The crate's errors in words of our own: its texts are meant for its developers. What is wrong with the format it tells
+/// only by text, so the beginnings of a few are looked for; what they do not match has words that fit all.
 fn fault(error: &DecodingError) -> DecodeError {
-    match error {
+    let what = match error {
         DecodingError::IoError(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => {
-            DecodeError::Truncated { format: FORMAT }
+            return DecodeError::Truncated { format: FORMAT };
         }
-        // The crate's words for these end in a dump of the chunk's type.
-        DecodingError::Format(error) if error.to_string().starts_with("CRC error") => {
-            damaged(FORMAT, &"a checksum is wrong")
+        DecodingError::IoError(_) => "its compressed pixels do not unpack",
+        DecodingError::LimitsExceeded => "it takes more memory than its size accounts for",
+        DecodingError::Parameter(_) => "its chunks contradict each other",
+        DecodingError::Format(error) => {
+            let text = error.to_string();
+            let words = [
+                ("CRC error", "a checksum is wrong"),
+                ("Corrupt deflate", "its compressed pixels do not unpack"),
+                ("IDAT or f", "it has fewer pixels than its header says"),
+                ("Missing palette", "it has a palette type but no palette"),
+                ("Unknown filter", "its pixels do not unpack"),
+                ("Invalid", "its header is wrong"),
+                ("Unrecognized critical", "it has a chunk that must be understood and is not known"),
+            ];
+            let known = words.iter().find(|(start, _)| text.starts_with(start));
+            known.map_or("its chunks are wrong or in disorder", |(_, words)| words)
         }
-        other => damaged(FORMAT, other),
-    }
+    };
+    damaged(FORMAT, &what)
 }
 
 /// The profile of the iCCP chunk, inflated to at most `bytes_max`.

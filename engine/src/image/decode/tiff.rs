@@ -1,36 +1,65 @@
 //! TIFF: bytes by the `tiff` crate, their meaning here.
 //!
-//! Only the first page is read; a page list that points back at itself is refused before it is followed. Gray, RGB and CMYK of
-//! 8, 16 and 32 bit, floats (clamped to 0..1, then 16 bit), 1, 2 and 4 bit gray, palettes, alpha (premultiplied or not),
-//! strips, tiles and planes; CCITT G4, LZW, deflate, PackBits and JPEG compression. Lab and signed samples are refused
-//! with their name.
+//! One page is read: the first, or where that is marked as a small preview the first that is not; a page list that points
+//! back at itself is refused before it is followed. Gray, RGB and CMYK of 8, 16 and 32 bit, floats (clamped to 0..1, then
+//! 16 bit), 1, 2 and 4 bit gray, palettes, alpha (premultiplied or not), strips, tiles and planes; CCITT G4, LZW, deflate,
+//! PackBits and JPEG compression. All else is refused with its name, and so are cameras' RAW files, many of which are
+//! TIFFs that begin with a thumbnail.
+//!
+//! A fourth sample that the file calls "unspecified" (ExtraSamples 0) is left out with a note, as Pillow leaves it out:
+//! image editors store saved selections that way, and a selection taken for transparency would hide the picture.
+
+mod kinds;
+mod pages;
 
 use std::io::Cursor;
 
+use ::tiff::ColorType;
 use ::tiff::decoder::{BufferLayoutPreference, Decoder, DecodingSampleType, Limits};
-use ::tiff::tags::{SampleFormat, Tag};
-use ::tiff::{ColorType, TiffError};
+use ::tiff::tags::Tag;
 use bytemuck::Pod;
 
 use super::{
-    Channels, DecodeError, DecodeLimits, Density, Found, InputFormat, Samples, damaged, exif, jpeg,
+    Channels, DecodeError, DecodeLimits, Density, Found, InputFormat, Samples, damaged, jpeg, jpeg_scan,
     unsupported,
 };
+use kinds::fault;
+use pages::{Choice, PALETTE, Pages};
 
 const FORMAT: InputFormat = InputFormat::Tiff;
 const COMPRESSION_JPEG: u16 = 7;
+/// With more JPEGs inside than this, tables would take longer to set up than pixels to decode, and none is walked.
+const JPEGS_WALKED_MAX: usize = 4096;
+const RAW: &str = crate::image::sniff::RAW;
+const UNUSUAL: &str = "its pixels are of an unusual kind: save it again as 8 or 16-bit RGB";
 
 type Reader<'a> = Decoder<Cursor<&'a [u8]>>;
 
 pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeError> {
-    match exif::palette_as_gray(bytes) {
-        Some(indices) => read_page(&indices, limits, true),
-        None => read_page(bytes, limits, false),
+    let pages = Pages::walk(bytes);
+    if pages.as_ref().is_some_and(Pages::are_raw) {
+        return Err(DecodeError::NotReadable { what: RAW });
+    }
+    let Some((pages, choice)) = pages.and_then(|pages| pages.choose().map(|choice| (pages, choice))) else {
+        return Err(match Decoder::new(Cursor::new(bytes)) {
+            Ok(_) => damaged(FORMAT, &"there is no page in it"),
+            Err(error) => fault(&error),
+        });
+    };
+    if let (Some(width), Some(height)) = (choice.page.width, choice.page.height) {
+        limits.admit(width, height)?;
+    }
+    if let Some(reason) = kinds::unread(&choice.page) {
+        return Err(unsupported(FORMAT, &reason));
+    }
+    match pages.patched(&choice) {
+        Some(patched) => read_page(&patched, limits, &choice),
+        None => read_page(bytes, limits, &choice),
     }
 }
 
-/// Reads the first page; with `palette` its gray values are indices into the ColorMap tag.
-fn read_page(bytes: &[u8], limits: &DecodeLimits, palette: bool) -> Result<Found, DecodeError> {
+/// Reads the first page of `bytes`, of which `choice` tells what it is.
+fn read_page(bytes: &[u8], limits: &DecodeLimits, choice: &Choice) -> Result<Found, DecodeError> {
     let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(|e| fault(&e))?;
     let (width, height) = decoder.dimensions().map_err(|e| fault(&e))?;
     limits.admit(width.into(), height.into())?;
@@ -47,7 +76,7 @@ fn read_page(bytes: &[u8], limits: &DecodeLimits, palette: bool) -> Result<Found
     let (width, height) = (width as usize, height as usize);
     let pixels = width * height;
 
-    let mut notes = Vec::new();
+    let mut notes: Vec<_> = choice.note.map(str::to_owned).into_iter().collect();
     let mut samples = match layout.sample_type {
         Some(DecodingSampleType::U8) if stored.bits < 8 => {
             let packed = plane_or_planes::<u8>(&mut decoder, &layout, pixels, 1)?;
@@ -76,23 +105,28 @@ fn read_page(bytes: &[u8], limits: &DecodeLimits, palette: bool) -> Result<Found
             let doubles = plane_or_planes::<f64>(&mut decoder, &layout, pixels, stored.samples)?;
             floats(doubles.into_iter(), &mut notes)
         }
-        _ => {
-            return Err(unsupported(
-                FORMAT,
-                &format!("{} samples of {} bits", name(layout.sample_format), stored.bits),
-            ));
-        }
+        _ => return Err(unsupported(FORMAT, &UNUSUAL)),
     };
     let mut channels = stored.meaning.channels();
-    if palette {
+    if choice.page.photometric == Some(PALETTE) {
         samples = Samples::U8(coloured(&mut decoder, &samples, stored.bits)?);
         channels = Channels::Rgb;
+    } else if stored.samples > stored.meaning.samples() {
+        match &mut samples {
+            Samples::U8(samples) => keep_first(samples, stored.samples, stored.meaning.samples()),
+            Samples::U16(samples) => keep_first(samples, stored.samples, stored.meaning.samples()),
+        }
+    }
+    match kinds::samples_left_out(&choice.page, channels.count()) {
+        0 => {}
+        1 => notes.push("a further sample was left out: the file does not call it transparency".to_owned()),
+        n => notes.push(format!("{n} further samples a pixel were left out")),
     }
     match &mut samples {
         Samples::U8(samples) => stored.meaning.apply(samples, u8::MAX.into(), &mut notes),
         Samples::U16(samples) => stored.meaning.apply(samples, u16::MAX.into(), &mut notes),
     }
-    if decoder.more_images() {
+    if choice.has_more {
         notes.push("first of several pages".to_owned());
     }
     Ok(Found {
@@ -107,25 +141,6 @@ fn read_page(bytes: &[u8], limits: &DecodeLimits, palette: bool) -> Result<Found
         lossy: jpeg_inside,
         notes,
     })
-}
-
-fn fault(error: &TiffError) -> DecodeError {
-    match error {
-        TiffError::IoError(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => {
-            DecodeError::Truncated { format: FORMAT }
-        }
-        TiffError::UnsupportedError(what) => unsupported(FORMAT, what),
-        other => damaged(FORMAT, other),
-    }
-}
-
-fn name(format: SampleFormat) -> &'static str {
-    match format {
-        SampleFormat::Uint => "unsigned",
-        SampleFormat::Int => "signed",
-        SampleFormat::IEEEFP => "float",
-        _ => "undefined",
-    }
 }
 
 /// What the samples of a pixel are once read.
@@ -159,19 +174,19 @@ impl Stored {
         };
         let (meaning, samples, bits) = match colours {
             ColorType::Gray(bits) => (Meaning::Plain(Channels::Gray), 1, bits),
-            ColorType::Multiband { bit_depth, num_samples: 2 } if matches!(extra[..], [1 | 2]) => {
-                (alpha(Channels::GrayAlpha), 2, bit_depth)
+            ColorType::Multiband { bit_depth, num_samples } => {
+                let meaning = match extra.first() {
+                    Some(1 | 2) => alpha(Channels::GrayAlpha),
+                    _ => Meaning::Plain(Channels::Gray),
+                };
+                (meaning, num_samples.into(), bit_depth)
             }
             ColorType::RGB(bits) => (Meaning::Plain(Channels::Rgb), 3, bits),
             ColorType::RGBA(bits) => (alpha(Channels::Rgba), 4, bits),
             ColorType::CMYK(bits) => (Meaning::Cmyk, 4, bits),
             ColorType::YCbCr(bits) if jpeg_inside => (Meaning::YCbCr, 3, bits),
-            other => return Err(unsupported(FORMAT, &format!("pixels of kind {other:?}"))),
+            _ => return Err(unsupported(FORMAT, &UNUSUAL)),
         };
-        let packed = samples == 1 && matches!(bits, 1 | 2 | 4);
-        if !packed && !matches!(bits, 8 | 16 | 32 | 64) {
-            return Err(unsupported(FORMAT, &format!("{bits} bits a sample")));
-        }
         Ok(Self { meaning, samples, bits })
     }
 }
@@ -181,6 +196,15 @@ impl Meaning {
         match self {
             Self::Plain(channels) | Self::Premultiplied(channels) => channels,
             Self::Cmyk | Self::YCbCr => Channels::Rgb,
+        }
+    }
+
+    /// Samples of a pixel that mean something.
+    fn samples(self) -> usize {
+        match self {
+            Self::Plain(channels) | Self::Premultiplied(channels) => channels.count(),
+            Self::Cmyk => 4,
+            Self::YCbCr => 3,
         }
     }
 
@@ -273,12 +297,21 @@ fn plane_or_planes<T: Pod>(
     Ok(interleaved)
 }
 
+/// Keeps the first `kept` of every `count` samples.
+fn keep_first<T: Copy>(samples: &mut Vec<T>, count: usize, kept: usize) {
+    let pixels = samples.len() / count;
+    for i in 0..pixels {
+        samples.copy_within(count * i..count * i + kept, kept * i);
+    }
+    samples.truncate(kept * pixels);
+}
+
 /// The colours of a page of indices, which [`unpack`] may have widened to 8 bit. ColorMap holds all reds, all greens and
 /// all blues, of 16 bits each (TIFF 6.0, section 5).
 fn coloured(decoder: &mut Reader<'_>, indices: &Samples, bits: u8) -> Result<Vec<u8>, DecodeError> {
     let map = decoder.find_tag_unsigned_vec::<u16>(Tag::ColorMap).map_err(|e| fault(&e))?.unwrap_or_default();
     let Samples::U8(indices) = indices else {
-        return Err(unsupported(FORMAT, &format!("a palette of {bits} bits")));
+        return Err(unsupported(FORMAT, &format!("its palette has {bits} bits: save it again as RGB")));
     };
     let colours = 1 << bits;
     if bits > 8 || map.len() < 3 * colours {
@@ -323,7 +356,8 @@ fn floats(values: impl Iterator<Item = f64>, notes: &mut Vec<String>) -> Samples
 }
 
 /// Bounds what decoding the strips or tiles may cost before it starts: together they must not have more bytes than the
-/// file (many entries may point at the same data), and a JPEG inside must not claim more pixels than its place has.
+/// file (many entries may point at the same data), and a JPEG inside must not claim more pixels than its place has, nor end
+/// before they do.
 fn check_chunks(decoder: &mut Reader<'_>, bytes: &[u8], jpeg_inside: bool) -> Result<(), DecodeError> {
     let mut numbers = |tags: [Tag; 2]| {
         let found = tags.into_iter().find_map(|tag| decoder.find_tag_unsigned_vec::<u64>(tag).ok().flatten());
@@ -336,6 +370,7 @@ fn check_chunks(decoder: &mut Reader<'_>, bytes: &[u8], jpeg_inside: bool) -> Re
         return Err(DecodeError::Truncated { format: FORMAT });
     }
     if jpeg_inside {
+        let tables = decoder.find_tag(Tag::JPEGTables).ok().flatten().and_then(|tag| tag.into_u8_vec().ok());
         let (width, height) = decoder.chunk_dimensions();
         for (&start, &length) in offsets.iter().zip(&lengths) {
             let end = start.saturating_add(length).min(bytes.len() as u64);
@@ -344,6 +379,17 @@ fn check_chunks(decoder: &mut Reader<'_>, bytes: &[u8], jpeg_inside: bool) -> Re
                 && (u64::from(w) > u64::from(width) + 16 || u64::from(h) > u64::from(height) + 16)
             {
                 return Err(damaged(FORMAT, &"a JPEG inside it is larger than its place"));
+            }
+            // Its decoder would fill what is missing with gray. Tables that all share stand before each.
+            let verdict = match tables.as_deref() {
+                _ if offsets.len() > JPEGS_WALKED_MAX => continue,
+                Some([tables @ .., _, _]) => {
+                    jpeg_scan::check(&[tables, chunk.get(2..).unwrap_or_default()].concat())
+                }
+                _ => jpeg_scan::check(chunk),
+            };
+            if verdict == jpeg_scan::Verdict::Short {
+                return Err(DecodeError::Truncated { format: FORMAT });
             }
         }
     }
@@ -360,8 +406,8 @@ fn profile(decoder: &mut Reader<'_>, bytes_max: usize, notes: &mut Vec<String>) 
                 None
             }
         },
-        Err(error) => {
-            notes.push(format!("profile dropped: {}", super::one_line(&error)));
+        Err(_) => {
+            notes.push("profile dropped: its tag is damaged".to_owned());
             None
         }
     }

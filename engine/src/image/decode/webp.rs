@@ -1,7 +1,8 @@
 //! WebP: pixels by `image-webp`; the container is walked here first.
 //!
 //! The walk refuses a file that is cut short, and checks the size of every frame in it: the decoder allocates by a
-//! frame's own header, which may claim more than the canvas.
+//! frame's own header, which may claim more than the canvas. A size in the first header that does not fit the file is
+//! said and put right if every chunk is there.
 
 use std::io::Cursor;
 
@@ -16,14 +17,24 @@ const FORMAT: InputFormat = InputFormat::Webp;
 
 pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeError> {
     let parts = walk(bytes, limits)?;
-    let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(|e| fault(&e))?;
+    let mended = parts.size.map(|size| [&bytes[..4], &size.to_le_bytes(), &bytes[8..]].concat());
+    // A file that is shorter than it says may have lost whole chunks: then what the decoder misses was cut off.
+    let cut = |error: DecodeError| match error {
+        DecodeError::Damaged { .. } if mended.is_some() => truncated(),
+        other => other,
+    };
+    let readable = mended.as_deref().unwrap_or(bytes);
+    let mut decoder = WebPDecoder::new(Cursor::new(readable)).map_err(|e| cut(fault(&e)))?;
     let (width, height) = decoder.dimensions();
     limits.admit(width.into(), height.into())?;
     let size = decoder.output_buffer_size().ok_or_else(|| damaged(FORMAT, &"its size is impossible"))?;
     let mut samples = vec![0; size];
-    decoder.read_image(&mut samples).map_err(|e| fault(&e))?;
+    decoder.read_image(&mut samples).map_err(|e| cut(fault(&e)))?;
 
     let mut notes = Vec::new();
+    if mended.is_some() {
+        notes.push("the size in its header does not fit the file; the picture is whole".to_owned());
+    }
     if decoder.is_animated() {
         notes.push(format!("first of {} frames", decoder.num_frames()));
     }
@@ -54,12 +65,31 @@ pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeE
     })
 }
 
+/// The crate's errors in words of our own: its texts are meant for its developers.
 fn fault(error: &DecodingError) -> DecodeError {
-    match error {
-        DecodingError::IoError(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => truncated(),
-        DecodingError::UnsupportedFeature(what) => unsupported(FORMAT, what),
-        other => damaged(FORMAT, other),
-    }
+    use DecodingError as Fault;
+    let what = match error {
+        Fault::IoError(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => return truncated(),
+        Fault::NotEnoughInitData => return truncated(),
+        Fault::UnsupportedFeature(_) => {
+            return unsupported(FORMAT, &"it is coded in an unusual way: save it again as PNG");
+        }
+        Fault::HuffmanError
+        | Fault::BitStreamError
+        | Fault::TransformError
+        | Fault::InvalidColorCacheBits(_)
+        | Fault::LumaPredictionModeInvalid(_)
+        | Fault::IntraPredictionModeInvalid(_)
+        | Fault::ChromaPredictionModeInvalid(_)
+        | Fault::IoError(_) => "its compressed pixels do not unpack",
+        Fault::ImageTooLarge
+        | Fault::InconsistentImageSizes
+        | Fault::FrameOutsideImage
+        | Fault::AlphaChunkSizeMismatch
+        | Fault::MemoryLimitExceeded => "its sizes contradict each other",
+        _ => "its chunks are wrong or in disorder",
+    };
+    damaged(FORMAT, &what)
 }
 
 fn truncated() -> DecodeError {
@@ -68,21 +98,32 @@ fn truncated() -> DecodeError {
 
 #[derive(Default)]
 struct Parts<'a> {
+    /// The size that belongs in the first header, where another stands.
+    size: Option<u32>,
     icc: Option<&'a [u8]>,
     exif: Option<&'a [u8]>,
 }
 
-/// Walks the RIFF chunks: all must lie inside the file, every frame's size must be admitted.
+/// Walks the RIFF chunks: all must lie inside the file, every frame's size must be admitted. What the header calls the
+/// end is believed only where a chunk ends there (or a byte beside it) and the picture has come before.
 fn walk<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> Result<Parts<'a>, DecodeError> {
     let declared = le32(bytes, 4).ok_or_else(truncated)? as usize;
-    // The padding byte after an odd last chunk is counted by some writers and left out by others.
-    if declared > bytes.len() - 8 + 1 {
-        return Err(truncated());
-    }
-    let body = &bytes[12..bytes.len().min(8 + declared).max(12)];
+    let end = declared.saturating_add(8);
     let mut parts = Parts::default();
-    for (name, data) in Chunks(body) {
+    let mut chunks = Chunks(&bytes[12..]);
+    let mut has_picture = false;
+    let mut at = 12_usize;
+    // The padding byte after an odd last chunk is counted by some writers and left out by others.
+    while !(has_picture && at.abs_diff(end) <= 1)
+        && let Some((name, data)) = chunks.next()
+    {
+        if data.is_none() && has_picture && at > end {
+            // What follows the end is no chunk, and not the picture's.
+            break;
+        }
         let data = data.ok_or_else(truncated)?;
+        at = bytes.len() - chunks.0.len();
+        has_picture |= matches!(name, b"VP8 " | b"VP8L" | b"ANMF");
         match name {
             b"VP8X" if data.len() >= 10 => {
                 limits.admit(u64::from(le24(data, 4)) + 1, u64::from(le24(data, 7)) + 1)?;
@@ -97,6 +138,9 @@ fn walk<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> Result<Parts<'a>, DecodeE
             }
             _ => admit_frame(name, data, limits)?,
         }
+    }
+    if at.abs_diff(end) > 1 {
+        parts.size = u32::try_from(at - 8).ok();
     }
     Ok(parts)
 }
