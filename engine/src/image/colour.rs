@@ -5,7 +5,8 @@
 //! visible surroundings, because editors leave anything there (often magenta or black) and a network, like any filter,
 //! mixes neighbours; the hidden colour would bleed into the edge. Alpha itself is a plane of its own, never multiplied in.
 
-use super::picture::{Channels, Metadata, Picture, Samples};
+use super::metadata::Metadata;
+use super::picture::{Channels, Picture, Samples};
 
 /// A picture as the network takes it.
 #[derive(Clone, Debug, PartialEq)]

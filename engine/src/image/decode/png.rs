@@ -1,6 +1,6 @@
 //! PNG: everything by the `png` crate except the profile, which is inflated here under a cap.
 //!
-//! Text chunks are skipped unread. Checksums are checked.
+//! Texts and colour are [`super::png_chunks`]'s. Checksums are checked.
 
 use std::io::{Cursor, Read};
 
