@@ -353,5 +353,7 @@ fn a_webp_gives_its_xmp_and_names_what_else_is_in_it() {
     assert_eq!(read(&file).notes, ["left out: C2PA"]);
     let name = file.windows(4).position(|window| window == b"XMP ").unwrap();
     file[name + 3] = 0;
+    // The container's header does not promise a packet then.
+    file[20] &= !4;
     assert_eq!(read(&file).picture.metadata.xmp, Some(words), "as ImageMagick writes it");
 }
