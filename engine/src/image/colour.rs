@@ -6,7 +6,8 @@
 //! mixes neighbours; the hidden colour would bleed into the edge. [`super::HiddenColours`] puts it back into the result.
 //! Alpha itself is a plane of its own, never multiplied in.
 
-use super::picture::{Channels, Metadata, Picture, Samples};
+use super::metadata::Metadata;
+use super::picture::{Channels, Picture, Samples};
 
 /// A picture as the network takes it.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,8 +2,9 @@
 //!
 //! What it promises: the format is told by the bytes; a picture larger than the limits is refused from its header,
 //! before anything of its size is allocated; what cannot be read whole is an error with its reason on one line, never a
-//! half-gray picture; EXIF orientation is applied once and then says 1; profiles and EXIF that are damaged are dropped
-//! with a note, not copied and not fatal. Compressed text and profiles are inflated under a cap or not at all.
+//! half-gray picture; EXIF orientation is applied once and then says 1, in XMP as well; metadata that are damaged are
+//! dropped with a note, not copied and not fatal, and what has no place in [`Metadata`] is named in a note. Compressed
+//! text and profiles are inflated under a cap or not at all.
 //!
 //! Memory: the encoded bytes (the caller's) and one copy of the pixels, plus what a format cannot do without:
 //! progressive JPEG holds 2 bytes a coefficient, WebP its own planes (up to 4 bytes a pixel), a quarter turn a second
@@ -15,22 +16,31 @@
 //! (except CMYK and YCbCr, which become RGB).
 
 mod bmp;
+mod bmp_header;
+mod extras;
 mod gif;
+mod gif_blocks;
 mod jpeg;
 mod jpeg_kind;
 mod jpeg_scan;
+mod jpeg_segments;
 mod png;
+mod png_chunks;
 mod png_end;
 mod tiff;
+mod tiff_tags;
 mod webp;
+mod webp_chunks;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use self::extras::Extras;
 use super::exif;
 use super::format::InputFormat;
 use super::icc;
+use super::metadata::{Density, Metadata};
 use super::orientation::{self, Orientation};
-use super::picture::{Channels, Density, Metadata, Picture, Samples};
+use super::picture::{Channels, Picture, Samples};
 use super::sniff::{describe, sniff};
 
 /// What a file may ask for before it is refused.
@@ -196,35 +206,38 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, DecodeErro
     // The decoders are other people's code with slices and assertions in it (tiff asserts on chunk sizes), and one
     // hostile file must not end a run over a million. Nothing outside the closure is changed by it, so unwinding
     // leaves nothing half done.
-    let found = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+    let read = || read().map(|found| (found, Extras::read(bytes, format, limits.profile_bytes_max)));
+    let (found, extras) = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
         Err(DecodeError::Damaged { format, reason: "the decoder gave up on it".to_owned() })
     })?;
-    finish(found, format)
+    finish(found, extras, format)
 }
 
-/// Checks profile and EXIF, turns the picture upright, and collects the notes.
-fn finish(found: Found, format: InputFormat) -> Result<Decoded, DecodeError> {
+/// Checks profile and EXIF, turns the picture upright, and collects metadata and notes.
+fn finish(found: Found, mut extras: Extras, format: InputFormat) -> Result<Decoded, DecodeError> {
     let mut notes = found.notes;
-    let icc = found.icc.and_then(|profile| match icc::checked(profile, found.channels) {
-        Ok(profile) => Some(profile),
-        Err(fault) => {
-            notes.push(format!("profile dropped: {fault}"));
-            None
-        }
-    });
+    let icc =
+        found.icc.or(extras.icc.take()).and_then(|profile| match icc::checked(profile, found.channels) {
+            Ok(profile) => Some(profile),
+            Err(fault) => {
+                notes.push(format!("profile dropped: {fault}"));
+                None
+            }
+        });
     let mut picture = Picture {
         width: found.width,
         height: found.height,
         channels: found.channels,
         samples: found.samples,
-        metadata: Metadata { icc, exif: None, density: found.density },
+        metadata: Metadata { icc, density: found.density, ..Metadata::default() },
     };
     if !picture.is_whole() {
         let reason = "its pixels do not fill its size".to_owned();
         return Err(DecodeError::Damaged { format, reason });
     }
 
-    let block = found.exif.as_deref().map(exif::without_prefix);
+    let block = found.exif.or(extras.exif.take());
+    let block = block.as_deref().map(exif::without_prefix);
     let facts = block.and_then(|block| match exif::facts(block) {
         Ok(facts) => Some(facts),
         Err(fault) => {
@@ -248,6 +261,8 @@ fn finish(found: Found, format: InputFormat) -> Result<Decoded, DecodeError> {
             Err(fault) => notes.push(format!("EXIF dropped: {fault}")),
         }
     }
+    let (width, height) = (picture.width, picture.height);
+    extras.settle(&mut picture.metadata, &mut notes, width, height);
     Ok(Decoded { picture, format, lossy: found.lossy, notes })
 }
 

@@ -1,16 +1,20 @@
-//! Writing a picture: PNG, JPEG, lossless WebP and TIFF, with profile, EXIF and density.
+//! Writing a picture: PNG, JPEG, lossless WebP and TIFF, with the metadata that each has a place for.
 //!
 //! What it promises: the same picture gives the same bytes on every machine; a lossless format gives the samples back
-//! exactly; the EXIF block that is written tells the size of the picture it lies in and has no old thumbnail. What a
-//! format cannot hold (16 bit, a profile of other colours, EXIF) is left out with a note; alpha is never dropped silently:
-//! JPEG refuses it.
+//! exactly; the EXIF block and the XMP packet that are written tell the size of the picture they lie in, that it is
+//! upright, and have no old thumbnail. What a format cannot hold (16 bit, a profile of other colours, texts, the meaning of a
+//! PNG's colours) is left out with a note; alpha is never dropped silently: JPEG refuses it.
 
+mod carried;
 mod jpeg;
+mod jpeg_segments;
 mod png;
+mod png_chunks;
 mod tiff;
+mod tiff_tags;
 mod webp;
 
-use super::exif;
+use self::carried::carried;
 use super::format::OutputFormat;
 use super::picture::{Picture, Samples};
 
@@ -80,23 +84,12 @@ pub fn encode(picture: &Picture, format: OutputFormat, quality: u8) -> Result<En
         return Err(EncodeError::NotWhole { samples: picture.samples.len(), width, height });
     }
     let mut notes = Vec::new();
-    let exif = picture.metadata.exif.as_deref().and_then(|block| match exif::renewed(block, width, height) {
-        Ok(block) => Some(block),
-        Err(fault) => {
-            notes.push(format!("EXIF left out: {fault}"));
-            None
-        }
-    });
+    let carried = carried(picture, format, &mut notes);
     let bytes = match format {
-        OutputFormat::Png => png::write(picture, exif),
-        OutputFormat::Jpeg => jpeg::write(picture, exif, quality, &mut notes),
-        OutputFormat::Webp => webp::write(picture, exif, &mut notes),
-        OutputFormat::Tiff => {
-            if exif.is_some() {
-                notes.push("EXIF left out: it is not written to TIFF".to_owned());
-            }
-            tiff::write(picture)
-        }
+        OutputFormat::Png => png::write(picture, &carried),
+        OutputFormat::Jpeg => jpeg::write(picture, &carried, quality, &mut notes),
+        OutputFormat::Webp => webp::write(picture, &carried, &mut notes),
+        OutputFormat::Tiff => tiff::write(picture, &carried),
     }?;
     Ok(Encoded { bytes, notes })
 }

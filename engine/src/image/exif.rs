@@ -5,7 +5,7 @@
 //! beside the new pixels are overwritten where they stand. Every read and write is checked against the block's end;
 //! entries that point outside are left alone. No loop follows a chain of more than two directories.
 
-use super::picture::Density;
+use super::metadata::Density;
 
 const ORIENTATION: u16 = 0x0112;
 const IMAGE_WIDTH: u16 = 0x0100;

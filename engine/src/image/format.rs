@@ -46,7 +46,7 @@ pub enum OutputFormat {
     Jpeg,
     /// Lossless WebP, 8 bit, at most 16,383 pixels a side.
     Webp,
-    /// Lossless, 8 and 16 bit, any channels; carries no EXIF block.
+    /// Lossless, 8 and 16 bit, any channels; EXIF but for MakerNotes.
     Tiff,
 }
 

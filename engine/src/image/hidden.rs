@@ -78,7 +78,8 @@ fn needed<T: Copy + Default + PartialEq>(samples: &[T], count: usize) -> Option<
 
 #[cfg(test)]
 mod tests {
-    use super::super::picture::{Channels, Metadata};
+    use super::super::metadata::Metadata;
+    use super::super::picture::Channels;
     use super::*;
 
     fn picture(channels: Channels, width: usize, samples: Samples) -> Picture {

@@ -1,5 +1,7 @@
 //! A picture in memory: interleaved samples and what travels with them.
 
+use super::metadata::Metadata;
+
 /// What the samples of a pixel mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Channels {
@@ -67,34 +69,6 @@ impl Samples {
     }
 }
 
-/// Dots per inch, along and across.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Density {
-    /// Pixels per inch along a row.
-    pub x: f64,
-    /// Pixels per inch along a column.
-    pub y: f64,
-}
-
-impl Density {
-    /// A density that a file can mean: finite, positive and below a million dots per inch.
-    pub(super) fn checked(x: f64, y: f64) -> Option<Self> {
-        let plausible = |v: f64| v.is_finite() && v > 0.0 && v < 1.0e6;
-        (plausible(x) && plausible(y)).then_some(Self { x, y })
-    }
-}
-
-/// What belongs to a picture besides its samples.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Metadata {
-    /// An ICC profile that describes the samples.
-    pub icc: Option<Vec<u8>>,
-    /// EXIF as a TIFF structure, without the leading `Exif\0\0`. Orientation 1: the samples are upright already.
-    pub exif: Option<Vec<u8>>,
-    /// Dots per inch.
-    pub density: Option<Density>,
-}
-
 /// A picture: `samples.len() == height * width * channels.count()`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Picture {
@@ -106,7 +80,7 @@ pub struct Picture {
     pub channels: Channels,
     /// (H, W, C) interleaved.
     pub samples: Samples,
-    /// Profile, EXIF and density.
+    /// Profile, EXIF, XMP, texts, density.
     pub metadata: Metadata,
 }
 

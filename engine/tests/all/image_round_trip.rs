@@ -55,7 +55,7 @@ fn metadata(channels: Channels) -> Metadata {
     assert!(icc.is_some());
     let exif = hard("orientation/exif_orientation_1.jpg").picture.metadata.exif;
     assert!(exif.is_some());
-    Metadata { icc, exif, density: Some(Density { x: 300.0, y: 240.0 }) }
+    Metadata { icc, exif, density: Some(Density { x: 300.0, y: 240.0 }), ..Metadata::default() }
 }
 
 fn near(found: Option<Density>, wanted: Density, tolerance: f64) -> bool {
@@ -110,7 +110,8 @@ fn metadata_travel_with_the_pixels() {
             let exif = png.picture.metadata.exif.unwrap();
 
             let (tiff, notes) = back(&source, OutputFormat::Tiff);
-            assert_eq!(notes.len(), 1, "{notes:?}");
+            assert!(notes.is_empty(), "{notes:?}");
+            assert!(tiff.picture.metadata.exif.is_some());
             assert_eq!(tiff.picture.metadata.icc, source.metadata.icc);
             assert!(near(tiff.picture.metadata.density, wanted, 0.0));
 

@@ -6,6 +6,8 @@ mod common;
 mod exactness;
 mod executors_agree;
 mod image_hard_files;
+mod image_metadata;
+mod image_metadata_files;
 mod image_real_files;
 mod image_round_trip;
 mod image_tiff;

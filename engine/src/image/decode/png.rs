@@ -1,6 +1,7 @@
 //! PNG: everything by the `png` crate except the profile, which is inflated here under a cap.
 //!
-//! Text chunks are skipped unread. Checksums are checked. A file without its end marker is read if every pixel is there.
+//! Texts and colour are [`super::png_chunks`]'s. Checksums are checked. A file without its end marker is read if every pixel
+//! is there.
 
 use std::io::{Cursor, Read};
 

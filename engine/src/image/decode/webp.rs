@@ -161,7 +161,7 @@ fn admit_frame(name: &[u8; 4], data: &[u8], limits: &DecodeLimits) -> Result<(),
 }
 
 /// Chunks of a RIFF body: name and data; the data are `None` where they pass the end.
-struct Chunks<'a>(&'a [u8]);
+pub(super) struct Chunks<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Chunks<'a> {
     type Item = (&'a [u8; 4], Option<&'a [u8]>);

@@ -2,8 +2,10 @@
 
 use jpeg_encoder::{ColorType, Encoder, EncodingError, PixelDensity, PixelDensityUnit, SamplingFactor};
 
+use super::carried::Carried;
+use super::jpeg_segments;
 use super::{EncodeError, OutputFormat, Picture, eight_bit, failed, sides};
-use crate::image::picture::Density;
+use crate::image::metadata::Density;
 
 const FORMAT: OutputFormat = OutputFormat::Jpeg;
 /// What an APP1 segment holds after `Exif\0\0`.
@@ -13,7 +15,7 @@ const ICC_BYTES_MAX: usize = 254 * 65_519;
 
 pub(super) fn write(
     picture: &Picture,
-    exif: Option<Vec<u8>>,
+    carried: &Carried<'_>,
     quality: u8,
     notes: &mut Vec<String>,
 ) -> Result<Vec<u8>, EncodeError> {
@@ -40,7 +42,7 @@ pub(super) fn write(
         }
         length <= limit
     };
-    let exif = exif.filter(|block| fits("EXIF", block.len(), EXIF_BYTES_MAX, notes));
+    let exif = carried.exif.as_ref().filter(|block| fits("EXIF", block.len(), EXIF_BYTES_MAX, notes));
     let icc = picture.metadata.icc.as_deref().filter(|icc| fits("profile", icc.len(), ICC_BYTES_MAX, notes));
 
     let mut bytes = Vec::new();
@@ -51,15 +53,19 @@ pub(super) fn write(
         if let Some(density) = picture.metadata.density.and_then(whole_dots) {
             encoder.set_density(density);
         }
-        if let Some(block) = &exif {
+        if let Some(block) = exif {
             encoder.add_exif_metadata(block)?;
         }
         if let Some(profile) = icc {
             encoder.add_icc_profile(profile)?;
         }
+        for (number, data) in jpeg_segments::application(carried) {
+            encoder.add_app_segment(number, data)?;
+        }
         encoder.encode(&samples, width, height, colours)
     };
     write(&mut bytes).map_err(|e| failed(FORMAT, &e))?;
+    jpeg_segments::insert_comments(&mut bytes, carried.texts.iter().map(|text| &text.text));
     Ok(bytes)
 }
 

@@ -1,20 +1,24 @@
-//! PNG by the `png` crate: 8 and 16 bit, iCCP, eXIf, pHYs.
+//! PNG by the `png` crate: 8 and 16 bit, iCCP, eXIf, pHYs; [`super::png_chunks`] makes the others.
 //!
-//! Without a profile nothing is said about colour: an sRGB chunk would be a claim that the input did not make.
+//! About colour is said what the input said and nothing else: an sRGB chunk of our own would be a claim that it did not make.
 
 use std::borrow::Cow;
 use std::io::Write;
 
+use ::png::chunk::ChunkType;
 use ::png::{
     BitDepth, ColorType, DeflateCompression, Encoder, EncodingError, Filter, Info, PixelDimensions, Unit,
 };
 
+use super::carried::Carried;
+use super::png_chunks::{self, Chunk};
 use super::{EncodeError, OutputFormat, Picture, Samples, failed, sides};
-use crate::image::picture::{Channels, Density};
+use crate::image::metadata::Density;
+use crate::image::picture::Channels;
 
 const FORMAT: OutputFormat = OutputFormat::Png;
 
-pub(super) fn write(picture: &Picture, exif: Option<Vec<u8>>) -> Result<Vec<u8>, EncodeError> {
+pub(super) fn write(picture: &Picture, carried: &Carried<'_>) -> Result<Vec<u8>, EncodeError> {
     let (width, height) = sides::<u32>(picture, FORMAT)?;
     let mut info = Info::with_size(width, height);
     info.color_type = match picture.channels {
@@ -25,10 +29,11 @@ pub(super) fn write(picture: &Picture, exif: Option<Vec<u8>>) -> Result<Vec<u8>,
     };
     info.bit_depth = if picture.samples.bits() == 16 { BitDepth::Sixteen } else { BitDepth::Eight };
     info.icc_profile = picture.metadata.icc.as_deref().map(Cow::Borrowed);
-    info.exif_metadata = exif.map(Cow::Owned);
+    info.exif_metadata = carried.exif.as_deref().map(Cow::Borrowed);
     info.pixel_dims = picture.metadata.density.map(per_metre);
+    let chunks = [png_chunks::colour(&picture.metadata.colour), png_chunks::texts(carried)].concat();
     let mut bytes = Vec::new();
-    write_pixels(&mut bytes, info, picture).map_err(|e| failed(FORMAT, &e))?;
+    write_file(&mut bytes, info, &chunks, picture).map_err(|e| failed(FORMAT, &e))?;
     Ok(bytes)
 }
 
@@ -37,7 +42,12 @@ fn per_metre(density: Density) -> PixelDimensions {
     PixelDimensions { xppu: count(density.x), yppu: count(density.y), unit: Unit::Meter }
 }
 
-fn write_pixels(bytes: &mut Vec<u8>, info: Info<'_>, picture: &Picture) -> Result<(), EncodingError> {
+fn write_file(
+    bytes: &mut Vec<u8>,
+    info: Info<'_>,
+    chunks: &[Chunk],
+    picture: &Picture,
+) -> Result<(), EncodingError> {
     let mut encoder = Encoder::with_info(bytes, info)?;
     encoder.set_filter(Filter::Adaptive);
     match &picture.samples {
@@ -46,6 +56,7 @@ fn write_pixels(bytes: &mut Vec<u8>, info: Info<'_>, picture: &Picture) -> Resul
         Samples::U8(samples) => {
             encoder.set_deflate_compression(DeflateCompression::FdeflateUltraFast);
             let mut writer = encoder.write_header()?;
+            chunks.iter().try_for_each(|(name, data)| writer.write_chunk(ChunkType(*name), data))?;
             writer.write_image_data(samples)?;
             writer.finish()
         }
@@ -54,6 +65,7 @@ fn write_pixels(bytes: &mut Vec<u8>, info: Info<'_>, picture: &Picture) -> Resul
         Samples::U16(samples) => {
             encoder.set_deflate_compression(DeflateCompression::Level(1));
             let mut writer = encoder.write_header()?;
+            chunks.iter().try_for_each(|(name, data)| writer.write_chunk(ChunkType(*name), data))?;
             let mut stream = writer.stream_writer_with_size(IDAT_BYTES)?;
             let row_samples = picture.width * picture.channels.count();
             let mut big_endian = vec![0; 2 * row_samples];

@@ -1,4 +1,5 @@
-//! TIFF by the `tiff` crate: 8 and 16 bit, deflate with the horizontal predictor, profile and resolution.
+//! TIFF by the `tiff` crate: 8 and 16 bit, deflate with the horizontal predictor, profile and resolution;
+//! [`super::tiff_tags`] adds what describes the picture.
 
 use std::io::{Cursor, Seek, Write};
 
@@ -7,6 +8,8 @@ use ::tiff::encoder::colortype::{ColorType, Gray8, Gray16, RGB8, RGB16, RGBA8, R
 use ::tiff::encoder::{Compression, DeflateLevel, Predictor, Rational, TiffEncoder, TiffKind, TiffValue};
 use ::tiff::tags::{ExtraSamples, PhotometricInterpretation, ResolutionUnit, SampleFormat, Tag};
 
+use super::carried::Carried;
+use super::tiff_tags::{write_below, write_page_tags};
 use super::{EncodeError, OutputFormat, Picture, Samples, failed, sides};
 use crate::image::picture::Channels;
 
@@ -14,14 +17,14 @@ const FORMAT: OutputFormat = OutputFormat::Tiff;
 /// Above this many bytes of samples the 32-bit offsets of plain TIFF may not do, and BigTIFF is written.
 const PLAIN_BYTES_MAX: usize = 3 << 30;
 
-pub(super) fn write(picture: &Picture) -> Result<Vec<u8>, EncodeError> {
+pub(super) fn write(picture: &Picture, carried: &Carried<'_>) -> Result<Vec<u8>, EncodeError> {
     let size = sides::<u32>(picture, FORMAT)?;
     let mut bytes = Cursor::new(Vec::new());
     let big = picture.samples.len() * usize::from(picture.samples.bits() / 8) > PLAIN_BYTES_MAX;
     let written = if big {
-        TiffEncoder::new_big(&mut bytes).and_then(|encoder| write_page(encoder, picture, size))
+        TiffEncoder::new_big(&mut bytes).and_then(|encoder| write_page(encoder, picture, carried, size))
     } else {
-        TiffEncoder::new(&mut bytes).and_then(|encoder| write_page(encoder, picture, size))
+        TiffEncoder::new(&mut bytes).and_then(|encoder| write_page(encoder, picture, carried, size))
     };
     written.map_err(|e| failed(FORMAT, &e))?;
     Ok(bytes.into_inner())
@@ -30,6 +33,7 @@ pub(super) fn write(picture: &Picture) -> Result<Vec<u8>, EncodeError> {
 fn write_page<W: Write + Seek, K: TiffKind>(
     encoder: TiffEncoder<W, K>,
     picture: &Picture,
+    carried: &Carried<'_>,
     size: (u32, u32),
 ) -> TiffResult<()> {
     let mut encoder = encoder
@@ -37,26 +41,28 @@ fn write_page<W: Write + Seek, K: TiffKind>(
         .with_predictor(Predictor::Horizontal);
     match (&picture.samples, picture.channels) {
         (Samples::U8(samples), Channels::Gray) => {
-            write_as::<_, _, Gray8>(&mut encoder, picture, size, samples)
+            write_as::<_, _, Gray8>(&mut encoder, picture, carried, size, samples)
         }
         (Samples::U8(samples), Channels::GrayAlpha) => {
-            write_as::<_, _, GrayAlpha8>(&mut encoder, picture, size, samples)
+            write_as::<_, _, GrayAlpha8>(&mut encoder, picture, carried, size, samples)
         }
-        (Samples::U8(samples), Channels::Rgb) => write_as::<_, _, RGB8>(&mut encoder, picture, size, samples),
+        (Samples::U8(samples), Channels::Rgb) => {
+            write_as::<_, _, RGB8>(&mut encoder, picture, carried, size, samples)
+        }
         (Samples::U8(samples), Channels::Rgba) => {
-            write_as::<_, _, RGBA8>(&mut encoder, picture, size, samples)
+            write_as::<_, _, RGBA8>(&mut encoder, picture, carried, size, samples)
         }
         (Samples::U16(samples), Channels::Gray) => {
-            write_as::<_, _, Gray16>(&mut encoder, picture, size, samples)
+            write_as::<_, _, Gray16>(&mut encoder, picture, carried, size, samples)
         }
         (Samples::U16(samples), Channels::GrayAlpha) => {
-            write_as::<_, _, GrayAlpha16>(&mut encoder, picture, size, samples)
+            write_as::<_, _, GrayAlpha16>(&mut encoder, picture, carried, size, samples)
         }
         (Samples::U16(samples), Channels::Rgb) => {
-            write_as::<_, _, RGB16>(&mut encoder, picture, size, samples)
+            write_as::<_, _, RGB16>(&mut encoder, picture, carried, size, samples)
         }
         (Samples::U16(samples), Channels::Rgba) => {
-            write_as::<_, _, RGBA16>(&mut encoder, picture, size, samples)
+            write_as::<_, _, RGBA16>(&mut encoder, picture, carried, size, samples)
         }
     }
 }
@@ -64,12 +70,14 @@ fn write_page<W: Write + Seek, K: TiffKind>(
 fn write_as<W: Write + Seek, K: TiffKind, C: ColorType>(
     encoder: &mut TiffEncoder<W, K>,
     picture: &Picture,
+    carried: &Carried<'_>,
     (width, height): (u32, u32),
     samples: &[C::Inner],
 ) -> TiffResult<()>
 where
     [C::Inner]: TiffValue,
 {
+    let below = write_below(encoder, &carried.tags)?;
     let mut page = encoder.new_image::<C>(width, height)?;
     if picture.channels.has_alpha() {
         // The crate counts the alpha among the colour type's samples, so only the tag is missing.
@@ -83,6 +91,7 @@ where
     if let Some(profile) = &picture.metadata.icc {
         page.encoder().write_tag(Tag::IccProfile, Opaque(profile))?;
     }
+    write_page_tags(page.encoder(), carried, below)?;
     page.write_data(samples)
 }
 

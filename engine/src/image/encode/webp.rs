@@ -2,14 +2,16 @@
 
 use image_webp::{ColorType, WebPEncoder};
 
+use super::carried::Carried;
 use super::{EncodeError, OutputFormat, Picture, eight_bit, failed, sides};
+use crate::image::exif;
 use crate::image::picture::Channels;
 
 const FORMAT: OutputFormat = OutputFormat::Webp;
 
 pub(super) fn write(
     picture: &Picture,
-    exif: Option<Vec<u8>>,
+    carried: &Carried<'_>,
     notes: &mut Vec<String>,
 ) -> Result<Vec<u8>, EncodeError> {
     let (width, height) = sides::<u32>(picture, FORMAT)?;
@@ -31,10 +33,14 @@ pub(super) fn write(
         Some(profile) => encoder.set_icc_profile(profile.clone()),
         None => {}
     }
-    if let Some(block) = exif {
-        encoder.set_exif_metadata(block);
+    if let Some(block) = &carried.exif {
+        encoder.set_exif_metadata(block.clone());
     }
-    if picture.metadata.density.is_some() && picture.metadata.exif.is_none() {
+    if let Some(packet) = &carried.xmp {
+        encoder.set_xmp_metadata(packet.clone().into_bytes());
+    }
+    let told = carried.exif.as_deref().and_then(|block| exif::facts(block).ok()?.density);
+    if picture.metadata.density.is_some() && told.is_none() {
         notes.push("density left out: WebP has no place for it".to_owned());
     }
     encoder.encode(&samples, width, height, colours).map_err(|e| failed(FORMAT, &e))?;
