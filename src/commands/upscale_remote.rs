@@ -47,6 +47,11 @@ fn job(arguments: &UpscaleArgs) -> Result<UpscaleJob, CommandError> {
             "--batch and --threads are the workers' own settings: leave them out with --coordinator",
         ));
     }
+    if arguments.follow_links {
+        return Err(CommandError::usage(
+            "--follow-links is for this machine alone: copy the files in, or leave --coordinator out",
+        ));
+    }
     if Path::new(&arguments.source).is_file() {
         return Err(CommandError::usage(format!(
             "`{}` is a file, and a cluster takes folders: name its folder and --include, or leave --coordinator out",

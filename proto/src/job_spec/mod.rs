@@ -89,10 +89,11 @@ pub struct UpscaleJob {
     #[serde(default = "default_quality", deserialize_with = "check::quality")]
     #[schemars(range(min = *ranges::QUALITY.start(), max = *ranges::QUALITY.end()))]
     pub quality: u8,
-    /// Globs on the path relative to the source, `*` also matches `/`; if there are any, an image must match one.
+    /// Globs on the path relative to the source, `*` also matches `/`, and an extension counts in any case; if there are
+    /// any, an image must match one.
     #[serde(default)]
     pub include: Vec<String>,
-    /// Globs on the path relative to the source; an image that matches one is left out.
+    /// Globs as for include; an image that matches one is left out.
     #[serde(default)]
     pub exclude: Vec<String>,
     /// Take only objects of at least so many bytes, encoded; absent: no bound.
