@@ -1,8 +1,11 @@
 //! From a listing to planned items: fetches the facts that the pure parts ask for.
+//!
+//! Every entry that the globs and bounds take comes out, as an item or with a verdict; only a system's own folder comes
+//! out as one, whatever it holds.
 
 use std::{collections::BTreeSet, ops::Bound};
 
-use futures::{Stream, StreamExt, stream, stream::BoxStream};
+use futures::{Stream, StreamExt, future, stream, stream::BoxStream};
 use sr3_proto::{
     Digest, ItemRecord, ItemStatus, ItemTask, Key, Naming, OnExisting, Store, StoreError, UpscaleSpec,
     layout, off_thread,
@@ -13,7 +16,9 @@ use crate::{
     JobError,
     filter::Filter,
     history::{Decision, History},
+    nothing::Seen,
     sniff,
+    system_files::{self, Folders, Place},
 };
 
 /// How many entries are looked at a time.
@@ -75,26 +80,28 @@ impl Source {
     /// Fails if no entry would become an item, and stops at the first that does. Changes nothing anywhere.
     pub async fn require_images(&self, spec: &UpscaleSpec) -> Result<(), JobError> {
         let filter = Filter::new(&spec.include, &spec.exclude)?;
-        let (mut files, mut taken) = (0u64, 0u64);
+        let mut seen = Seen::default();
+        let mut folders = Folders::after(None);
         let mut entries = self.entries(None);
         while let Some(entry) = entries.next().await {
-            let ListEntry::Object(info) = entry? else { continue };
-            files += 1;
-            if filter.takes(info.key.as_str()) {
-                taken += 1;
-                if self.is_item(&info).await? {
-                    return Ok(());
-                }
+            let entry = entry?;
+            let (path, is_odd) = path_of(&entry);
+            if !filter.takes(path) {
+                seen.left_out += 1;
+                continue;
+            }
+            match (self.place(&mut folders, path, is_odd), entry) {
+                (Place::Own, ListEntry::Odd { what, .. }) => seen.add_odd(&what),
+                (Place::Own, ListEntry::Object(info)) => match self.kind(&info).await? {
+                    Kind::Image => return Ok(()),
+                    Kind::Other => seen.others += 1,
+                    Kind::System => seen.system += 1,
+                },
+                (Place::System(_), _) => seen.system += 1,
+                (Place::Said, _) => {}
             }
         }
-        let looked_for = match (files, taken) {
-            (0, _) => "it holds no files at all".to_string(),
-            (_, 0) => format!("--include and --exclude leave out all of its {files} files"),
-            _ => format!(
-                "none of its {taken} files is named like an image (png, jpg, webp, tif, gif, bmp, …) or begins like one"
-            ),
-        };
-        Err(JobError::NoImages { location: spec.source.clone(), looked_for })
+        Err(JobError::NoImages { location: spec.source.clone(), looked_for: seen.in_words() })
     }
 
     /// The entries that `filter` and the spec's bounds take, planned, in input order; with `after`, only those
@@ -109,6 +116,7 @@ impl Source {
         after: Option<&'a Key>,
     ) -> impl Stream<Item = Result<Planned, JobError>> + Send + 'a {
         let scan = Scan { source: self, outputs, spec, recipe, history };
+        let mut folders = Folders::after(after.map(Key::as_str));
         self.entries(after)
             .filter(move |entry| {
                 let taken = match entry {
@@ -122,25 +130,75 @@ impl Source {
                 };
                 async move { taken }
             })
-            .map(move |entry| async move { scan.plan_one(entry?).await })
+            .filter_map(move |entry| {
+                let placed = entry.map(|entry| {
+                    let (path, is_odd) = path_of(&entry);
+                    (self.place(&mut folders, path, is_odd), entry)
+                });
+                future::ready(match placed {
+                    Ok((Place::Said, _)) => None,
+                    Ok((Place::Own, entry)) => Some(Ok(Found::Entry(entry))),
+                    Ok((Place::System(folder), _)) => Some(Ok(Found::SystemFolder(folder))),
+                    Err(error) => Some(Err(error)),
+                })
+            })
+            .map(move |found| async move { scan.plan_one(found?).await })
             .buffered(LOOKS_AT_ONCE)
     }
 
-    async fn is_item(&self, info: &ObjectInfo) -> Result<bool, StoreError> {
-        if matches!(self, Self::These(..)) {
-            return Ok(true);
+    /// An object that was named is an item wherever it lies.
+    fn place(&self, folders: &mut Folders, path: &str, is_odd: bool) -> Place {
+        match self {
+            Self::All(_) => folders.place(path, is_odd),
+            Self::These(..) => Place::Own,
         }
-        if info.key.extension().is_some_and(|e| sniff::is_image_extension(&e)) {
-            return Ok(true);
+    }
+
+    async fn kind(&self, info: &ObjectInfo) -> Result<Kind, StoreError> {
+        let name = info.key.name();
+        if matches!(self, Self::These(..)) {
+            return Ok(Kind::Image);
+        }
+        if system_files::is_file(name) {
+            return Ok(Kind::System);
+        }
+        let is_named = info.key.extension().is_some_and(|e| layout::is_image_extension(&e));
+        let may_be_double = system_files::may_be_apple_double(name);
+        if is_named && !may_be_double {
+            return Ok(Kind::Image);
         }
         match self.store().get_start(&info.key, sniff::START_BYTES).await {
-            Ok(start) => Ok(sniff::starts_like_an_image(&start)),
+            Ok(start) if may_be_double && system_files::is_apple_double(&start) => Ok(Kind::System),
+            Ok(start) if is_named || sniff::starts_like_an_image(&start) => Ok(Kind::Image),
+            Ok(_) => Ok(Kind::Other),
             // Gone or locked: nothing is known against it, and reading it whole will say what is wrong.
             Err(StoreError::NotFound { .. } | StoreError::Denied { .. } | StoreError::Name { .. }) => {
-                Ok(true)
+                Ok(Kind::Image)
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+/// What an object is, by its name and its first bytes.
+enum Kind {
+    Image,
+    System,
+    Other,
+}
+
+/// An entry to be planned.
+enum Found {
+    Entry(ListEntry),
+    /// All entries of a folder that is passed over.
+    SystemFolder(String),
+}
+
+/// The path of an entry, and whether it is no object.
+fn path_of(entry: &ListEntry) -> (&str, bool) {
+    match entry {
+        ListEntry::Object(info) => (info.key.as_str(), false),
+        ListEntry::Odd { path, .. } => (path, true),
     }
 }
 
@@ -154,18 +212,21 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    async fn plan_one(self, entry: ListEntry) -> Result<Planned, JobError> {
-        let info = match entry {
-            ListEntry::Object(info) => info,
-            ListEntry::Odd { path, what } => {
+    async fn plan_one(self, found: Found) -> Result<Planned, JobError> {
+        let skipped = |path, reason: &str| self.settled(path, None, ItemStatus::Skipped, reason.to_string());
+        let info = match found {
+            Found::Entry(ListEntry::Object(info)) => info,
+            Found::SystemFolder(path) => return Ok(skipped(path, system_files::FOLDER)),
+            Found::Entry(ListEntry::Odd { path, what }) => {
                 let status = if what.is_harmless() { ItemStatus::Skipped } else { ItemStatus::Quarantined };
                 return Ok(self.settled(path, None, status, what.to_string()));
             }
         };
         let path = info.key.to_string();
-        if !self.source.is_item(&info).await? {
-            let reason = "not an image by its name or its first bytes".to_string();
-            return Ok(self.settled(path, None, ItemStatus::Skipped, reason));
+        match self.source.kind(&info).await? {
+            Kind::Image => {}
+            Kind::System => return Ok(skipped(path, system_files::FILE)),
+            Kind::Other => return Ok(skipped(path, "not an image by its name or its first bytes")),
         }
         let named = match &self.spec.naming {
             Naming::Exact(key) => Ok((key.clone(), layout::output_format(key, self.spec.recipe.format))),

@@ -1,4 +1,5 @@
-//! Is a file meant to be an image? By its name, and where the name says nothing by its first bytes.
+//! Is a file meant to be an image? By its name ([`is_image_extension`](sr3_proto::layout::is_image_extension)), and where
+//! the name says nothing by its first bytes.
 //!
 //! A file that is named like an image, of a kind that can be read here or not, is an item: if it does not decode,
 //! its owner learns so. Everything else that lies in a folder of photographs (side cars, indexes, notes) is left
@@ -6,24 +7,6 @@
 
 /// How many first bytes [`starts_like_an_image`] wants.
 pub const START_BYTES: u64 = 32;
-
-/// Extensions, in lower case, that name raster and vector pictures.
-const EXTENSIONS: [&str; 30] = [
-    "png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "tif", "tiff", "gif", "bmp", "dib", "ico", "tga",
-    "pnm", "ppm", "pgm", "pbm", "avif", "heic", "heif", "jxl", "jp2", "jxr", "psd", "svg", "exr", "hdr",
-    "btf", "tf8",
-];
-
-/// Extensions, in lower case, of cameras' RAW files. Not `raw`: that names sound and disks as well.
-const RAW_EXTENSIONS: [&str; 30] = [
-    "dng", "crw", "cr2", "cr3", "nef", "nrw", "arw", "sr2", "srf", "orf", "ori", "raf", "rw2", "rwl", "pef",
-    "srw", "x3f", "mrw", "mdc", "3fr", "fff", "iiq", "mos", "mef", "erf", "dcr", "kdc", "k25", "gpr", "bay",
-];
-
-/// Whether an extension (lower case, without dot) names a picture.
-pub fn is_image_extension(extension: &str) -> bool {
-    EXTENSIONS.contains(&extension) || RAW_EXTENSIONS.contains(&extension)
-}
 
 /// Whether bytes begin like one of the formats that cameras, scanners and the web use.
 pub fn starts_like_an_image(start: &[u8]) -> bool {
@@ -67,6 +50,8 @@ fn starts_like_raw(start: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use sr3_proto::layout::is_image_extension;
+
     use super::*;
 
     #[test]

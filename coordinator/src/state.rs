@@ -4,7 +4,7 @@
 //! .sr3/lock                      held by the run that works here
 //! .sr3/jobs/JOB.json             what a run was asked to do; created once, first
 //! .sr3/manifests/JOB/SHARD.json  the items of a finished shard; created once, before they count as done
-//! .sr3/report.jsonl              a line per image of the latest run; replaced whole
+//! .sr3/report.jsonl              a line per image of the latest run of every source; replaced whole
 //! .sr3/_SUCCESS                  written last by a complete run, removed first by the next
 //! .sr3/in-flight.json            what is on the device of a run in one process; see `sr3_proto::in_flight`
 //! .sr3/tmp/                      objects that have no name yet
@@ -19,7 +19,7 @@ use sr3_proto::{
     store::{ListEntry, Lock, PutMode},
 };
 
-use crate::{JobError, history::History};
+use crate::{JobError, history::History, report};
 
 /// How many records are read at a time.
 const READS_AT_ONCE: usize = 16;
@@ -32,7 +32,7 @@ pub struct JobState {
     job: RunId,
     spec: UpscaleSpec,
     recipe_digest: Digest,
-    _lock: Option<Lock>,
+    lock: Option<Lock>,
 }
 
 impl JobState {
@@ -45,8 +45,9 @@ impl JobState {
     /// `owner` is a name of this run alone: who begins under the name of the latest run goes on with that, because its
     /// answer may have got lost, or the coordinator that asked.
     ///
-    /// A bucket has no lock. Two runs that begin there at the same moment are told apart by their owners; two that
-    /// overlap otherwise both go on, write the same bytes once, and the report is the last one's.
+    /// A bucket has no lock, nor have some network file systems. Two runs that begin there at the same moment are told
+    /// apart by their owners; two that overlap otherwise both go on, write the same bytes once, and the report is the
+    /// last one's.
     pub async fn begin(
         state: Store,
         outputs: &Store,
@@ -94,7 +95,7 @@ impl JobState {
     ) -> Result<Self, JobError> {
         store.delete(&layout::success_key()).await?;
         let recipe_digest = spec.recipe.digest();
-        Ok(Self { store, history, job, spec, recipe_digest, _lock: lock })
+        Ok(Self { store, history, job, spec, recipe_digest, lock })
     }
 
     /// Goes on with a run that an earlier coordinator began. `planning`: whether what earlier runs recorded is needed.
@@ -108,12 +109,17 @@ impl JobState {
         let lock = state.lock(&layout::lock_key(), &holder).await?;
         let history = if planning { read_history(&state).await?.before(run) } else { History::default() };
         let recipe_digest = spec.recipe.digest();
-        Ok(Self { store: state, history, job: run, spec, recipe_digest, _lock: lock })
+        Ok(Self { store: state, history, job: run, spec, recipe_digest, lock })
     }
 
     /// This run.
     pub fn job(&self) -> RunId {
         self.job
+    }
+
+    /// Whether it keeps other runs on this machine out. Not on a bucket, nor where a file system has no locks.
+    pub fn is_locked(&self) -> bool {
+        self.lock.is_some()
     }
 
     /// What it was asked to do.
@@ -154,9 +160,15 @@ impl JobState {
         Ok(read_document(key.as_str(), &bytes)?)
     }
 
-    /// Replaces the report by these lines.
+    /// Replaces the lines of this run's source in the report by `lines`, as [`report`] says.
     pub async fn write_report(&self, lines: Vec<u8>) -> Result<(), JobError> {
-        Ok(self.store.put(&layout::report_key(), lines.into(), PutMode::Replace).await?)
+        let key = layout::report_key();
+        let whole = match self.store.get(&key).await {
+            Ok((_, before)) => report::replaced(&before, &self.spec.source, &lines),
+            Err(StoreError::NotFound { .. }) => lines,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(self.store.put(&key, whole.into(), PutMode::Replace).await?)
     }
 
     /// Says that the run is complete. The last thing that is written.

@@ -1,15 +1,27 @@
 //! Where things lie: the output's key from the input's, and everything below `.sr3/`. Pure functions.
 //!
-//! An output keeps the tree and the name of its input. It keeps the very name where the name already says what the
-//! output is (`cat.JPG` stays `cat.JPG` when JPEG comes out); otherwise the new extension is added at the end
-//! (`cat.gif` becomes `cat.gif.png`), so that inputs which differ only in their extension never meet. (A name without any
-//! extension can meet another: `cat` and `cat.png`. The planner notices.) A name is never cut: one that grows past what file systems hold is an error of its item.
+//! An output keeps the tree of its input, and its name as far as no two inputs can ever meet, whatever else lies in
+//! the source or will lie there once: the rule looks at one name alone. When PNG comes out:
+//!
+//! | input | output | because |
+//! |---|---|---|
+//! | `cat.png`, `cat.PNG` | the same | the name says what the output is |
+//! | `cat.gif` | `cat.gif.png` | it names another format |
+//! | `cat.gif.png`, `cat.gif.png.png` | `cat.gif.png.png`, `cat.gif.png.png.png` | the shorter name is that of `cat.gif` |
+//! | `cat`, `v1.2` | `cat.sr3.png`, `v1.2.sr3.png` | it names no format, and `cat.png` is that of `cat.png` |
+//! | `cat.sr3.png` | `cat.sr3.png.png` | the shorter name is that of `cat` |
+//!
+//! So a name that ends in `.png`s as they are added here is taken apart into what stands before them and their number;
+//! what stands before them decides by how many the number grows, so that different names stay different. What counts as
+//! the name of a format is [`is_image_extension`]: names of outputs depend on that list. A name is never cut: one that
+//! grows past what file systems hold is an error of its item. (File systems that do not tell `A` from `a` are the
+//! planner's to notice.)
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Key, RunId, ShardId};
+use crate::{Key, RunId, ShardId, key::extension_of};
 
 /// The folder below a destination that holds the state of its jobs; never listed as input, at any depth.
 pub const STATE_FOLDER: &str = ".sr3";
@@ -148,23 +160,75 @@ pub enum LayoutError {
     },
 }
 
+/// Extensions, in lower case, that name raster and vector pictures, of kinds that are read here or not.
+const EXTENSIONS: [&str; 30] = [
+    "png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "tif", "tiff", "gif", "bmp", "dib", "ico", "tga",
+    "pnm", "ppm", "pgm", "pbm", "avif", "heic", "heif", "jxl", "jp2", "jxr", "psd", "svg", "exr", "hdr",
+    "btf", "tf8",
+];
+
+/// Extensions, in lower case, of cameras' RAW files. Not `raw`: that names sound and disks as well.
+const RAW_EXTENSIONS: [&str; 30] = [
+    "dng", "crw", "cr2", "cr3", "nef", "nrw", "arw", "sr2", "srf", "orf", "ori", "raf", "rw2", "rwl", "pef",
+    "srw", "x3f", "mrw", "mdc", "3fr", "fff", "iiq", "mos", "mef", "erf", "dcr", "kdc", "k25", "gpr", "bay",
+];
+
+/// Whether an extension (lower case, without dot) names a picture.
+pub fn is_image_extension(extension: &str) -> bool {
+    EXTENSIONS.contains(&extension) || RAW_EXTENSIONS.contains(&extension)
+}
+
+/// What is added to a name that names no format, before the extension: something that no other name ends in.
+const UNNAMED: &str = ".sr3";
+
 /// The format of the output of `input`.
 pub fn output_format(input: &Key, choice: FormatChoice) -> OutputFormat {
     match choice {
         FormatChoice::Fixed(format) => format,
-        FormatChoice::Auto => {
-            input.extension().and_then(|e| OutputFormat::from_extension(&e)).unwrap_or(OutputFormat::Png)
-        }
+        FormatChoice::Auto => named_format(input.name()).unwrap_or(OutputFormat::Png),
     }
 }
 
-/// The key and format of the output of `input`.
+/// The key and format of the output of `input`; no two inputs have the same, whatever is chosen.
 pub fn output_key(input: &Key, choice: FormatChoice) -> Result<(Key, OutputFormat), LayoutError> {
-    let format = output_format(input, choice);
-    let says_so = input.extension().and_then(|e| OutputFormat::from_extension(&e)) == Some(format);
-    let key = if says_so { input.clone() } else { Key::trusted(format!("{input}.{}", format.extension())) };
+    let added = match choice {
+        FormatChoice::Fixed(format) => format.extension(),
+        FormatChoice::Auto => OutputFormat::Png.extension(),
+    };
+    let mut base = input.name();
+    while let Some(rest) = without_end(base, added) {
+        base = rest;
+    }
+    let is_bare = base.len() == input.name().len();
+    let says_so = match choice {
+        FormatChoice::Fixed(format) => named_format(base) == Some(format),
+        FormatChoice::Auto => named_format(base).is_some(),
+    };
+    let names_another = extension_of(base).is_some_and(|e| is_image_extension(&e));
+    let key = if says_so {
+        input.clone()
+    } else if names_another || (!is_bare && without_end(base, &UNNAMED[1..]).is_some()) {
+        Key::trusted(format!("{input}.{added}"))
+    } else if is_bare {
+        Key::trusted(format!("{input}{UNNAMED}.{added}"))
+    } else {
+        input.clone()
+    };
     let bytes = key.name().len();
-    if bytes > NAME_BYTES_MAX { Err(LayoutError::NameTooLong { bytes }) } else { Ok((key, format)) }
+    if bytes > NAME_BYTES_MAX {
+        return Err(LayoutError::NameTooLong { bytes });
+    }
+    Ok((key, output_format(input, choice)))
+}
+
+/// The format, of those that are written, that a name says.
+fn named_format(name: &str) -> Option<OutputFormat> {
+    extension_of(name).and_then(|e| OutputFormat::from_extension(&e))
+}
+
+/// `name` without `.extension` at its end, spelt just so, if something stands before it.
+fn without_end<'a>(name: &'a str, extension: &str) -> Option<&'a str> {
+    name.strip_suffix(extension)?.strip_suffix('.').filter(|rest| !rest.is_empty())
 }
 
 /// Below it, one manifest per finished shard.
@@ -187,7 +251,7 @@ pub fn job_key(job: RunId) -> Key {
     Key::trusted(format!("{STATE_FOLDER}/jobs/{job}.json"))
 }
 
-/// A line per image of the latest run.
+/// A line per image of the latest run of every source.
 pub fn report_key() -> Key {
     Key::trusted(format!("{STATE_FOLDER}/report.jsonl"))
 }
@@ -225,6 +289,8 @@ mod tests {
 
     use super::*;
 
+    const FORMATS: [&str; 5] = ["auto", "png", "jpeg", "webp", "tiff"];
+
     fn named(input: &str, format: &str) -> String {
         output_key(&Key::new(input).unwrap(), format.parse().unwrap()).unwrap().0.to_string()
     }
@@ -234,11 +300,35 @@ mod tests {
         assert_eq!(named("a/PHOTO.JPeG", "auto"), "a/PHOTO.JPeG");
         assert_eq!(named("x.tif", "auto"), "x.tif");
         assert_eq!(named("x.gif", "auto"), "x.gif.png");
-        assert_eq!(named("no_extension", "auto"), "no_extension.png");
-        assert_eq!(named(".png", "auto"), ".png.png");
+        assert_eq!(named("photo.png.jpg", "auto"), "photo.png.jpg");
+        assert_eq!(named("photo.jpg.png", "auto"), "photo.jpg.png");
+        assert_eq!(named("shot.2024.01.png", "auto"), "shot.2024.01.png");
+        assert_eq!(named("cat.png.png", "auto"), "cat.png.png");
         assert_eq!(named("photo.png.jpg", "png"), "photo.png.jpg.png");
         assert_eq!(named("same.png", "jpeg"), "same.png.jpg");
         assert_eq!(named("same.JPG", "jpeg"), "same.JPG");
+        assert_eq!(named("same.jpeg", "jpeg"), "same.jpeg");
+    }
+
+    #[test]
+    fn a_name_that_another_input_grows_to_grows_itself() {
+        assert_eq!(named("photo.gif.png", "auto"), "photo.gif.png.png");
+        assert_eq!(named("photo.gif.png.png", "auto"), "photo.gif.png.png.png");
+        assert_eq!(named("photo.gif.PNG", "auto"), "photo.gif.PNG");
+        assert_eq!(named("a.png.jpg", "jpeg"), "a.png.jpg.jpg");
+        assert_eq!(named("a.jpg.png", "png"), "a.jpg.png.png");
+    }
+
+    #[test]
+    fn a_name_without_a_format_never_meets_one_with_it() {
+        assert_eq!(named("a/cat", "auto"), "a/cat.sr3.png");
+        assert_eq!(named("cat.png", "auto"), "cat.png");
+        assert_eq!(named("cat.sr3.png", "auto"), "cat.sr3.png.png");
+        assert_eq!(named("cat.sr3", "auto"), "cat.sr3.sr3.png");
+        assert_eq!(named("v1.2", "tiff"), "v1.2.sr3.tif");
+        assert_eq!(named(".png", "auto"), ".png.sr3.png");
+        assert_eq!(named(".png.png", "auto"), ".png.png");
+        assert_eq!(named("dir.gif/cat.png", "auto"), "dir.gif/cat.png");
     }
 
     #[test]
@@ -254,9 +344,31 @@ mod tests {
 
     proptest! {
         #[test]
+        fn no_two_inputs_ever_share_an_output(
+            names in prop::collection::btree_set(
+                "[ab]{0,1}(\\.(png|PNG|gif|jpg|JPG|jpeg|tif|tiff|webp|sr3|x|heic|)){0,5}", 2..60),
+            format in prop::sample::select(FORMATS.to_vec()),
+        ) {
+            let inputs: Vec<Key> = names.iter().filter_map(|name| Key::new(name.as_str()).ok()).collect();
+            let outputs: HashSet<String> = inputs.iter().map(|i| named(i.as_str(), format)).collect();
+            prop_assert_eq!(outputs.len(), inputs.len());
+        }
+
+        #[test]
+        fn whatever_names_are_made_of_they_stay_apart(
+            one in "\\PC{0,6}(\\.(png|jpg|gif|sr3)){0,3}",
+            other in "\\PC{0,6}(\\.(png|jpg|gif|sr3)){0,3}",
+            format in prop::sample::select(FORMATS.to_vec()),
+        ) {
+            let (Ok(one), Ok(other)) = (Key::new(one), Key::new(other)) else { return Ok(()) };
+            let same = named(one.as_str(), format) == named(other.as_str(), format);
+            prop_assert_eq!(same, one == other);
+        }
+
+        #[test]
         fn inputs_that_differ_only_in_extension_never_meet(
             stem in "[a-zé#% ]{1,12}",
-            format in prop::sample::select(vec!["auto", "png", "jpeg", "webp", "tiff"]),
+            format in prop::sample::select(FORMATS.to_vec()),
         ) {
             let inputs: Vec<String> = ["png", "PNG", "jpg", "jpeg", "webp", "tif", "tiff", "gif", "bmp", "x"]
                 .iter().map(|e| format!("{stem}.{e}")).collect();
@@ -267,7 +379,7 @@ mod tests {
         #[test]
         fn the_output_stays_in_the_input_folder_and_carries_its_format(
             input in "([a-z.é]{1,8}/){0,3}[a-zA-Z.#]{1,12}",
-            format in prop::sample::select(vec!["auto", "png", "jpeg", "webp", "tiff"]),
+            format in prop::sample::select(FORMATS.to_vec()),
         ) {
             let Ok(input) = Key::new(input) else { return Ok(()) };
             let choice: FormatChoice = format.parse().unwrap();

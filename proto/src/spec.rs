@@ -24,7 +24,7 @@ pub struct UpscaleSpec {
     pub recipe: RecipeSpec,
     /// How outputs are named.
     pub naming: Naming,
-    /// Globs on the path relative to the source; if there are any, an item must match one.
+    /// Globs on the path relative to the source, an extension in any case; if there are any, an item must match one.
     pub include: Vec<String>,
     /// Globs on the path relative to the source; an item that matches one is left out.
     pub exclude: Vec<String>,

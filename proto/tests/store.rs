@@ -236,6 +236,80 @@ async fn what_is_no_file_inside_the_folder_is_listed_as_odd_and_never_read() {
 
 #[cfg(unix)]
 #[tokio::test]
+async fn followed_links_keep_the_order_can_be_gone_on_with_and_never_lead_into_the_results() {
+    use std::os::unix::fs::symlink;
+    let (dir, outside) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (root, far) = (dir.path(), outside.path());
+    fs::create_dir_all(far.join("album/deep")).unwrap();
+    fs::create_dir(far.join("results")).unwrap();
+    fs::create_dir(root.join("sub")).unwrap();
+    for file in ["album/x.png", "album/deep/y.png", "results/r.png", "z.png"] {
+        fs::write(far.join(file), file).unwrap();
+    }
+    fs::write(root.join("sub/a.png"), b"a").unwrap();
+    fs::write(root.join("album-1.png"), b"between").unwrap();
+    symlink(far.join("album"), root.join("album")).unwrap();
+    symlink(far.join("album"), root.join("sub/again")).unwrap();
+    symlink(far.join("z.png"), root.join("b.png")).unwrap();
+    symlink(root.join("sub"), root.join("inside")).unwrap();
+    symlink(root.join("sub/a.png"), root.join("same.png")).unwrap();
+    symlink(far.join("results/r.png"), root.join("r.png")).unwrap();
+    symlink(far, far.join("album/deep/up")).unwrap();
+    let results = far.canonicalize().unwrap().join("results");
+    let store = folder(&dir).following_links(Some(&results));
+    let listed = names(&store).await;
+    assert_eq!(
+        listed,
+        [
+            "album-1.png",
+            "album/deep/up/album (LinkBack)",
+            "album/deep/up/results (AmongResults)",
+            "album/deep/up/z.png",
+            "album/deep/y.png",
+            "album/x.png",
+            "b.png",
+            "inside (LinkToFolder)",
+            "r.png (AmongResults)",
+            "same.png",
+            "sub/a.png",
+            "sub/again/deep/up/album (LinkBack)",
+            "sub/again/deep/up/results (AmongResults)",
+            "sub/again/deep/up/z.png",
+            "sub/again/deep/y.png",
+            "sub/again/x.png",
+        ]
+    );
+    for (at, last) in listed.iter().enumerate() {
+        let last = key(last.split(" (").next().unwrap());
+        assert_eq!(named(store.list_after(&last)).await, listed[at + 1..], "after {last}");
+    }
+    for (path, content) in [("album/deep/y.png", "album/deep/y.png"), ("b.png", "z.png"), ("same.png", "a")] {
+        assert_eq!(store.get(&key(path)).await.unwrap().1, content.as_bytes(), "{path}");
+    }
+    for path in ["r.png", "album/deep/up/results/r.png"] {
+        assert!(matches!(store.get(&key(path)).await, Err(StoreError::Name { .. })), "{path}");
+    }
+    // What both list they list alike.
+    let without = names(&folder(&dir)).await;
+    for entry in without.iter().filter(|entry| !entry.contains("LinkOut")) {
+        assert!(listed.contains(entry), "{entry}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn capitals_count_unless_the_file_system_says_otherwise() {
+    let dir = TempDir::new().unwrap();
+    let store = folder(&dir);
+    create(&store, "a/lock", "").await;
+    assert!(!store.folds_case(&key("a/lock")).await.unwrap());
+    create(&store, "a/LOCK", "").await;
+    assert!(store.folds_case(&key("a/lock")).await.unwrap());
+    assert!(!memory().folds_case(&key("a/lock")).await.unwrap());
+}
+
+#[cfg(unix)]
+#[tokio::test]
 async fn nothing_is_written_through_a_link_or_over_a_folder() {
     use std::os::unix::fs::symlink;
     let (dir, outside) = (TempDir::new().unwrap(), TempDir::new().unwrap());

@@ -1,7 +1,7 @@
 //! Where the inputs and outputs of a command lie, checked before anything is touched.
 //!
-//! No output may ever land among the inputs: not by naming one folder inside the other, not through links, not by
-//! an output that has its input's very path. Nothing is created here, and no server is asked anything.
+//! No output may ever land among the inputs: not by naming one folder inside the other, not through links (those that
+//! are followed are never followed into DST), not by an output that has its input's very path. Nothing is created here, and no server is asked anything.
 //!
 //! Either may be a folder or a prefix in a bucket (`s3://bucket/photos`). A prefix is always a "folder": an image in
 //! it is chosen by `--include`.
@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sr3_coordinator::{Source, sniff};
+use sr3_coordinator::Source;
 use sr3_proto::{
     FormatChoice, Key, Naming, OutputFormat, Store, StoreError, layout,
     store::{Location, Settings, Staging, real_path},
@@ -84,6 +84,26 @@ impl Destination {
         };
         let state = if self.keeps_state() { outputs.clone() } else { Store::in_memory() };
         Ok((outputs, state))
+    }
+}
+
+impl Places {
+    /// The same, with the links below SRC, written `source`, followed: wherever they lead, but not into DST.
+    pub fn following_links(self, source: &str) -> Result<Self, CommandError> {
+        let store = match self.source {
+            Source::All(store) if store.is_local() => store,
+            _ => {
+                return Err(CommandError::usage(format!(
+                    "--follow-links is about links in a folder, and `{source}` is none: leave it out"
+                )));
+            }
+        };
+        let results = match &self.destination {
+            Destination::Folder(folder) | Destination::File(folder, _) => Some(folder.as_path()),
+            Destination::Bucket(_) => None,
+        };
+        let source = Source::All(store.following_links(results));
+        Ok(Self { source, ..self })
     }
 }
 
@@ -233,7 +253,7 @@ fn refuse_to_replace(
 }
 
 fn names_an_image(extension: &str) -> bool {
-    sniff::is_image_extension(&extension.to_ascii_lowercase())
+    layout::is_image_extension(&extension.to_ascii_lowercase())
 }
 
 fn written_as_folder(destination: &str) -> bool {

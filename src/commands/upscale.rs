@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use clap::{Args, value_parser};
-use sr3_coordinator::{JobState, core::Place};
+use sr3_coordinator::{JobState, core::Place, report};
 use sr3_engine::ops::{Isa, Precision};
 use sr3_proto::{
     Cancel, Colour, Dtype, FormatChoice, ItemRecord, RecipeSpec, Store, StoreError, UpscaleSpec, layout,
@@ -52,12 +52,17 @@ pub struct UpscaleArgs {
     /// Compute everything again and replace what is there.
     #[arg(long)]
     pub overwrite: bool,
-    /// Take only paths that match this glob, relative to SRC; `*` also matches `/`. May be repeated.
+    /// Take only paths that match this glob, relative to SRC; `*` also matches `/`, and an extension counts in any case:
+    /// '*.jpg' takes .JPG. May be repeated.
     #[arg(long, value_name = "GLOB")]
     pub include: Vec<String>,
-    /// Leave out paths that match this glob, relative to SRC. May be repeated.
+    /// Leave out paths that match this glob, as --include reads it. May be repeated.
     #[arg(long, value_name = "GLOB")]
     pub exclude: Vec<String>,
+    /// Follow links that lead out of SRC: files and folders that they lead to are taken under the links' paths. Links into
+    /// DST, or back to where they lie, are never followed.
+    #[arg(long)]
+    pub follow_links: bool,
     /// Fail when more images than this have to be set aside [default: no bound].
     #[arg(long, value_name = "N")]
     pub max_bad_items: Option<u64>,
@@ -109,8 +114,11 @@ pub fn run<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Ending, Com
 async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Ending, CommandError> {
     let begun = Instant::now();
     let (sources, written) = arguments.places()?;
-    let Places { source, source_name, destination } =
-        places::resolve(sources, written, arguments.format, arguments.overwrite)?;
+    let mut places = places::resolve(sources, written, arguments.format, arguments.overwrite)?;
+    if arguments.follow_links {
+        places = places.following_links(&sources[0])?;
+    }
+    let Places { source, source_name, destination } = places;
     let OpenModel { processor, forecast, name, digest, preset, sampling, scale, dtype } =
         models.open(&arguments.model.request(arguments.quality, arguments.background))?;
     let spec = UpscaleSpec {
@@ -163,12 +171,17 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
     }
     let owner = format!("process {} {:016x}", std::process::id(), rand::random::<u64>());
     let state = JobState::begin(state_store.clone(), &outputs, spec.clone(), owner).await?;
+    if matches!(destination, Destination::Folder(_)) && !state.is_locked() && !arguments.quiet {
+        eprintln!(
+            "sr3: warning: the file system of `{written}` has no locks: let nothing else write there while this runs"
+        );
+    }
     let journal = Arc::new(Journal::open(state_store.clone()).await?);
     let place = Place { source, outputs, state, suspects: journal.found().clone() };
     let apart = (!destination.keeps_state()).then(|| state_store.clone());
     let show = local::Show { json: arguments.json, quiet: arguments.quiet };
     let job = local::run(place, apart, processor, show, forecast, journal, &interrupt).await?;
-    let records = if job.reported { read_report(&state_store).await? } else { Vec::new() };
+    let records = if job.reported { read_report(&state_store, &spec.source).await? } else { Vec::new() };
     let report = (job.reported && destination.keeps_state())
         .then(|| format!("{}/{}", written.trim_end_matches('/'), layout::report_key()));
     let ended = Ended::here(&job, &records, &spec, report, begun.elapsed());
@@ -176,12 +189,11 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Endin
     Ok(ended.ending())
 }
 
-/// The report of the job that has just ended.
-async fn read_report(state: &Store) -> Result<Vec<ItemRecord>, CommandError> {
+/// What the report says of the job of `source` that has just ended.
+async fn read_report(state: &Store, source: &str) -> Result<Vec<ItemRecord>, CommandError> {
     let (_, bytes) = state.get(&layout::report_key()).await?;
-    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let records: Result<_, _> = lines.map(serde_json::from_slice).collect();
-    records.map_err(|e| CommandError::failed(format!("the report cannot be read again: {e}")))
+    report::records_of(&bytes, source)
+        .map_err(|e| CommandError::failed(format!("the report cannot be read again: {e}")))
 }
 
 /// Without conditional writes one run alone is safe, two at once are not: it goes on, but says so.

@@ -52,6 +52,11 @@ fn job(arguments: &UpscaleArgs) -> Result<UpscaleJob, CommandError> {
             "--dry-run plans for this machine: leave --coordinator out, or submit a job and `sr3 watch` it",
         ));
     }
+    if arguments.follow_links {
+        return Err(CommandError::usage(
+            "--follow-links is for this machine alone: copy the files in, or leave --coordinator out",
+        ));
+    }
     let (sources, destination) = arguments.places()?;
     let [source] = sources else {
         return Err(CommandError::usage(format!(

@@ -11,6 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 use sr3_proto::{
     Cancel, ItemRecord, ItemStatus, JobId, Key, RunId, ShardId, Store, UpscaleSpec,
     in_flight::{InFlight, Suspicion},
+    layout,
     wire::ledger::{PlanRow, ShardRow},
 };
 use tokio::sync::{mpsc, oneshot, watch};
@@ -21,7 +22,7 @@ use crate::{
     filter::Filter,
     ledger::Ledger,
     planner::{Entry, EntryCutter, OutputClaims},
-    rows,
+    report, rows,
     scan::Planned,
 };
 
@@ -138,13 +139,16 @@ impl JobTask {
             }
             Some(run) => JobState::resume(outputs.clone(), spec, run, !self.plan.done).await?,
         };
+        if outputs.is_local() && !state.is_locked() {
+            tracing::warn!(job = %self.id, "the destination's file system has no locks: let nothing else write there");
+        }
         Ok(Place { source, outputs, state, suspects: InFlight::default() })
     }
 
     async fn make_plan(&mut self, place: &Place) -> Result<(), JobError> {
         let (spec, state) = (Arc::clone(&self.spec), &place.state);
         let filter = Filter::new(&spec.include, &spec.exclude)?;
-        let mut claims = self.claims().await?;
+        let mut claims = self.claims(&place.outputs).await?;
         let mut plan = self.plan.clone();
         let after = Key::new(plan.last_input.clone()).ok();
         let entries = place.source.plan(
@@ -168,7 +172,7 @@ impl JobTask {
             let mut cut = Vec::new();
             plan.done = chunk.is_none();
             for entry in chunk.unwrap_or_default() {
-                match suspected(claimed(entry?, &mut claims, &spec), &place.suspects, &spec) {
+                match suspected(claimed(entry?, claims.as_mut(), &spec), &place.suspects, &spec) {
                     Ok(entry) => cut.extend(cutter.push(entry)),
                     Err(suspect) => held_back.push(vec![suspect]),
                 }
@@ -195,25 +199,28 @@ impl JobTask {
         }
     }
 
-    /// Outputs that shards in the ledger have claimed.
-    async fn claims(&self) -> Result<OutputClaims, JobError> {
+    /// Outputs that shards in the ledger have claimed, if the destination may take two of them for one.
+    async fn claims(&self, outputs: &Store) -> Result<Option<OutputClaims>, JobError> {
+        if !outputs.folds_case(&layout::lock_key()).await? {
+            return Ok(None);
+        }
         let mut claims = OutputClaims::default();
         if self.plan.shards > 0 {
             let prefix = rows::shards(self.id);
             let mut shards = self.ledger.scan(&prefix, None);
             while let Some((key, bytes)) = shards.try_next().await? {
                 for item in rows::read::<ShardRow>(&key, &bytes)?.items {
-                    if let (Ok(input), Ok(output)) = (Key::new(item.input), Key::new(item.output)) {
-                        claims.claim(&input, &output);
+                    if let Ok(output) = Key::new(item.output) {
+                        claims.claim(&output);
                     }
                 }
             }
         }
-        Ok(claims)
+        Ok(Some(claims))
     }
 
     async fn write_end(&self, place: &Place, phase: Phase) -> Result<Reported, JobError> {
-        let mut report = Vec::new();
+        let mut lines = Vec::new();
         let [mut done, mut skipped, mut quarantined] = [0; 3];
         let prefix = rows::shards(self.id);
         let state = &place.state;
@@ -235,11 +242,10 @@ impl JobTask {
                     ItemStatus::Skipped => skipped += 1,
                     ItemStatus::Quarantined => quarantined += 1,
                 }
-                report.extend_from_slice(&Bytes::from(&record));
-                report.push(b'\n');
+                report::push_line(&mut lines, &self.spec.source, &record);
             }
         }
-        state.write_report(report).await?;
+        state.write_report(lines).await?;
         if phase == Phase::Succeeded {
             state.write_success(done, skipped, quarantined).await?;
         }
@@ -303,28 +309,31 @@ pub struct Place {
     pub suspects: InFlight,
 }
 
-/// The entry, unless an earlier input has its output.
-fn claimed(planned: Planned, claims: &mut OutputClaims, spec: &UpscaleSpec) -> Entry {
-    let taken = |input: &str| {
-        let reason = format!(
-            "its output would be named as that of another input: rename `{input}`, or exclude one of them"
-        );
-        Entry::Settled(Box::new(ItemRecord::without_result(
-            input,
-            None,
-            ItemStatus::Quarantined,
-            reason,
-            &spec.recipe,
-        )))
-    };
+/// The entry, unless an earlier input has its output. What lies there already, finished, stays what it is.
+fn claimed(planned: Planned, claims: Option<&mut OutputClaims>, spec: &UpscaleSpec) -> Entry {
+    let claim = |output: &Key| claims.is_none_or(|claims| claims.claim(output));
     match planned {
         Planned::Settled(record) => Entry::Settled(record),
-        Planned::Finished(record) => match (Key::new(record.input.as_str()), &record.output) {
-            (Ok(input), Some(output)) if !claims.claim(&input, output) => taken(&record.input),
-            _ => Entry::Settled(record),
-        },
-        Planned::Compute(item) if !claims.claim(&item.input, &item.output) => taken(item.input.as_str()),
-        Planned::Compute(item) => Entry::Item(item),
+        Planned::Finished(record) => {
+            record.output.as_ref().map(claim);
+            Entry::Settled(record)
+        }
+        Planned::Compute(item) if claim(&item.output) => Entry::Item(item),
+        Planned::Compute(item) => {
+            let reason = format!(
+                "its result would be one file with that of another input, because DST does not tell capitals from \
+                 small letters: rename `{}`, or choose another destination",
+                item.input
+            );
+            let status = ItemStatus::Quarantined;
+            Entry::Settled(Box::new(ItemRecord::without_result(
+                item.input.as_str(),
+                None,
+                status,
+                reason,
+                &spec.recipe,
+            )))
+        }
     }
 }
 

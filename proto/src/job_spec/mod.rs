@@ -93,10 +93,11 @@ pub struct UpscaleJob {
     /// images are set aside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub background: Option<Colour>,
-    /// Globs on the path relative to the source, `*` also matches `/`; if there are any, an image must match one.
+    /// Globs on the path relative to the source, `*` also matches `/`, and an extension counts in any case; if there are
+    /// any, an image must match one.
     #[serde(default)]
     pub include: Vec<String>,
-    /// Globs on the path relative to the source; an image that matches one is left out.
+    /// Globs as for include; an image that matches one is left out.
     #[serde(default)]
     pub exclude: Vec<String>,
     /// Take only objects of at least so many bytes, encoded; absent: no bound.

@@ -4,10 +4,11 @@
 //! (`photo.png#1`), which breaks for names near 255 bytes, leaves litter among the user's files when the process is
 //! killed, and makes its listing pass over every input whose name ends in `#` and digits without a word; it also
 //! follows symbolic links out of its root. Here an object is written to `.sr3/tmp/`, synced, and then given its
-//! name: by a hard link when it must not exist yet (one winner, decided by the file system), by a rename when it
-//! may. A killed process leaves nothing under a final name.
+//! name (`publish` says how). A killed process leaves nothing under a final name.
 //!
-//! Links: the root itself may be one. Below it, a link is followed only to a file inside the root.
+//! Links: the root itself may be one. Below it, a link is read only to a file inside the root, unless the store was
+//! asked to follow links ([`Store::following_links`](super::Store::following_links)); `walk` says what is listed.
+//! Nothing is ever written through a link that leads out.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions},
@@ -15,7 +16,7 @@ use std::{
     io::{self, ErrorKind, Read, Write},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -24,8 +25,14 @@ use bytes::Bytes;
 use futures::{StreamExt, stream, stream::BoxStream};
 use tokio::sync::mpsc;
 
-use super::{ListEntry, ObjectInfo, Oddity, PutMode, StoreError};
+use super::{
+    ListEntry, ObjectInfo, Oddity, PutMode, StoreError, publish,
+    walk::{Links, Walk},
+};
 use crate::{Digest, Key, layout::STATE_FOLDER};
+
+/// What is said of a link that is not followed, where one is met in a path.
+const LEADS_OUT: &str = "it is a link that leads out of its folder";
 
 /// Where objects are staged before they get their name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +49,8 @@ pub enum Staging {
 pub struct LocalStore {
     root: PathBuf,
     staging: Staging,
-    /// Serialises "look, then rename" where the file system has no hard links.
+    links: Links,
+    /// Serialises "look, then rename" where the file system has nothing better.
     create: Mutex<()>,
 }
 
@@ -59,7 +67,13 @@ impl LocalStore {
         if !canonical.is_dir() {
             return Err(name(root, "it is not a folder"));
         }
-        Ok(Self { root: canonical, staging, create: Mutex::new(()) })
+        Ok(Self { root: canonical, staging, links: Links::Inside, create: Mutex::new(()) })
+    }
+
+    /// The same folder, whose links are followed wherever they lead, but not into `but_into`.
+    pub(super) fn following_links(&self, but_into: Option<PathBuf>) -> Self {
+        let links = Links::Everywhere { but_into };
+        Self { root: self.root.clone(), staging: self.staging, links, create: Mutex::new(()) }
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -85,8 +99,10 @@ impl LocalStore {
     pub(super) fn head(&self, key: &Key) -> Result<ObjectInfo, StoreError> {
         let path = self.root.join(key.as_str());
         let real = path.canonicalize().map_err(|e| refusal(&path, e))?;
-        if !real.starts_with(&self.root) {
-            return Err(name(&path, "it is a link that leads out of its folder"));
+        match self.links.refuse(&self.root, &real) {
+            None => {}
+            Some(Oddity::LinkOut) => return Err(name(&path, LEADS_OUT)),
+            Some(refused) => return Err(name(&path, &refused.to_string())),
         }
         let meta = fs::metadata(&real).map_err(|e| refusal(&path, e))?;
         if meta.is_file() {
@@ -104,14 +120,14 @@ impl LocalStore {
         let (staged, mut file) = self.stage(key)?;
         let written = file
             .write_all(bytes)
-            .and_then(|()| file.sync_all())
+            .and_then(|()| publish::sync_file(&file))
             .map_err(|e| refusal(&path, e))
-            .and_then(|()| self.publish(&staged, &path, mode));
+            .and_then(|()| publish::give_name(publish::ONE_STEP, &self.create, &staged, &path, mode));
         // After a rename there is nothing left to remove.
         let _ = fs::remove_file(&staged);
         drop(file);
         written?;
-        sync_folder(path.parent().unwrap_or(&self.root)).map_err(|e| refusal(&path, e))
+        publish::sync_folder(path.parent().unwrap_or(&self.root)).map_err(|e| refusal(&path, e))
     }
 
     pub(super) fn delete(&self, key: &Key) -> Result<(), StoreError> {
@@ -119,7 +135,8 @@ impl LocalStore {
         fs::remove_file(&path).map_err(|e| refusal(&path, e))
     }
 
-    pub(super) fn lock(&self, key: &Key, holder: &str) -> Result<Lock, StoreError> {
+    /// None where the file system has no locks.
+    pub(super) fn lock(&self, key: &Key, holder: &str) -> Result<Option<Lock>, StoreError> {
         let path = self.make_parents(key)?;
         let mut file = OpenOptions::new()
             .read(true)
@@ -128,19 +145,24 @@ impl LocalStore {
             .truncate(false)
             .open(&path)
             .map_err(|e| refusal(&path, e))?;
-        match file.try_lock() {
-            Ok(()) => {}
+        let locked = match file.try_lock() {
+            Ok(()) => true,
             Err(fs::TryLockError::WouldBlock) => {
                 let mut text = String::new();
                 let _ = file.take(200).read_to_string(&mut text);
                 return Err(StoreError::Busy { path: shown(&path), holder: text.trim().to_string() });
             }
-            // Some network file systems have no locks; creating manifests once still keeps two runs apart.
-            Err(fs::TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => {}
+            Err(fs::TryLockError::Error(e)) if publish::has_no_locks(&e) => false,
             Err(fs::TryLockError::Error(e)) => return Err(refusal(&path, e)),
-        }
+        };
         file.set_len(0).and_then(|()| file.write_all(holder.as_bytes())).map_err(|e| refusal(&path, e))?;
-        Ok(Lock { _file: file })
+        Ok(locked.then_some(Lock { _file: file }))
+    }
+
+    /// Whether `a` and `A` are one name here: whether `key`, which exists, is found in capitals, too.
+    pub(super) fn folds_case(&self, key: &Key) -> bool {
+        let path = self.root.join(key.as_str());
+        path.with_file_name(key.name().to_uppercase()).symlink_metadata().is_ok()
     }
 
     pub(super) fn clean_staging(&self) -> Result<(), StoreError> {
@@ -167,7 +189,8 @@ impl LocalStore {
         tokio::task::spawn_blocking(move || {
             let start = prefix.map(String::from).unwrap_or_default();
             let after = after.map(String::from).unwrap_or_default();
-            let walked = store.walk(&start, &after, |entry| sender.blocking_send(Ok(entry)).is_ok());
+            let walk = Walk { root: &store.root, links: &store.links };
+            let walked = walk.run(&start, &after, |entry| sender.blocking_send(Ok(entry)).is_ok());
             if let Err(error) = walked {
                 // Nobody listens any more: nobody needs the error.
                 let _ = sender.blocking_send(Err(error));
@@ -198,16 +221,18 @@ impl LocalStore {
                 Ok(meta) if meta.is_symlink() => {
                     let real = path.canonicalize().map_err(|e| refusal(&path, e))?;
                     if !real.starts_with(&self.root) || !real.is_dir() {
-                        return Err(name(&path, "it is a link that leads out of its folder"));
+                        return Err(name(&path, LEADS_OUT));
                     }
                 }
                 Ok(_) => return Err(name(&path, "a file stands where a folder is needed")),
                 Err(e) if e.kind() == ErrorKind::NotFound => {
                     match fs::create_dir(&path) {
-                        Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(refusal(&path, e)),
+                        Err(e) if e.kind() != ErrorKind::AlreadyExists => {
+                            return Err(publish::unnameable(&path, e));
+                        }
                         _ => {}
                     }
-                    sync_folder(&above).map_err(|e| refusal(&above, e))?;
+                    publish::sync_folder(&above).map_err(|e| refusal(&above, e))?;
                 }
                 Err(e) => return Err(refusal(&path, e)),
             }
@@ -242,135 +267,9 @@ impl LocalStore {
             }
         }
     }
-
-    fn publish(&self, staged: &Path, path: &Path, mode: PutMode) -> Result<(), StoreError> {
-        if mode == PutMode::Replace {
-            return fs::rename(staged, path).map_err(|e| refusal(path, e));
-        }
-        match fs::hard_link(staged, path) {
-            Ok(()) => Ok(()),
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-                Err(StoreError::AlreadyExists { path: shown(path) })
-            }
-            // FAT and some network file systems have no hard links. Within this process the mutex decides; against
-            // other processes it is the destination's lock that does.
-            Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::PermissionDenied) => {
-                let _one = self.create.lock().unwrap_or_else(PoisonError::into_inner);
-                if fs::symlink_metadata(path).is_ok() {
-                    return Err(StoreError::AlreadyExists { path: shown(path) });
-                }
-                fs::rename(staged, path).map_err(|e| refusal(path, e))
-            }
-            Err(e) => Err(refusal(path, e)),
-        }
-    }
-
-    /// Depth first, siblings in the byte order of their keys (a folder's ends in `/`), so that the whole listing is
-    /// in the byte order of the keys. Begins after the key `after`, and stops early when `emit` returns false.
-    fn walk(
-        &self,
-        start: &str,
-        after: &str,
-        mut emit: impl FnMut(ListEntry) -> bool,
-    ) -> Result<(), StoreError> {
-        let top = self.root.join(start);
-        let first = match read_sorted(&top) {
-            Err(e) if e.kind() == ErrorKind::NotFound && !start.is_empty() => return Ok(()),
-            other => other.map_err(|e| refusal(&top, e))?,
-        };
-        let mut stack = vec![(start.to_string(), first.into_iter())];
-        while let Some((prefix, siblings)) = stack.last_mut() {
-            let Some(sibling) = siblings.next() else {
-                stack.pop();
-                continue;
-            };
-            if sibling.is_before(prefix, after.as_bytes()) {
-                continue;
-            }
-            let join =
-                |name: &str| if prefix.is_empty() { name.to_string() } else { format!("{prefix}/{name}") };
-            let Some(name) = sibling.name.to_str() else {
-                let path = join(&sibling.name.to_string_lossy());
-                if !emit(ListEntry::Odd { path, what: Oddity::NotUtf8 }) {
-                    return Ok(());
-                }
-                continue;
-            };
-            let path = join(name);
-            if sibling.is_folder {
-                if name == STATE_FOLDER {
-                    continue;
-                }
-                match read_sorted(&self.root.join(&path)) {
-                    Ok(inside) => stack.push((path, inside.into_iter())),
-                    Err(e) => {
-                        let what = Oddity::Unreadable { error: e.to_string() };
-                        if !emit(ListEntry::Odd { path, what }) {
-                            return Ok(());
-                        }
-                    }
-                }
-            } else if !emit(self.look_at(path)) {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    fn look_at(&self, path: String) -> ListEntry {
-        let full = self.root.join(&path);
-        let what = match full.canonicalize().and_then(|real| Ok((fs::metadata(&real)?, real))) {
-            Err(e) if e.kind() == ErrorKind::NotFound => Oddity::LinkDangling,
-            Err(e) => Oddity::Unreadable { error: e.to_string() },
-            Ok((_, real)) if !real.starts_with(&self.root) => Oddity::LinkOut,
-            Ok((meta, _)) if meta.is_dir() => Oddity::LinkToFolder,
-            Ok((meta, _)) if !meta.is_file() => Oddity::Special,
-            Ok((meta, _)) => match Key::new(path.clone()) {
-                Ok(key) => return ListEntry::Object(info(key, &meta)),
-                Err(e) => Oddity::Unreadable { error: e.to_string() },
-            },
-        };
-        ListEntry::Odd { path, what }
-    }
 }
 
-struct Sibling {
-    name: std::ffi::OsString,
-    is_folder: bool,
-}
-
-impl Sibling {
-    /// Whether nothing of it, in the folder `prefix`, comes after the key `after`.
-    fn is_before(&self, prefix: &str, after: &[u8]) -> bool {
-        let mut key = prefix.as_bytes().to_vec();
-        if !prefix.is_empty() {
-            key.push(b'/');
-        }
-        key.extend(self.name.as_encoded_bytes());
-        if self.is_folder {
-            key.push(b'/');
-        }
-        !after.is_empty() && key.as_slice() <= after && !(self.is_folder && after.starts_with(&key))
-    }
-}
-
-fn read_sorted(folder: &Path) -> io::Result<Vec<Sibling>> {
-    let mut siblings = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        siblings.push(Sibling { is_folder: entry.file_type()?.is_dir(), name: entry.file_name() });
-    }
-    siblings.sort_by_cached_key(|s| {
-        let mut bytes = s.name.as_encoded_bytes().to_vec();
-        if s.is_folder {
-            bytes.push(b'/');
-        }
-        bytes
-    });
-    Ok(siblings)
-}
-
-fn info(key: Key, meta: &Metadata) -> ObjectInfo {
+pub(super) fn info(key: Key, meta: &Metadata) -> ObjectInfo {
     ObjectInfo { key, bytes: meta.len(), etag: etag(meta) }
 }
 
@@ -384,16 +283,11 @@ fn etag(meta: &Metadata) -> Option<String> {
     Some(format!("{number:x}-{:x}-{:x}", changed.as_nanos(), meta.len()))
 }
 
-/// Makes a new name durable. Not every system can open a folder; those that cannot need no such call.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
-}
-
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn name(path: &Path, reason: &str) -> StoreError {
+pub(super) fn name(path: &Path, reason: &str) -> StoreError {
     StoreError::Name { path: shown(path), reason: reason.to_string() }
 }
 
@@ -416,9 +310,10 @@ pub(super) fn refusal(path: &Path, source: io::Error) -> StoreError {
         _ => StoreError::Failed { path, source: source.into() },
     }
 }
+
 /// A name that nobody else stages under: not another handle on the folder in this process, nor a process of the same
 /// number on another machine.
-fn staged_name() -> String {
+pub(super) fn staged_name() -> String {
     static PROCESS: OnceLock<u64> = OnceLock::new();
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let process = PROCESS.get_or_init(|| RandomState::new().hash_one(std::process::id()));

@@ -20,6 +20,8 @@
 //! | `allow` | which stores a served cluster opens |
 //! | `connect` | settings and credentials of clouds |
 //! | `local`, `object` | the two kinds of store |
+//! | `walk` | what lies below a folder, in order, and which links are followed |
+//! | `publish` | giving a file its name, and making it durable |
 //! | `error`, `refusal` | why a store refused, and how servers say so |
 //! | `retry` | when to try again, and for how long |
 //! | `probe` | does a store keep its word |
@@ -34,8 +36,10 @@ mod local;
 mod location;
 mod object;
 mod probe;
+mod publish;
 mod refusal;
 mod retry;
+mod walk;
 
 use std::{path::Path, sync::Arc};
 
@@ -86,6 +90,12 @@ pub enum Oddity {
     LinkDangling,
     /// A symbolic link to a folder inside the root; what is in it is listed under its own name.
     LinkToFolder,
+    /// A link, followed, back to a folder that it lies in.
+    LinkBack,
+    /// A link behind so many others that it is not followed.
+    LinksTooMany,
+    /// It lies in the folder of the results, reached by a followed link.
+    AmongResults,
     /// A pipe, a socket, a device.
     Special,
     /// A folder or file that cannot be looked into.
@@ -98,7 +108,7 @@ pub enum Oddity {
 impl Oddity {
     /// Whether leaving it out loses no image.
     pub fn is_harmless(&self) -> bool {
-        matches!(self, Self::LinkToFolder | Self::Special)
+        matches!(self, Self::LinkToFolder | Self::LinkBack | Self::AmongResults | Self::Special)
     }
 }
 
@@ -107,12 +117,19 @@ impl std::fmt::Display for Oddity {
         match self {
             Self::NotUtf8 => f.write_str("its name is not valid UTF-8: rename it"),
             Self::LinkOut => f.write_str(
-                "a link that leads out of the source folder: copy the file in, or name its folder as source",
+                "a link that leads out of the source folder: copy the file in, or pass --follow-links to sr3 upscale",
             ),
             Self::LinkDangling => f.write_str("a link to something that does not exist"),
             Self::LinkToFolder => {
                 f.write_str("a link to a folder: its files are listed under their own names")
             }
+            Self::LinkBack => f.write_str("a link back to a folder that it lies in, which is listed already"),
+            Self::LinksTooMany => write!(
+                f,
+                "a link behind {} others, which is not followed: name its folder as source",
+                walk::LINKS_MAX
+            ),
+            Self::AmongResults => f.write_str("it lies in DST, and results are no inputs"),
             Self::Special => f.write_str("not a regular file"),
             Self::Unreadable { error } => write!(f, "cannot be read: {error}"),
         }
@@ -188,6 +205,19 @@ impl Store {
     #[must_use]
     pub fn with_faults(self, faults: Faults) -> Self {
         Self { faults: Some(Arc::new(Injector::new(faults))), ..self }
+    }
+
+    /// The same store, whose links are followed wherever they lead, but not into the folder `but_into`: what lies
+    /// there by its real path is listed as [`Oddity::AmongResults`] and never read. Only folders have links.
+    #[must_use]
+    pub fn following_links(self, but_into: Option<&Path>) -> Self {
+        let backend = match self.backend {
+            Backend::Local(local) => {
+                Backend::Local(Arc::new(local.following_links(but_into.map(Path::to_path_buf))))
+            }
+            remote @ Backend::Remote(_) => remote,
+        };
+        Self { backend, ..self }
     }
 
     /// Where it is, to be shown.
@@ -327,15 +357,24 @@ impl Store {
 
     /// Takes the lock at `key` for as long as the returned guard lives, and writes `holder` into it for others to
     /// read. The system lets go of it when the process ends, however it ends, so no lock is ever stale. None where
-    /// there are no such locks: a store in memory needs none, and on a bucket nothing keeps two runs apart but
-    /// conditional writes (what both compute, they write once; what they report, the last one wins).
+    /// there are no such locks: a store in memory needs none, and on a bucket or a file system without locks nothing keeps
+    /// two runs apart but conditional writes (what both compute, they write once; what they report, the last one wins).
     pub async fn lock(&self, key: &Key, holder: &str) -> Result<Option<Lock>, StoreError> {
         match &self.backend {
             Backend::Local(local) => {
                 let holder = holder.to_string();
-                on_folder(local, key, move |local, key| local.lock(key, &holder)).await.map(Some)
+                on_folder(local, key, move |local, key| local.lock(key, &holder)).await
             }
             Backend::Remote(_) => Ok(None),
+        }
+    }
+
+    /// Whether names that differ only in capitals are one name here, as on FAT, exFAT, NTFS and most Macs. `key` names
+    /// an object that exists, with small letters in its name.
+    pub async fn folds_case(&self, key: &Key) -> Result<bool, StoreError> {
+        match &self.backend {
+            Backend::Local(local) => on_folder(local, key, |local, key| Ok(local.folds_case(key))).await,
+            Backend::Remote(_) => Ok(false),
         }
     }
 
