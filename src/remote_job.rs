@@ -86,7 +86,7 @@ impl From<Job> for View {
 
 /// How it ended, with `hint` for the case that it was cancelled.
 pub(crate) fn ended(job: &Job, hint: String) -> Ended {
-    let JobCounts { done, skipped, quarantined, .. } = counts(job);
+    let JobCounts { done, skipped, quarantined, with_notes, .. } = counts(job);
     let outcome = match job.state() {
         JobState::Succeeded => Outcome::Finished,
         JobState::Cancelled => Outcome::Interrupted,
@@ -103,7 +103,7 @@ pub(crate) fn ended(job: &Job, hint: String) -> Ended {
         done,
         skipped,
         quarantined,
-        with_notes: None,
+        with_notes: job.reported.then_some(with_notes),
         notes: Vec::new(),
         skips: Default::default(),
         bad: Vec::new(),
@@ -143,6 +143,7 @@ pub(crate) fn json(job: &Job) -> Value {
         "work_planned": counts.work_planned,
         "work_done": counts.work_done,
         "shards_planned": counts.shards_planned,
+        "with_notes": counts.with_notes,
         "shards_done": counts.shards_done,
         "leases": job.leases,
         "current": current,

@@ -93,7 +93,7 @@ fn nothing_to_do_says_what_was_looked_for() {
     refused(&scene, &input, &out, &[], 2, "no files at all");
     scene.write("in/notes.txt", "hello");
     scene.write("in/.sr3/report.jsonl", "{}");
-    refused(&scene, &input, &out, &[], 2, "none of its 1 files");
+    refused(&scene, &input, &out, &[], 2, "its only file is not named like an image");
     scene.write("in/a.png", "a");
     refused(&scene, &input, &out, &["--include", "*.jpg"], 2, "leave out all of its 2 files");
     refused(&scene, &input, &out, &["--include", "a["], 2, "not a pattern");

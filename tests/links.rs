@@ -52,9 +52,7 @@ fn a_source_without_images_says_what_it_holds_instead() {
     assert!(scene.upscale(&[]).refusal().contains("1 link to nothing"));
     scene.write("in/notes.txt", "x");
     let both = scene.upscale(&[]);
-    assert!(
-        both.refusal().contains("none of its 1 files is named") && both.err.contains("1 link to nothing")
-    );
+    assert!(both.refusal().contains("its only file is not named") && both.err.contains("1 link to nothing"));
 }
 
 #[test]

@@ -54,11 +54,15 @@ impl Seen {
     /// What the source holds instead of images, and what to do.
     pub fn in_words(&self) -> String {
         let mut found = Vec::new();
-        if self.others > 0 {
-            found.push(format!(
-                "none of its {} files is named like an image (png, jpg, webp, tif, gif, bmp, …) or begins like one",
-                self.others
-            ));
+        let kinds = "(png, jpg, webp, tif, gif, bmp, …)";
+        match self.others {
+            0 => {}
+            1 => found.push(format!(
+                "its only file is not named like an image {kinds} and does not begin like one"
+            )),
+            others => found.push(format!(
+                "none of its {others} files is named like an image {kinds} or begins like one"
+            )),
         }
         for (kind, count) in &self.odd {
             let (what, advice) = self.of_kind(*kind, *count);
@@ -69,8 +73,13 @@ impl Seen {
             found.push(format!("it holds {} {what} of the system's own, which are passed over", self.system));
         }
         if self.left_out > 0 {
-            let all = if found.is_empty() { "all of its" } else { "the other" };
-            found.push(format!("--include and --exclude leave out {all} {} files", self.left_out));
+            let (all, only) =
+                if found.is_empty() { ("all of its", "its only") } else { ("the other", "the other") };
+            let files = match self.left_out {
+                1 => format!("{only} file"),
+                files => format!("{all} {files} files"),
+            };
+            found.push(format!("--include and --exclude leave out {files}"));
         }
         if found.is_empty() { "it holds no files at all".into() } else { found.join("; ") }
     }

@@ -400,9 +400,10 @@ impl Driver {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.phase = phase;
         job.reported = reported.is_some();
-        if let Some(Reported { done, quarantined }) = reported {
+        if let Some(Reported { done, with_notes, quarantined }) = reported {
             // With the verdicts of shards that were given back.
             job.counts.done = done;
+            job.counts.with_notes = with_notes;
             job.counts.quarantined = quarantined.saturating_sub(job.plan.quarantined);
         }
         if let Some(reason) = reason {

@@ -59,6 +59,8 @@ pub(super) enum Destination {
 /// What a report says.
 pub(super) struct Reported {
     pub(super) done: u64,
+    /// Of these, those with notes.
+    pub(super) with_notes: u64,
     pub(super) quarantined: u64,
 }
 
@@ -221,7 +223,7 @@ impl JobTask {
 
     async fn write_end(&self, place: &Place, phase: Phase) -> Result<Reported, JobError> {
         let mut lines = Vec::new();
-        let [mut done, mut skipped, mut quarantined] = [0; 3];
+        let [mut done, mut with_notes, mut skipped, mut quarantined] = [0; 4];
         let prefix = rows::shards(self.id);
         let state = &place.state;
         let mut shards = pin!(
@@ -238,7 +240,10 @@ impl JobTask {
         while let Some(records) = shards.try_next().await? {
             for record in records {
                 match record.status {
-                    ItemStatus::Ok => done += 1,
+                    ItemStatus::Ok => {
+                        done += 1;
+                        with_notes += u64::from(!record.notes.is_empty());
+                    }
                     ItemStatus::Skipped => skipped += 1,
                     ItemStatus::Quarantined => quarantined += 1,
                 }
@@ -249,7 +254,7 @@ impl JobTask {
         if phase == Phase::Succeeded {
             state.write_success(done, skipped, quarantined).await?;
         }
-        Ok(Reported { done, quarantined })
+        Ok(Reported { done, with_notes, quarantined })
     }
 
     /// Verdicts of a shard's entries in input order: those of planning, and those of its manifest. Of a shard that is

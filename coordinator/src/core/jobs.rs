@@ -162,6 +162,7 @@ impl Job {
             work_done,
             shards_planned,
             shards_done,
+            with_notes,
         } = self.all_counts();
         JobRow {
             version: 0,
@@ -184,6 +185,7 @@ impl Job {
                 work_done,
                 shards_planned,
                 shards_done,
+                with_notes,
             }),
             paused: self.paused,
             priority: self.spec.priority.into(),
@@ -222,6 +224,7 @@ impl Job {
                 work_done: counts.work_done,
                 shards_planned: counts.shards_planned,
                 shards_done: counts.shards_done,
+                with_notes: counts.with_notes,
                 ..Counts::default()
             };
         }

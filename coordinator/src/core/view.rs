@@ -45,6 +45,8 @@ pub struct Counts {
     pub shards_planned: u64,
     /// Of these, recorded.
     pub shards_done: u64,
+    /// Of the items with a result, those with something to know about them; counted when the job has ended.
+    pub with_notes: u64,
 }
 
 /// An item on a device.

@@ -185,6 +185,7 @@ impl From<&JobView> for v1::Job {
                 work_planned: counts.work_planned,
                 work_done: counts.work_done,
                 shards_planned: counts.shards_planned,
+                with_notes: counts.with_notes,
                 shards_done: counts.shards_done,
             }),
             planning_done: view.planning_done,

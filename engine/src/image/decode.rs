@@ -16,7 +16,7 @@
 //! (except CMYK and YCbCr, which become RGB).
 
 mod bmp;
-mod bmp_header;
+mod bmp_colours;
 mod extras;
 mod gif;
 mod gif_blocks;

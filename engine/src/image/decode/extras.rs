@@ -8,7 +8,7 @@
 use std::fmt::Display;
 use std::io::Read;
 
-use super::{InputFormat, bmp_header, gif_blocks, jpeg_segments, png_chunks, tiff_tags, webp_chunks};
+use super::{InputFormat, bmp_colours, gif_blocks, jpeg_segments, png_chunks, tiff_tags, webp_chunks};
 use crate::image::iptc;
 use crate::image::metadata::{ColourChunks, Metadata, Text};
 use crate::image::xmp;
@@ -52,7 +52,7 @@ impl Extras {
             InputFormat::Webp => webp_chunks::read(bytes, &mut extras),
             InputFormat::Tiff => tiff_tags::read(bytes, &mut extras),
             InputFormat::Gif => gif_blocks::read(bytes, &mut extras),
-            InputFormat::Bmp => bmp_header::read(bytes, &mut extras),
+            InputFormat::Bmp => bmp_colours::read(bytes, &mut extras),
         }
         extras.conclude();
         extras
