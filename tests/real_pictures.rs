@@ -254,3 +254,23 @@ fn a_dithered_scan_keeps_its_brightness_and_says_what_it_lost() {
     assert!(shift.abs() < 1.0, "{shift}");
     assert!(scene.report()[0]["notes"].to_string().contains("dithered"), "{}", scene.report()[0]);
 }
+
+#[test]
+fn a_sound_file_of_another_kind_is_not_called_damaged() {
+    let scene = Scene::new();
+    let real = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real");
+    let kinds = [
+        ("wrong_words/arith.jpg", "this kind of JPEG is not read: it is arithmetic-coded"),
+        ("wrong_words/cgbi.png", "this kind of PNG is not read: it is Apple's CgBI variant"),
+        ("wrong_words/s3x1.jpg", "this kind of JPEG is not read: its colours are stored at an unusual size"),
+        ("raw_thumbnail/IMG_0001.dng", "this is a camera RAW file, which is not read: develop it first"),
+    ];
+    for (path, _) in kinds {
+        fs::copy(real.join(path), scene.path("in").join(Path::new(path).file_name().unwrap())).unwrap();
+    }
+    assert_eq!(code(&scene.upscale(&[])), 3);
+    for (path, words) in kinds {
+        let reason = scene.reason(path.rsplit('/').next().unwrap());
+        assert!(reason.starts_with(words), "{path}: {reason}");
+    }
+}

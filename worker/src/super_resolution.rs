@@ -137,7 +137,9 @@ impl Processor for SuperResolution {
             self.check_format(size, format)?;
             self.check_room(size, memory::most())
         };
-        image::probe(bytes).map_or(Ok(()), check)?;
+        // A size that is no size is for the decoder to name.
+        let plausible = |size: &[usize; 2]| size.iter().all(|side| *side <= self.limits.side_max as usize);
+        image::probe(bytes).filter(plausible).map_or(Ok(()), check)?;
         let decoded = image::decode(bytes, &self.limits).map_err(ItemError::bad)?;
         check([decoded.picture.width, decoded.picture.height])?;
         if format == OutputFormat::Jpeg && self.background.is_none() && !decoded.picture.is_opaque() {

@@ -18,7 +18,9 @@ pub fn probe(bytes: &[u8]) -> Option<[usize; 2]> {
     let le24 = |at: usize| Some(le16(at)? | u32::from(*bytes.get(at + 2)?) << 16);
     let le32 = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let (width, height) = match sniff(bytes)? {
-        InputFormat::Png => (be32(16)?, be32(20)?),
+        // Apple's variant has another chunk first.
+        InputFormat::Png if bytes.get(12..16)? == b"IHDR" => (be32(16)?, be32(20)?),
+        InputFormat::Png => return None,
         InputFormat::Gif => (le16(6)?, le16(8)?),
         InputFormat::Jpeg => {
             let frame = jpeg_frame(bytes)?;
@@ -101,5 +103,7 @@ mod tests {
             }
         }
         assert_eq!(probe(b"no picture"), None);
+        let apple = std::fs::read(format!("{root}../real/wrong_words/cgbi.png")).unwrap();
+        assert_eq!(probe(&apple), None);
     }
 }
