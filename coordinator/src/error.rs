@@ -15,6 +15,19 @@ pub enum JobError {
         #[from]
         source: RecordError,
     },
+    /// A manifest is not what the worker said that it wrote.
+    #[error(
+        "`{key}` at the destination was changed after it was recorded (sha256 {found}, recorded {recorded}): run the job \
+         again; what still lies there whole is kept"
+    )]
+    ManifestChanged {
+        /// Which.
+        key: String,
+        /// Its digest now.
+        found: String,
+        /// Its digest then.
+        recorded: String,
+    },
     /// A glob cannot be read.
     #[error("`{glob}` is not a pattern: {source}")]
     Glob {

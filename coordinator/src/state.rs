@@ -148,16 +148,28 @@ impl JobState {
         let manifest = ShardManifest::new(self.job, shard, &self.spec.recipe, items);
         let bytes = Bytes::from(write_document(key.as_str(), &manifest)?);
         match self.store.put(&key, bytes, PutMode::Create).await {
-            Err(StoreError::AlreadyExists { .. }) => Ok(self.read_manifest(shard).await?.items),
+            Err(StoreError::AlreadyExists { .. }) => Ok(self.read_manifest(shard).await?.0.items),
             other => Ok(other.map(|()| manifest.items)?),
         }
     }
 
-    /// What a shard's worker recorded.
-    pub async fn read_manifest(&self, shard: ShardId) -> Result<ShardManifest, JobError> {
+    /// What lies at a shard's manifest.
+    async fn read_manifest(&self, shard: ShardId) -> Result<(ShardManifest, Digest), JobError> {
         let key = layout::manifest_key(self.job, shard);
         let (_, bytes) = self.store.get(&key).await?;
-        Ok(read_document(key.as_str(), &bytes)?)
+        Ok((read_document(key.as_str(), &bytes)?, Digest::of(&bytes)))
+    }
+
+    /// What a shard's worker recorded: its manifest, whose sha256 must be `recorded`.
+    pub async fn read_recorded(&self, shard: ShardId, recorded: &str) -> Result<ShardManifest, JobError> {
+        match self.read_manifest(shard).await? {
+            (manifest, found) if found.as_str() == recorded => Ok(manifest),
+            (_, found) => Err(JobError::ManifestChanged {
+                key: layout::manifest_key(self.job, shard).to_string(),
+                found: found.to_string(),
+                recorded: recorded.to_string(),
+            }),
+        }
     }
 
     /// Replaces the lines of this run's source in the report by `lines`, as [`report`] says.

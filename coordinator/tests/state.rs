@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use sr3_coordinator::{JobError, JobState};
 use sr3_proto::{
-    Digest, FormatChoice, ItemRecord, ItemStatus, Naming, RecipeSpec, ShardId, Store, UpscaleSpec,
+    Digest, FormatChoice, ItemRecord, ItemStatus, Naming, RecipeSpec, ShardId, Store, UpscaleSpec, layout,
+    store::PutMode,
 };
 
 fn spec() -> UpscaleSpec {
@@ -76,4 +77,21 @@ async fn a_manifest_is_never_replaced() {
     // The same again is what a lost answer leads to; another attempt takes what is there.
     assert_eq!(job.record_shard(shard, verdict("a.png")).await.unwrap(), verdict("a.png"));
     assert_eq!(job.record_shard(shard, verdict("b.png")).await.unwrap(), verdict("a.png"));
+}
+
+#[tokio::test]
+async fn a_manifest_that_was_changed_after_it_was_recorded_is_noticed() {
+    let state = Store::in_memory();
+    let job = JobState::begin(state.clone(), &state, spec(), "test".into()).await.unwrap();
+    let verdict = vec![ItemRecord::without_result("a.png", None, ItemStatus::Skipped, "", &spec().recipe)];
+    let shard = ShardId::new(0);
+    job.record_shard(shard, verdict.clone()).await.unwrap();
+    let key = layout::manifest_key(job.job(), shard);
+    let (_, bytes) = state.get(&key).await.unwrap();
+    let recorded = Digest::of(&bytes);
+    assert_eq!(job.read_recorded(shard, recorded.as_str()).await.unwrap().items, verdict);
+    let changed = String::from_utf8(bytes.to_vec()).unwrap().replace("a.png", "b.png");
+    state.put(&key, changed.into(), PutMode::Replace).await.unwrap();
+    let error = job.read_recorded(shard, recorded.as_str()).await.unwrap_err();
+    assert!(matches!(error, JobError::ManifestChanged { .. }), "{error}");
 }

@@ -550,6 +550,6 @@ pub(super) fn open_items(row: &ShardRow, records: &[Bytes]) -> Vec<sr3_proto::It
 }
 
 /// Row of a recorded shard.
-pub(super) fn done_row(done: u64, quarantined: u64, manifest: Digest, work: u64, attempt: u32) -> DoneRow {
-    DoneRow { done, quarantined, manifest_sha256: manifest.into(), work, attempt, ..DoneRow::default() }
+pub(super) fn done_row(done: u64, quarantined: u64, manifest: Digest, work: u64) -> DoneRow {
+    DoneRow { done, quarantined, manifest_sha256: manifest.into(), work, ..DoneRow::default() }
 }

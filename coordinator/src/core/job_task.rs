@@ -12,7 +12,7 @@ use sr3_proto::{
     Cancel, ItemRecord, ItemStatus, JobId, Key, RunId, ShardId, Store, UpscaleSpec,
     in_flight::{InFlight, Suspicion},
     layout,
-    wire::ledger::{PlanRow, ShardRow},
+    wire::ledger::{DoneRow, PlanRow, ShardRow},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -286,8 +286,10 @@ impl JobTask {
     }
 
     async fn computed(&self, state: &JobState, shard: ShardId) -> Result<Vec<ItemRecord>, JobError> {
-        if self.ledger.get(&rows::done(self.id, shard)).await?.is_some() {
-            return Ok(state.read_manifest(shard).await?.items);
+        let key = rows::done(self.id, shard);
+        if let Some(bytes) = self.ledger.get(&key).await? {
+            let recorded = rows::read::<DoneRow>(&key, &bytes)?.manifest_sha256;
+            return Ok(state.read_recorded(shard, &recorded).await?.items);
         }
         let key = rows::attempts(self.id, shard);
         let Some(bytes) = self.ledger.get(&key).await? else { return Ok(Vec::new()) };
@@ -362,7 +364,6 @@ fn suspected(entry: Entry, suspects: &InFlight, spec: &UpscaleSpec) -> Result<En
 fn shard_row(entries: Vec<Entry>, plan: &mut PlanRow) -> ShardRow {
     let mut row = ShardRow::default();
     for (place, entry) in (0..).zip(entries) {
-        plan.entries += 1;
         plan.planned += 1;
         match entry {
             Entry::Item(item) => {

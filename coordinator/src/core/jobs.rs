@@ -188,7 +188,6 @@ impl Job {
                 with_notes,
             }),
             paused: self.paused,
-            priority: self.spec.priority.into(),
             ending: phase_row(self.ending).into(),
             reported: self.reported,
         }

@@ -100,7 +100,7 @@ impl Driver {
             FromWorker::ShardDone { lease, done, quarantined, manifest, reasons } => {
                 let recorded = self.jobs.get(&lease.job).map_or(0, |job| job.counts.shards_done);
                 let work = self.shard_work(lease.job, lease.shard, recorded);
-                self.shard_done(worker, lease, done_row(done, quarantined, manifest, work, lease.attempt));
+                self.shard_done(worker, lease, done_row(done, quarantined, manifest, work));
                 let now = self.jobs.get(&lease.job).map_or(0, |job| job.counts.shards_done);
                 // Only what was recorded is told.
                 if now > recorded {
