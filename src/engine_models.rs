@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sr3_coordinator::core::Recipes;
+use sr3_engine::diffusion::{Sampler, Tile};
 use sr3_engine::image;
 use sr3_engine::model::bundled::{BUNDLED, Bundled};
 use sr3_engine::model::checkpoint::{Checkpoint, CheckpointConfig};
@@ -200,13 +201,79 @@ impl OpenProcessor for EngineModels {
 }
 
 /// What decides a result besides the weights, spelt out: a preset's name alone would hide that its levels changed.
+///
+/// It is part of what results are recognised by, so its form never changes: a new choice may add words, and only where
+/// it is made.
 fn sampling(recipe: &Recipe, scale: usize) -> String {
-    let mut text = format!(
-        "{:?} at {:?}, tiles {}/{}",
-        recipe.sampler, recipe.noise_levels, recipe.tile.size, recipe.tile.overlap
-    );
+    let sampler = match recipe.sampler {
+        Sampler::Ancestral => "Ancestral".to_string(),
+        Sampler::AncestralPosterior => "AncestralPosterior".to_string(),
+        Sampler::Ddim { eta } => format!("Ddim {{ eta: {} }}", number(eta)),
+        Sampler::Dpmpp2m => "Dpmpp2m".to_string(),
+    };
+    let levels: Vec<_> = recipe.noise_levels.iter().copied().map(number).collect();
+    let Tile { size, overlap } = recipe.tile;
+    let mut text = format!("{sampler} at [{}], tiles {size}/{overlap}", levels.join(", "));
     if let Some((above, below)) = Passes::new(recipe.scale, scale).reduced_to() {
         text += &format!(", {above}/{below} between passes");
     }
     text
+}
+
+/// The shortest digits that read back as the number, with `.0` after a whole one, and a power of ten for one below 1e-4 or
+/// from 1e16 on.
+fn number(value: f64) -> String {
+    match value.abs() {
+        size if size != 0.0 && !(1e-4..1e16).contains(&size) => format!("{value:e}"),
+        _ if value.fract() == 0.0 => format!("{value:.1}"),
+        _ => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_canonical_form_of_sampling_is_pinned() {
+        let bundled = Bundled::find("photo-4x").unwrap().checkpoint().unwrap();
+        let request = |sampler: &str| ModelRequest {
+            model: "photo-4x".into(),
+            preset: None,
+            scale: None,
+            steps: Some(2),
+            sampler: Some(sampler.into()),
+            seed: 0,
+            quality: 95,
+            background: None,
+            tile: None,
+            batch: None,
+            projection: true,
+            dtype: Dtype::F32,
+        };
+        let mut made = recipe(&bundled.config, &request("ddim")).unwrap();
+        made.noise_levels = vec![0.1, 0.875, 1e-7, 1.0];
+        assert_eq!(sampling(&made, 4), "Ddim { eta: 0.0 } at [0.1, 0.875, 1e-7, 1.0], tiles 192/32");
+        made.sampler = Sampler::Ddim { eta: 0.25 };
+        assert_eq!(sampling(&made, 16), "Ddim { eta: 0.25 } at [0.1, 0.875, 1e-7, 1.0], tiles 192/32");
+        made.noise_levels = vec![0.5];
+        for (name, text) in [
+            ("dpmpp_2m", "Dpmpp2m"),
+            ("ancestral", "Ancestral"),
+            ("ancestral_posterior", "AncestralPosterior"),
+        ] {
+            made.sampler = recipe(&bundled.config, &request(name)).unwrap().sampler;
+            assert_eq!(sampling(&made, 2), format!("{text} at [0.5], tiles 192/32"));
+        }
+        assert_eq!(sampling(&made, 6), "AncestralPosterior at [0.5], tiles 192/32, 3/2 between passes");
+    }
+
+    #[test]
+    fn numbers_are_written_as_they_always_were() {
+        for value in
+            [0.0, 1.0, -2.5, 0.1, 1e-4, 9.9e-5, 1e-5, 1e16, 123456789.125, 0.30000000000000004, 1e-300]
+        {
+            assert_eq!(number(value), format!("{value:?}"));
+        }
+    }
 }

@@ -1,8 +1,9 @@
 //! The science of SR3 (Saharia et al., "Image Super-Resolution via Iterative Refinement", 2021) as a library:
 //! kernels, networks, diffusion, images and metrics.
 //!
-//! Everything here is a plain function of its arguments: no network, no clock, no global state. Results do not
-//! depend on the number of threads, on the batch, or on what else is in it.
+//! Every result is a function of the arguments: of no network, clock or global state, nor of the number of threads,
+//! the batch, or what else is in it. (A clock is read to measure: by benchmarks, and to find out whether this machine
+//! is faster in bf16. Threads keep memory to work in, never values.)
 
 pub mod diffusion;
 pub mod image;
