@@ -7,18 +7,20 @@ use std::{
 
 use bytes::Bytes;
 use sr3_proto::{
-    Cancel, Digest, Hello, JobId, Lease, RunId, ShardId, ToWorker, UpscaleJob, UpscaleSpec, WorkerId,
+    Cancel, Digest, JobId, Lease, RunId, ShardId, ToWorker, UpscaleJob, UpscaleSpec, WorkerId,
     wire::ledger::{DoneRow, EventRow, IdempotencyRow, PlanRow, ShardRow},
 };
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Parts,
+    command::{Answer, Command},
     committer::{Told, Work},
-    job_task::{self, Destination, Place, Reported},
+    connected::Connected,
+    job_task,
     jobs::Job,
-    sessions::{Connected, Report},
-    view::{JobView, Phase, Refusal, WorkerInfo},
+    place::{Destination, Place, Reported},
+    view::{JobView, Phase, Refusal},
 };
 use crate::{
     ledger::Ledger,
@@ -31,95 +33,6 @@ const COMMANDS_AT_ONCE: usize = 512;
 /// So many planned shards are kept in memory for their first grant. When half of them are gone the next ones are read
 /// from the ledger in one scan: one by one they took 4 ms each.
 pub(super) const KEPT_SHARDS: usize = 8192;
-
-pub(super) type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
-
-/// What the driver is asked, and told.
-pub(super) enum Command {
-    Submit {
-        spec: Box<UpscaleJob>,
-        resolved: Box<UpscaleSpec>,
-        key: String,
-        /// If whoever submits took the destination already.
-        place: Option<Box<Place>>,
-        answer: Answer<(JobView, bool)>,
-    },
-    Job {
-        job: JobId,
-        answer: Answer<tokio::sync::watch::Receiver<Arc<JobView>>>,
-    },
-    Jobs {
-        before: Option<JobId>,
-        most: usize,
-        answer: oneshot::Sender<Vec<JobView>>,
-    },
-    Pause {
-        job: JobId,
-        paused: bool,
-        answer: Answer<JobView>,
-    },
-    Cancel {
-        job: JobId,
-        answer: Answer<JobView>,
-    },
-    Workers {
-        answer: oneshot::Sender<Vec<WorkerInfo>>,
-    },
-    DrainWorker {
-        worker: WorkerId,
-        answer: Answer<()>,
-    },
-    Attach {
-        hello: Hello,
-        send: mpsc::Sender<ToWorker>,
-        answer: oneshot::Sender<WorkerId>,
-    },
-    Report {
-        worker: WorkerId,
-        report: Report,
-    },
-    Detached {
-        worker: WorkerId,
-    },
-    /// A job's task took the destination.
-    Began {
-        job: JobId,
-        run: RunId,
-        answer: oneshot::Sender<()>,
-    },
-    /// A job's task planned more; the answer comes once that is durable.
-    Planned {
-        job: JobId,
-        shards: Vec<(ShardId, ShardRow)>,
-        plan: PlanRow,
-        answer: oneshot::Sender<()>,
-    },
-    /// A job's task cannot go on.
-    Failed {
-        job: JobId,
-        reason: String,
-    },
-    /// A job's task wrote the report, and `_SUCCESS` if it succeeded.
-    Finished {
-        job: JobId,
-        phase: Phase,
-        reason: Option<String>,
-        /// What the report says, if it was written.
-        reported: Option<Reported>,
-    },
-    /// The shards after those that are kept.
-    Kept {
-        job: JobId,
-        rows: Vec<(ShardId, ShardRow)>,
-    },
-    /// The item that comes next in an isolated shard took down too many workers.
-    Quarantine {
-        job: JobId,
-        shard: ShardId,
-        losses: u32,
-        row: ShardRow,
-    },
-}
 
 pub(super) struct Driver {
     pub(super) parts: Parts,

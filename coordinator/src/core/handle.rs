@@ -11,8 +11,10 @@ use tokio::{
 };
 
 use super::{
-    Parts, Place, committer,
-    driver::{Command, Driver},
+    Parts, Place,
+    command::Command,
+    committer,
+    driver::Driver,
     view::{JobView, Refusal, WorkerInfo},
 };
 use crate::{

@@ -16,7 +16,12 @@ use sr3_proto::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Parts, driver::Command, view::Phase};
+use super::{
+    Parts,
+    command::Command,
+    place::{Destination, Place, Reported},
+    view::Phase,
+};
 use crate::{
     JobError, JobState, Source,
     filter::Filter,
@@ -44,24 +49,6 @@ pub(super) struct JobTask {
     pub(super) stop_planning: Cancel,
     pub(super) finish: watch::Receiver<Option<Phase>>,
     pub(super) stop: Cancel,
-}
-
-/// How the job's destination is.
-pub(super) enum Destination {
-    /// To be taken.
-    Free,
-    /// Taken by this run of an earlier coordinator.
-    Recovered(RunId),
-    /// Taken by whoever submitted the job.
-    Taken(Box<Place>),
-}
-
-/// What a report says.
-pub(super) struct Reported {
-    pub(super) done: u64,
-    /// Of these, those with notes.
-    pub(super) with_notes: u64,
-    pub(super) quarantined: u64,
 }
 
 impl JobTask {
@@ -301,19 +288,6 @@ impl JobTask {
         }
         state.record_shard(shard, records).await
     }
-}
-
-/// A job's stores, and its state at the destination, which it has taken.
-#[derive(Debug)]
-pub struct Place {
-    /// The inputs.
-    pub source: Source,
-    /// The outputs.
-    pub outputs: Store,
-    /// The state.
-    pub state: JobState,
-    /// What took an earlier process down here, for a job in one process.
-    pub suspects: InFlight,
 }
 
 /// The entry, unless an earlier input has its output. What lies there already, finished, stays what it is.

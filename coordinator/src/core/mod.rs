@@ -10,11 +10,14 @@
 //! they reach the ledger; when the ledger says that another coordinator took over, this one says nothing more and
 //! ends. A job's own reading and writing (its listing, its report) is done by a task per job that only sends commands.
 
+mod command;
 mod committer;
+mod connected;
 mod driver;
 mod handle;
 mod job_task;
 mod jobs;
+mod place;
 mod recover;
 mod sessions;
 pub mod view;
@@ -24,7 +27,7 @@ use std::sync::Arc;
 use sr3_proto::{RecipeSpec, Store, StoreError, UpscaleJob};
 
 pub use handle::{Coordinator, Running, start};
-pub use job_task::Place;
+pub use place::Place;
 
 use crate::{clock::Clock, planner::ShardLimits, scheduler};
 

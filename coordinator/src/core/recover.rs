@@ -8,10 +8,11 @@ use tokio::sync::mpsc;
 
 use super::{
     Parts,
+    command::Command,
     committer::Work,
-    driver::{Command, Driver, KEPT_SHARDS},
-    job_task::Destination,
+    driver::{Driver, KEPT_SHARDS},
     jobs::Job,
+    place::Destination,
     view::Phase,
 };
 use crate::{

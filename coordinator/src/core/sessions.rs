@@ -12,39 +12,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     committer::Told,
+    connected::Connected,
     driver::{Driver, KEPT_SHARDS, done_row, open_items},
-    view::{OnDevice, WorkerInfo},
+    view::OnDevice,
 };
-use crate::{
-    rows,
-    scheduler::{Event, WorkerView},
-};
-
-/// A worker that is connected.
-pub(super) struct Connected {
-    hello: Hello,
-    pub(super) send: mpsc::Sender<ToWorker>,
-    goodbye: bool,
-}
-
-/// What a worker says.
-pub(super) type Report = FromWorker;
-
-impl Connected {
-    pub(super) fn info(&self, id: WorkerId, view: WorkerView<'_>) -> WorkerInfo {
-        WorkerInfo {
-            id,
-            name: self.hello.name.clone(),
-            device: self.hello.device.clone(),
-            version: self.hello.version.clone(),
-            draining: view.draining,
-            leases: u32::try_from(view.leases).unwrap_or(u32::MAX),
-            credits: view.credits,
-            models: view.models.to_vec(),
-            shards_done: view.shards_done,
-        }
-    }
-}
+use crate::{rows, scheduler::Event};
 
 impl Driver {
     pub(super) fn attach(
@@ -83,7 +55,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn report(&mut self, worker: WorkerId, report: Report) {
+    pub(super) fn report(&mut self, worker: WorkerId, report: FromWorker) {
         if !self.workers.contains_key(&worker) {
             return;
         }
@@ -224,7 +196,7 @@ impl Driver {
                     found.push((ShardId::new(shard), row));
                 }
             }
-            drop(commands.send(super::driver::Command::Kept { job: id, rows: found }).await);
+            drop(commands.send(super::command::Command::Kept { job: id, rows: found }).await);
         });
     }
 
@@ -252,7 +224,7 @@ impl Driver {
                 match ledger.get(&key).await.map(|row| row.map(|bytes| rows::read::<ShardRow>(&key, &bytes)))
                 {
                     Ok(Some(Ok(row))) => {
-                        let command = super::driver::Command::Quarantine { job, shard, losses, row };
+                        let command = super::command::Command::Quarantine { job, shard, losses, row };
                         drop(commands.send(command).await);
                     }
                     _ => tracing::warn!("a shard cannot be read"),
