@@ -1,5 +1,4 @@
 //! Tiles leave no seams: pixels differ across a tile's border no more than elsewhere.
-#![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
 
 use std::fs;
 use std::path::Path;

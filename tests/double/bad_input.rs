@@ -1,17 +1,8 @@
 //! Calls that cannot work: one line that says what to do, an exit code that is not zero, nothing written.
-#![allow(clippy::unwrap_used)] // helpers of tests, too
-
-mod common;
 
 use std::{fs, time::Duration};
 
-use common::{Ran, Scene, become_the_command_if_asked, ran, sr3, sr3_process};
-
-/// Not a test by itself: what `sr3_process` runs.
-#[test]
-fn the_command() {
-    become_the_command_if_asked();
-}
+use crate::common::{Ran, Scene, ran, sr3, sr3_process};
 
 /// Runs `sr3 upscale SRC DST …` and checks that it is refused in one line holding `part`, with `code`, and without a
 /// file more or less in the scene.

@@ -1,5 +1,4 @@
 //! One seed, one result: whatever the company, the batch, the threads, or how often the run was interrupted.
-#![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,8 +1,5 @@
 //! Folders as people have them: links, what systems leave behind, names that could meet, destinations of several
 //! sources.
-#![allow(clippy::unwrap_used)] // helpers of tests, too
-
-mod common;
 
 use std::{
     fs,
@@ -10,14 +7,8 @@ use std::{
     process::Command,
 };
 
-use common::{Ran, Scene, become_the_command_if_asked, sr3};
+use crate::common::{Ran, Scene, sr3};
 use serde_json::Value;
-
-/// Not a test by itself: what `sr3_process` runs.
-#[test]
-fn the_command() {
-    become_the_command_if_asked();
-}
 
 /// What tells a picture that no name tells.
 const FIRST_BYTES: &str = "GIF89a";

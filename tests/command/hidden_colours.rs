@@ -1,5 +1,4 @@
 //! Colours under full transparency, through the real command: they come back, and nothing that shows depends on them.
-#![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
 
 use std::fs;
 use std::process::Command;

@@ -3,9 +3,6 @@
 //! What a call refuses is played by a small library that stands before the system's (`tests/common/refuse.c`). Real file
 //! systems are mounted where this machine has them and lets us; where not, the test says that it was left out.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used)] // helpers of tests, too
-
-mod common;
 
 use std::{
     fs,
@@ -14,13 +11,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Ran, Scene, become_the_command_if_asked, ran, sr3, sr3_process};
-
-/// Not a test by itself: what `sr3_process` runs.
-#[test]
-fn the_command() {
-    become_the_command_if_asked();
-}
+use crate::common::{Ran, Scene, ran, sr3, sr3_process};
 
 const EPERM: i32 = 1;
 const EIO: i32 = 5;

@@ -1,17 +1,8 @@
 //! `sr3 upscale` from outside: arguments, files, report, exit codes. Everything but the network is real.
-#![allow(clippy::unwrap_used)] // helpers of tests, too
-
-mod common;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use common::{Scene, become_the_command_if_asked, sr3};
-
-/// Not a test by itself: what `sr3_process` runs.
-#[test]
-fn the_command() {
-    become_the_command_if_asked();
-}
+use crate::common::{Scene, sr3};
 
 #[test]
 fn a_folder_comes_out_as_the_same_tree_with_a_line_per_image() {

@@ -1,6 +1,5 @@
 //! The collection of hard pictures through the real command and the real model: every file comes out as it should, or
 //! is set aside with a reason.
-#![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,4 @@
 //! The smaller commands, run as a user would.
-#![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
 
 use std::process::{Command, Stdio};
 

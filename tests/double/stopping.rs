@@ -1,8 +1,5 @@
 //! Ctrl-C, kill -9, two runs at once: no half file, nothing lost, nothing done twice.
-#![allow(clippy::unwrap_used)] // helpers of tests, too
 #![cfg(unix)]
-
-mod common;
 
 use std::{
     fs,
@@ -10,13 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Scene, become_the_command_if_asked, sr3_process};
-
-/// Not a test by itself: what `sr3_process` runs.
-#[test]
-fn the_command() {
-    become_the_command_if_asked();
-}
+use crate::common::{Scene, sr3_process};
 
 const STEP: Duration = Duration::from_millis(60);
 

@@ -1,5 +1,4 @@
 //! Importing checkpoints: good ones work, hostile ones are refused at once, in one line.
-#![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,18 +1,9 @@
 //! Links in a source: what is said of them, and what `--follow-links` takes.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used)] // helpers of tests, too
-
-mod common;
 
 use std::{fs, os::unix::fs::symlink, path::Path, time::Duration};
 
-use common::{Scene, become_the_command_if_asked, ran, sr3, sr3_process};
-
-/// Not a test by itself: what `sr3_process` runs.
-#[test]
-fn the_command() {
-    become_the_command_if_asked();
-}
+use crate::common::{Scene, ran, sr3, sr3_process};
 
 fn link(scene: &Scene, to: &str, at: &str) {
     let at = scene.path(at);

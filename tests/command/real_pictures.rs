@@ -1,5 +1,4 @@
 //! Pictures and calls as people have them, through the real command: the result, or one line that says what to do.
-#![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,11 @@
+//! The built command with the model in its box, as a user would run it. One binary, so that it is linked once.
+#![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
+
+mod commands;
+mod convert;
+mod hard_pictures;
+mod hidden_colours;
+mod real_pictures;
+mod same_bytes;
+mod seams;
+mod spec;
