@@ -133,11 +133,11 @@ impl Ended {
         let Self { done, skipped, quarantined, .. } = self;
         let with_notes = match self.with_notes {
             None | Some(0) => String::new(),
-            Some(number) => format!(" ({number} with notes)"),
+            Some(number) => format!("; {number} with notes"),
         };
         let time = clock(self.time);
         let mut text =
-            format!("{done} done{with_notes}, {skipped} skipped, {quarantined} set aside in {time}\n");
+            format!("{done} done, {skipped} skipped, {quarantined} set aside in {time}{with_notes}\n");
         if self.with_notes == Some(self.notes.len() as u64) || self.report.is_none() {
             for (input, notes) in &self.notes {
                 text += &format!("  {}: {}\n", printable(input), printable(&notes.join("; ")));

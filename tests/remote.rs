@@ -115,7 +115,7 @@ fn json_has_its_documented_keys() {
     let job = ask(&served, &["status", "1", "--json"]).json();
     let expected = "current destination done ended_ms id leases model model_sha256 name planned planning_done \
                     quarantined reason shards_done shards_planned skipped source spec state submitted_ms \
-                    work_done work_planned";
+                    with_notes work_done work_planned";
     assert_eq!(keys(&job).join(" "), expected);
     assert_eq!(keys(&job["current"][0]).join(" "), "input share worker");
     assert_eq!((&job["state"], &job["ended_ms"]), (&"running".into(), &Value::Null));

@@ -9,6 +9,8 @@ use crate::diffusion::Consistency;
 use crate::model::Denoiser;
 use crate::ops::resize::{Filter, resize};
 
+/// Mean squared error, in [-1, 1], from which clamping has kept a picture from reducing to its input: 8 levels of 255.
+const INCONSISTENT: f64 = 4e-3;
 /// Input pixels along a region whose mean is kept.
 const REGION: usize = 16;
 /// How far a region's mean may be off, in [-1, 1]: half a level of 255.
@@ -108,6 +110,9 @@ impl<D: Denoiser> Upscaler<D> {
 /// one side more than on the other. What is left is added again, region by region, to the pixels that have room for it.
 /// Other pictures are consistent already and stay as they are.
 fn keep_means(consistency: &Consistency, rgb: &mut [f32], image: &LowRes<'_>, size: [usize; 2]) {
+    if consistency.mean_squared_error(rgb, image.rgb) <= INCONSISTENT {
+        return;
+    }
     let low = [image.height, image.width];
     let regions = low.map(|side| side.div_ceil(REGION));
     for _ in 0..REGION_ROUNDS {

@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(Passes::new(4, 4).evaluated(50, 60, tile), 200 * 240);
         // 400 columns are two tiles.
         assert_eq!(Passes::new(4, 4).evaluated(100, 60, tile), 512 * 240);
-        assert_eq!(Passes::new(4, 8).evaluated(60, 60, tile), 240 * 240 + 768 * 768);
+        assert_eq!(Passes::new(4, 8).evaluated(60, 60, tile), 240 * 240 + 512 * 512);
     }
 
     #[test]
