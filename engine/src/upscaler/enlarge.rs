@@ -108,13 +108,16 @@ impl<D: Denoiser> Upscaler<D> {
 /// Corrects what clamping has done to the mean brightness of regions: where a picture swings between black and white from
 /// pixel to pixel (a dithered scan), an enlargement that reduces to it would have to swing further, and is cut off on
 /// one side more than on the other. What is left is added again, region by region, to the pixels that have room for it.
-/// Other pictures are consistent already and stay as they are.
+/// Other pictures are consistent already and stay as they are, and so do those that are smaller than a region.
 fn keep_means(consistency: &Consistency, rgb: &mut [f32], image: &LowRes<'_>, size: [usize; 2]) {
     if consistency.mean_squared_error(rgb, image.rgb) <= INCONSISTENT {
         return;
     }
     let low = [image.height, image.width];
-    let regions = low.map(|side| side.div_ceil(REGION));
+    let regions = low.map(|side| side / REGION);
+    if regions.contains(&0) {
+        return;
+    }
     for _ in 0..REGION_ROUNDS {
         let rest: Vec<f32> = image.rgb.iter().zip(consistency.reduce(rgb)).map(|(y, d)| y - d).collect();
         let means = resize(&rest, [low[0], low[1], super::RGB], regions, Filter::Area);
