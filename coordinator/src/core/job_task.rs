@@ -302,8 +302,8 @@ fn claimed(planned: Planned, claims: Option<&mut OutputClaims>, spec: &UpscaleSp
         Planned::Compute(item) if claim(&item.output) => Entry::Item(item),
         Planned::Compute(item) => {
             let reason = format!(
-                "its result would be one file with that of another input, because DST does not tell capitals from \
-                 small letters: rename `{}`, or choose another destination",
+                "its result would be one file with that of another input, because DST does not tell such names apart \
+                 (capitals, dots at the end): rename `{}`, or choose another destination",
                 item.input
             );
             let status = ItemStatus::Quarantined;
