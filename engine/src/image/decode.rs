@@ -22,6 +22,7 @@ mod gif;
 mod gif_blocks;
 mod jpeg;
 mod jpeg_kind;
+mod jpeg_markers;
 mod jpeg_scan;
 mod jpeg_segments;
 mod png;

@@ -1,7 +1,7 @@
 //! What the segments before a JPEG's first scan say besides the pixels: XMP, Photoshop's resources with IPTC, comments,
 //! and which other pictures the file holds.
 //!
-//! Profile, EXIF and density are [`super::jpeg`]'s. Of a second picture (a gain map, another view) only its being left out
+//! Profile, EXIF and density are [`super::jpeg_markers`]'s. Of a second picture (a gain map, another view) only its being left out
 //! is told; a preview of the same picture, the thumbnails of JFIF and EXIF and Adobe's APP14 are no loss and not told.
 
 use super::extras::{BYTES_MAX, Extras};
@@ -16,7 +16,7 @@ const GAIN_MAP: &[u8] = b"urn:iso:std:iso:ts:21496:-1\0";
 pub(super) fn read(bytes: &[u8], extras: &mut Extras) {
     let mut found = Found::default();
     let mut at = 2;
-    while let Some((marker, start)) = super::jpeg::next_marker(bytes, at) {
+    while let Some((marker, start)) = super::jpeg_markers::next_marker(bytes, at) {
         if matches!(marker, 0x01 | 0xd0..=0xd8) {
             at = start;
             continue;

@@ -20,8 +20,8 @@ use ::tiff::tags::Tag;
 use bytemuck::Pod;
 
 use super::{
-    Channels, DecodeError, DecodeLimits, Density, Found, InputFormat, Samples, damaged, jpeg, jpeg_scan,
-    unsupported,
+    Channels, DecodeError, DecodeLimits, Density, Found, InputFormat, Samples, damaged, jpeg_markers,
+    jpeg_scan, unsupported,
 };
 use kinds::fault;
 use pages::{Choice, PALETTE, Pages};
@@ -375,7 +375,7 @@ fn check_chunks(decoder: &mut Reader<'_>, bytes: &[u8], jpeg_inside: bool) -> Re
         for (&start, &length) in offsets.iter().zip(&lengths) {
             let end = start.saturating_add(length).min(bytes.len() as u64);
             let chunk = bytes.get(start as usize..end as usize).unwrap_or_default();
-            if let Some((w, h)) = jpeg::survey(chunk).size
+            if let Some((w, h)) = jpeg_markers::survey(chunk).size
                 && (u64::from(w) > u64::from(width) + 16 || u64::from(h) > u64::from(height) + 16)
             {
                 return Err(damaged(FORMAT, &"a JPEG inside it is larger than its place"));

@@ -3,7 +3,12 @@
 //! Byte stuffing is undone and no bit is read past the marker that ends the data: what is asked for there is
 //! [`Fault::Short`].
 
-use super::Fault;
+/// What is wrong with a scan: see [`super::Verdict`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    Short,
+    Odd,
+}
 
 /// Codes of one Huffman table, looked up by 16 bits: length and symbol; length 0 is no code.
 pub(super) struct Table(Vec<(u8, u8)>);

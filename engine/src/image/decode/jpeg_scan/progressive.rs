@@ -1,55 +1,9 @@
 //! The walk over the scans of a progressive JPEG (ITU-T T.81, annex G), without a pixel.
 //!
-//! How many bits a refining scan has depends on which coefficients are not zero yet, so that is remembered: 8 bytes a
-//! block, an eighth of what the decoder itself holds.
+//! How many bits a refining scan has depends on which coefficients are not zero yet: [`super::header::Sent`] remembers.
 
-use super::bits::Bits;
-use super::{Fault, Header, Part};
-
-/// Of a coefficient that no scan has sent.
-const NEVER: u8 = u8::MAX;
-
-/// What the scans so far have sent of one component.
-pub(super) struct Sent {
-    /// By coefficient in zigzag order: the bit down to which it is known (0: exactly), or [`NEVER`].
-    down_to: [u8; 64],
-    /// A bit a coefficient of each block of the component's own grid, set where it is not zero.
-    not_zero: Vec<u64>,
-}
-
-impl Sent {
-    pub(super) fn nothing() -> Self {
-        Self { down_to: [NEVER; 64], not_zero: Vec::new() }
-    }
-
-    pub(super) fn has_dc(&self) -> bool {
-        self.down_to[0] != NEVER
-    }
-
-    pub(super) fn is_exact(&self) -> bool {
-        self.down_to.iter().all(|&bit| bit == 0)
-    }
-}
-
-/// The numbers at the end of a scan's header: first and last coefficient, and the bits before and after it.
-#[derive(Clone, Copy)]
-pub(super) struct Band {
-    first: usize,
-    last: usize,
-    high: u8,
-    low: u8,
-}
-
-impl Band {
-    /// `None` where the standard allows no such scan.
-    pub(super) fn new(numbers: &[u8], components: usize) -> Option<Self> {
-        let &[first, last, bits] = numbers else { return None };
-        let band = Self { first: first.into(), last: last.into(), high: bits >> 4, low: bits & 15 };
-        let dc = band.first == 0 && band.last == 0;
-        let ac = band.first > 0 && band.first <= band.last && band.last < 64 && components == 1;
-        (dc || ac).then_some(band)
-    }
-}
+use super::bits::{Bits, Fault};
+use super::header::{Band, Header, Part};
 
 /// Walks one scan of `parts` in `units` minimum coded units.
 pub(super) fn walk(
