@@ -161,10 +161,10 @@ pub enum LayoutError {
 }
 
 /// Extensions, in lower case, that name raster and vector pictures, of kinds that are read here or not.
-const EXTENSIONS: [&str; 30] = [
+const EXTENSIONS: [&str; 33] = [
     "png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "tif", "tiff", "gif", "bmp", "dib", "ico", "tga",
-    "pnm", "ppm", "pgm", "pbm", "avif", "heic", "heif", "jxl", "jp2", "jxr", "psd", "svg", "exr", "hdr",
-    "btf", "tf8",
+    "pnm", "ppm", "pgm", "pbm", "pam", "avif", "avifs", "heic", "heif", "jxl", "jp2", "jxr", "psd", "svg",
+    "exr", "hdr", "btf", "tf8", "hif",
 ];
 
 /// Extensions, in lower case, of cameras' RAW files. Not `raw`: that names sound and disks as well.

@@ -10,13 +10,16 @@
 //! progressive JPEG holds 2 bytes a coefficient, WebP its own planes (up to 4 bytes a pixel), a quarter turn a second
 //! copy while it turns, planar TIFF, TIFF with a palette and TIFF of more than 16 bits a second copy while they are converted.
 //! A file that must be put right before its decoder takes it (an end marker that is missing, a TIFF that begins with a
-//! preview or has a palette) is held twice.
+//! preview or has a palette) is held twice. JPEG XL holds up to 64 bytes a pixel (photographs 12 to 40), AVIF 6 more than it gives.
 //!
 //! It never reads more than one frame or page, never follows a reference out of the bytes, and never converts colours
 //! (except CMYK and YCbCr, which become RGB).
 
+mod avif;
+mod avif_items;
 mod bmp;
 mod bmp_colours;
+mod boxes;
 mod extras;
 mod gif;
 mod gif_blocks;
@@ -25,9 +28,12 @@ mod jpeg_kind;
 mod jpeg_markers;
 mod jpeg_scan;
 mod jpeg_segments;
+mod jxl;
+mod jxl_boxes;
 mod png;
 mod png_chunks;
 mod png_end;
+mod pnm;
 mod tiff;
 mod tiff_tags;
 mod webp;
@@ -96,7 +102,8 @@ pub struct Decoded {
     pub picture: Picture,
     /// What the bytes were.
     pub format: InputFormat,
-    /// Whether the pixels went through lossy compression: JPEG, lossy WebP, JPEG inside TIFF.
+    /// Whether the pixels went through lossy compression: JPEG, lossy WebP, JPEG inside TIFF, AVIF, JPEG XL unless all of
+    /// it is of the lossless kind.
     pub lossy: bool,
     /// What a person should know: "first frame of an animation", "profile dropped: …".
     pub notes: Vec<String>,
@@ -173,13 +180,13 @@ struct Found {
     icc: Option<Vec<u8>>,
     exif: Option<Vec<u8>>,
     density: Option<Density>,
-    /// The container's own orientation tag (TIFF).
+    /// The container's own orientation tag (TIFF, AVIF).
     orientation: Option<u16>,
     lossy: bool,
     notes: Vec<String>,
 }
 
-/// Decodes a PNG, JPEG, WebP, TIFF, GIF or BMP.
+/// Decodes a PNG, JPEG, WebP, TIFF, GIF, BMP, JPEG XL, AVIF or PNM.
 ///
 /// # Errors
 /// See [`DecodeError`]; its message is one line.
@@ -203,6 +210,9 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, DecodeErro
         InputFormat::Tiff => tiff::read(bytes, limits),
         InputFormat::Gif => gif::read(bytes, limits),
         InputFormat::Bmp => bmp::read(bytes, limits),
+        InputFormat::Jxl => jxl::read(bytes, limits),
+        InputFormat::Avif => avif::read(bytes, limits),
+        InputFormat::Pnm => pnm::read(bytes, limits),
     };
     // The decoders are other people's code with slices and assertions in it (tiff asserts on chunk sizes), and one
     // hostile file must not end a run over a million. Nothing outside the closure is changed by it, so unwinding
@@ -249,7 +259,12 @@ fn finish(found: Found, mut extras: Extras, format: InputFormat) -> Result<Decod
     if picture.metadata.density.is_none() {
         picture.metadata.density = facts.and_then(|facts| facts.density);
     }
-    if let Some(tag) = facts.and_then(|facts| facts.orientation).or(found.orientation) {
+    let by_exif = match format {
+        // Their own word counts, and EXIF repeats it at best (ISO/IEC 18181-2, 9.5; ISO/IEC 23000-22, 7.3.10).
+        InputFormat::Jxl | InputFormat::Avif => None,
+        _ => facts.and_then(|facts| facts.orientation),
+    };
+    if let Some(tag) = by_exif.or(found.orientation) {
         match Orientation::from_tag(tag) {
             Some(turn) => orientation::turn(&mut picture, turn),
             None => notes.push(format!("orientation {tag} ignored: it must be 1 to 8")),
@@ -294,4 +309,14 @@ fn without_opaque_alpha(mut rgba: Vec<u8>) -> (Channels, Vec<u8>) {
     }
     rgba.truncate(3 * pixels);
     (Channels::Rgb, rgba)
+}
+
+/// Width and height of a JPEG XL, an AVIF or a PNM as they are stored, as far as the beginning of the file says so.
+pub(super) fn stored_size(bytes: &[u8], format: InputFormat) -> Option<(u32, u32)> {
+    match format {
+        InputFormat::Jxl => jxl::size(bytes),
+        InputFormat::Avif => avif::size(bytes),
+        InputFormat::Pnm => pnm::size(bytes),
+        _ => None,
+    }
 }

@@ -21,6 +21,12 @@ pub enum InputFormat {
     Gif,
     /// Windows bitmap.
     Bmp,
+    /// JPEG XL, lossy and lossless; of an animation the first frame.
+    Jxl,
+    /// AVIF; of an animation the still picture before it.
+    Avif,
+    /// Netpbm: PBM, PGM, PPM and PAM; the first picture.
+    Pnm,
 }
 
 impl fmt::Display for InputFormat {
@@ -32,6 +38,9 @@ impl fmt::Display for InputFormat {
             Self::Tiff => "TIFF",
             Self::Gif => "GIF",
             Self::Bmp => "BMP",
+            Self::Jxl => "JPEG XL",
+            Self::Avif => "AVIF",
+            Self::Pnm => "PNM",
         })
     }
 }

@@ -56,7 +56,7 @@ impl Text {
     pub const COMMENT: &str = "Comment";
 }
 
-/// What a PNG's chunks say about its colours, as they stand there; of a TIFF's tags the primaries. A cICP chunk counts before a profile, that before an
+/// What a PNG's chunks say about its colours, as they stand there; of a TIFF's tags the primaries, of an AVIF the numbers of its colour space. A cICP chunk counts before a profile, that before an
 /// sRGB chunk, that before gAMA and cHRM (PNG 3rd edition, 4.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ColourChunks {

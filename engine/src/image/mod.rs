@@ -1,7 +1,7 @@
 //! Pictures as files: what comes in from strangers, what goes out, and everything that belongs to a picture besides
 //! its pixels (depth, alpha, colour profile, EXIF, XMP, IPTC, texts, density).
 //!
-//! * [`decode()`] reads PNG, JPEG, WebP, TIFF, GIF and BMP by their bytes, under [`DecodeLimits`], upright;
+//! * [`decode()`] reads PNG, JPEG, WebP, TIFF, GIF, BMP, JPEG XL, AVIF and Netpbm by their bytes, under [`DecodeLimits`], upright;
 //! * [`to_planes`] and [`from_planes`] go between a [`Picture`] and the f32 planes of the network, [`HiddenColours`] past it;
 //! * [`encode()`] writes PNG, JPEG, lossless WebP and TIFF.
 //!
@@ -16,15 +16,15 @@
 //!
 //! | | found in | PNG | JPEG | WebP | TIFF |
 //! |---|---|---|---|---|---|
-//! | profile | PNG, JPEG, WebP, TIFF, GIF, BMP | iCCP | APP2 | ICCP, colour only | 34675 |
-//! | EXIF | PNG (eXIf, raw profile), JPEG, WebP; of a TIFF what EXIF has tags for | eXIf | APP1, 64 KiB | EXIF | tags, but no MakerNote |
-//! | XMP | PNG, JPEG (also extended), WebP, TIFF, GIF | iTXt | APP1, 64 KiB, and extended | XMP | 700 |
+//! | profile | PNG, JPEG, WebP, TIFF, GIF, BMP, JPEG XL, AVIF | iCCP | APP2 | ICCP, colour only | 34675 |
+//! | EXIF | PNG (eXIf, raw profile), JPEG, WebP, JPEG XL, AVIF; of a TIFF what EXIF has tags for | eXIf | APP1, 64 KiB | EXIF | tags, but no MakerNote |
+//! | XMP | PNG, JPEG (also extended), WebP, TIFF, GIF, JPEG XL, AVIF | iTXt | APP1, 64 KiB, and extended | XMP | 700 |
 //! | IPTC | JPEG, TIFF, PNG (raw profile) | raw profile | APP13, 64 KiB | note | 33723 |
-//! | comment | JPEG, GIF, PNG | tEXt, iTXt | COM | EXIF*, else note | EXIF*, else note |
+//! | comment | JPEG, GIF, PNG, Netpbm | tEXt, iTXt | COM | EXIF*, else note | EXIF*, else note |
 //! | Description, Author, Copyright, Software, `parameters` | PNG | tEXt, iTXt | EXIF*, else note | EXIF*, else note | EXIF*, else note |
 //! | other texts | PNG | tEXt, iTXt | note | note | note |
-//! | gAMA, cHRM, sRGB, cICP, mDCV, cLLI | PNG; primaries also TIFF | the same | note | note | note |
-//! | density | all but GIF and WebP; EXIF | pHYs | JFIF | EXIF's, else note | resolution |
+//! | gAMA, cHRM, sRGB, cICP, mDCV, cLLI | PNG; primaries also TIFF, cICP also AVIF | the same | note | note | note |
+//! | density | PNG, JPEG, TIFF, BMP; EXIF | pHYs | JFIF | EXIF's, else note | resolution |
 //!
 //! EXIF*: only for a picture without an EXIF block, which then gets a small one; a block that came is renewed in place and never
 //! rebuilt. The note about colour is given only if the chunks mean something else than sRGB. Not carried and not told: EXIF's and

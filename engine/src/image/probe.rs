@@ -7,6 +7,7 @@ use std::io::Cursor;
 
 use ::tiff::decoder::Decoder;
 
+use super::decode::stored_size;
 use super::format::InputFormat;
 use super::sniff::sniff;
 
@@ -17,7 +18,8 @@ pub fn probe(bytes: &[u8]) -> Option<[usize; 2]> {
     let le16 = |at: usize| Some(u32::from(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?)));
     let le24 = |at: usize| Some(le16(at)? | u32::from(*bytes.get(at + 2)?) << 16);
     let le32 = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-    let (width, height) = match sniff(bytes)? {
+    let format = sniff(bytes)?;
+    let (width, height) = match format {
         // Apple's variant has another chunk first.
         InputFormat::Png if bytes.get(12..16)? == b"IHDR" => (be32(16)?, be32(20)?),
         InputFormat::Png => return None,
@@ -39,6 +41,7 @@ pub fn probe(bytes: &[u8]) -> Option<[usize; 2]> {
             _ => return None,
         },
         InputFormat::Tiff => Decoder::new(Cursor::new(bytes)).ok()?.dimensions().ok()?,
+        InputFormat::Jxl | InputFormat::Avif | InputFormat::Pnm => stored_size(bytes, format)?,
     };
     (width > 0 && height > 0).then_some([width as usize, height as usize])
 }

@@ -17,8 +17,26 @@ pub fn sniff(bytes: &[u8]) -> Option<InputFormat> {
         {
             Some(InputFormat::Bmp)
         }
+        [0xff, 0x0a, ..] | [0, 0, 0, 12, b'J', b'X', b'L', b' ', 0x0d, 0x0a, 0x87, 0x0a, ..] => {
+            Some(InputFormat::Jxl)
+        }
+        [_, _, _, _, b'f', b't', b'y', b'p', ..] if is_avif(bytes) => Some(InputFormat::Avif),
+        // As little to go by: a number or a comment must follow, or the first of PAM's lines.
+        [b'P', b'1'..=b'6', space, rest @ ..] if space.is_ascii_whitespace() => {
+            matches!(rest.trim_ascii_start(), [b'0'..=b'9' | b'#', ..]).then_some(InputFormat::Pnm)
+        }
+        [b'P', b'7', b'\n', b'A'..=b'Z' | b'#', ..] => Some(InputFormat::Pnm),
         _ => None,
     }
+}
+
+/// Whether the first box of an ISO media file names AVIF, as what it is or as what it can be read as (ISO/IEC 14496-12, 4.3).
+fn is_avif(bytes: &[u8]) -> bool {
+    let size = bytes.first_chunk().map_or(0, |&size| u32::from_be_bytes(size) as usize);
+    let brands = bytes.get(8..size.min(bytes.len())).unwrap_or_default();
+    let mut brands = brands.as_chunks::<4>().0.iter().enumerate();
+    // The second is a number, not a brand.
+    brands.any(|(i, brand)| i != 1 && matches!(brand, b"avif" | b"avis"))
 }
 
 /// What is said of a camera's RAW file, whichever signature it has.
@@ -59,17 +77,11 @@ fn foreign_format(bytes: &[u8]) -> Option<&'static str> {
     }
     Some(match bytes {
         [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] => match brand {
-            [b'a', b'v', b'i', b'f' | b's', ..] => {
-                "AVIF, which is not read by this build: convert it to PNG or JPEG"
-            }
             [b'h', b'e', b'i' | b'v', ..] | [b'm', b'i' | b's', b'f', b'1', ..] => {
                 "HEIC or HEIF, which is not read by this build: convert it to PNG or JPEG"
             }
             _ => "a video or another ISO media file",
         },
-        [0xff, 0x0a, ..] | [0, 0, 0, 12, b'J', b'X', b'L', b' ', ..] => {
-            "JPEG XL, which is not read by this build: convert it to PNG or JPEG"
-        }
         [0, 0, 0, 12, b'j', b'P', b' ', b' ', ..] | [0xff, 0x4f, 0xff, 0x51, ..] => {
             "JPEG 2000, which is not read by this build: convert it to PNG or JPEG"
         }
@@ -80,9 +92,6 @@ fn foreign_format(bytes: &[u8]) -> Option<&'static str> {
             "OpenEXR, which is not read by this build: convert it to 16-bit PNG or TIFF"
         }
         [b'q', b'o', b'i', b'f', ..] => "QOI, which is not read by this build: convert it to PNG",
-        [b'P', b'1'..=b'7', b' ' | b'\n' | b'\r' | b'\t', ..] => {
-            "a Netpbm picture (PBM, PGM, PPM), which is not read by this build: convert it to PNG"
-        }
         [0, 0, 1 | 2, 0, count, 0, ..] if *count > 0 => {
             "a Windows icon, which is not read by this build: convert it to PNG"
         }
@@ -139,6 +148,14 @@ mod tests {
         assert_eq!(sniff(b"MM\0\x2a"), Some(InputFormat::Tiff));
         assert_eq!(sniff(b"II\x2b\0"), Some(InputFormat::Tiff));
         assert_eq!(sniff(b"GIF87a"), Some(InputFormat::Gif));
+        assert_eq!(sniff(b"\xff\x0a\xfa"), Some(InputFormat::Jxl));
+        assert_eq!(sniff(b"\0\0\0\x0cJXL \x0d\x0a\x87\x0a"), Some(InputFormat::Jxl));
+        assert_eq!(sniff(b"\0\0\0\x14ftypavif\0\0\0\0mif1"), Some(InputFormat::Avif));
+        assert_eq!(sniff(b"\0\0\0\x18ftypmif1\0\0\0\0miafavif"), Some(InputFormat::Avif));
+        assert_eq!(sniff(b"\0\0\0\x10ftypheicavif"), None, "a number, not a brand");
+        assert_eq!(sniff(b"P5\n# a comment"), Some(InputFormat::Pnm));
+        assert_eq!(sniff(b"P7\nWIDTH 3"), Some(InputFormat::Pnm));
+        assert_eq!(sniff(b"P1 is a rank"), None);
         assert_eq!(sniff(b"BM means benchmark in this text"), None);
         assert_eq!(sniff(b""), None);
     }
@@ -164,7 +181,6 @@ mod tests {
 
     #[test]
     fn what_is_no_picture_is_named() {
-        assert!(describe(b"\0\0\0\x1cftypavif").starts_with("AVIF"));
         assert!(describe(b"\0\0\0\x1cftypheic").starts_with("HEIC"));
         assert!(describe(b"<!DOCTYPE html><title>404</title>").starts_with("an HTML page"));
         assert!(describe(b"  <?xml version='1.0'?><svg/>").starts_with("an SVG drawing"));

@@ -145,7 +145,6 @@ fn faults(entry: &Value, decoded: &Decoded) -> Vec<String> {
 fn a_refusal_names_what_the_file_is() {
     let reason = |path: &str| decode(&hard(path), &DecodeLimits::default()).unwrap_err().to_string();
     for (path, words) in [
-        ("formats/avif_photo.avif", "AVIF"),
         ("broken/drawing.svg", "SVG"),
         ("broken/html_error_page.jpg", "HTML page"),
         ("broken/text_named.png", "text"),

@@ -5,6 +5,7 @@ mod checkpoint;
 mod common;
 mod exactness;
 mod executors_agree;
+mod image_formats;
 mod image_hard_files;
 mod image_metadata;
 mod image_metadata_files;

@@ -8,7 +8,10 @@
 use std::fmt::Display;
 use std::io::Read;
 
-use super::{InputFormat, bmp_colours, gif_blocks, jpeg_segments, png_chunks, tiff_tags, webp_chunks};
+use super::{
+    InputFormat, avif_items, bmp_colours, gif_blocks, jpeg_segments, jxl_boxes, png_chunks, pnm, tiff_tags,
+    webp_chunks,
+};
 use crate::image::iptc;
 use crate::image::metadata::{ColourChunks, Metadata, Text};
 use crate::image::xmp;
@@ -53,6 +56,9 @@ impl Extras {
             InputFormat::Tiff => tiff_tags::read(bytes, &mut extras),
             InputFormat::Gif => gif_blocks::read(bytes, &mut extras),
             InputFormat::Bmp => bmp_colours::read(bytes, &mut extras),
+            InputFormat::Jxl => jxl_boxes::read(bytes, &mut extras),
+            InputFormat::Avif => avif_items::read(bytes, &mut extras),
+            InputFormat::Pnm => pnm::read_comments(bytes, &mut extras),
         }
         extras.conclude();
         extras
@@ -193,13 +199,22 @@ impl Extras {
 
     /// Unpacks a zlib stream as far as the budget allows; `None`, noted, when it is too long or damaged.
     pub(super) fn inflate(&mut self, packed: &[u8]) -> Option<Vec<u8>> {
+        self.unpack(flate2::read::ZlibDecoder::new(packed))
+    }
+
+    /// [`Self::inflate`] for what is packed by Brotli.
+    pub(super) fn unpack_brotli(&mut self, packed: &[u8]) -> Option<Vec<u8>> {
+        self.unpack(brotli_decompressor::Decompressor::new(packed, 4096))
+    }
+
+    fn unpack(&mut self, unpacked: impl Read) -> Option<Vec<u8>> {
         let room = INFLATED_MAX.min(BYTES_MAX - self.spent);
         if room == 0 {
             self.too_many += 1;
             return None;
         }
         let mut text = Vec::new();
-        let read = flate2::read::ZlibDecoder::new(packed).take(room as u64 + 1).read_to_end(&mut text);
+        let read = unpacked.take(room as u64 + 1).read_to_end(&mut text);
         if text.len() > room || read.is_err() {
             // The work is done: a file of a million small bombs must not have it for nothing.
             self.spent += text.len().min(room);

@@ -2,8 +2,8 @@
 //!
 //! One page is read: the first, or where that is marked as a small preview the first that is not; a page list that points
 //! back at itself is refused before it is followed. Gray, RGB and CMYK of 8, 16 and 32 bit, floats (clamped to 0..1, then
-//! 16 bit), 1, 2 and 4 bit gray, palettes, alpha (premultiplied or not), strips, tiles and planes; CCITT G4, LZW, deflate,
-//! PackBits and JPEG compression. All else is refused with its name, and so are cameras' RAW files, many of which are
+//! 16 bit), YCbCr, 1, 2 and 4 bit gray, palettes, alpha (premultiplied or not), strips, tiles and planes; CCITT G4, LZW,
+//! deflate, PackBits, Zstandard and JPEG compression. All else is refused with its name, and so are cameras' RAW files, many of which are
 //! TIFFs that begin with a thumbnail.
 //!
 //! A fourth sample that the file calls "unspecified" (ExtraSamples 0) is left out with a note, as Pillow leaves it out:
@@ -11,6 +11,7 @@
 
 mod kinds;
 mod pages;
+mod repacked;
 
 use std::io::Cursor;
 
@@ -25,6 +26,7 @@ use super::{
 };
 use kinds::fault;
 use pages::{Choice, PALETTE, Pages};
+use repacked::Units;
 
 const FORMAT: InputFormat = InputFormat::Tiff;
 const COMPRESSION_JPEG: u16 = 7;
@@ -52,17 +54,24 @@ pub(super) fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<Found, DecodeE
     if let Some(reason) = kinds::unread(&choice.page) {
         return Err(unsupported(FORMAT, &reason));
     }
-    match pages.patched(&choice) {
-        Some(patched) => read_page(&patched, limits, &choice),
-        None => read_page(bytes, limits, &choice),
+    match repacked::repacked(&pages, &choice, limits)? {
+        Some((repacked, units)) => read_page(&repacked, limits, &choice, units.as_ref()),
+        None => read_page(bytes, limits, &choice, None),
     }
 }
 
-/// Reads the first page of `bytes`, of which `choice` tells what it is.
-fn read_page(bytes: &[u8], limits: &DecodeLimits, choice: &Choice) -> Result<Found, DecodeError> {
+/// Reads the first page of `bytes`, of which `choice` tells what it is, or `units` if it is gray only to the decoder.
+fn read_page(
+    bytes: &[u8],
+    limits: &DecodeLimits,
+    choice: &Choice,
+    units: Option<&Units>,
+) -> Result<Found, DecodeError> {
     let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(|e| fault(&e))?;
     let (width, height) = decoder.dimensions().map_err(|e| fault(&e))?;
-    limits.admit(width.into(), height.into())?;
+    if units.is_none() {
+        limits.admit(width.into(), height.into())?;
+    }
     let mut tiff_limits = Limits::default();
     tiff_limits.ifd_value_size = limits.profile_bytes_max.max(1 << 20);
     tiff_limits.intermediate_buffer_size = bytes.len();
@@ -108,6 +117,12 @@ fn read_page(bytes: &[u8], limits: &DecodeLimits, choice: &Choice) -> Result<Fou
         _ => return Err(unsupported(FORMAT, &UNUSUAL)),
     };
     let mut channels = stored.meaning.channels();
+    let (mut width, mut height) = (width, height);
+    if let (Some(units), Samples::U8(stored)) = (units, &samples) {
+        samples = Samples::U8(units.coloured(stored)?);
+        channels = Channels::Rgb;
+        (width, height) = units.size();
+    }
     if choice.page.photometric == Some(PALETTE) {
         samples = Samples::U8(coloured(&mut decoder, &samples, stored.bits)?);
         channels = Channels::Rgb;

@@ -21,8 +21,8 @@ pub(super) fn unread(page: &Page) -> Option<String> {
 /// The name of a compression that is not read.
 fn compression(code: u64) -> Option<String> {
     let name = match code {
-        // None, CCITT G4, LZW, JPEG, deflate twice, PackBits.
-        1 | 4 | 5 | 7 | 8 | 32_773 | 32_946 => return None,
+        // None, CCITT G4, LZW, JPEG, deflate twice, PackBits, Zstandard twice.
+        1 | 4 | 5 | 7 | 8 | 32_773 | 32_946 | 34_926 | 50_000 => return None,
         2 => "CCITT run lengths",
         3 => "CCITT Group 3 fax",
         6 => "JPEG of the old style",
@@ -33,7 +33,6 @@ fn compression(code: u64) -> Option<String> {
         34_676 | 34_677 => "LogLuv",
         34_887 => "LERC",
         34_925 => "LZMA",
-        34_926 | 50_000 => "Zstandard",
         34_927 | 50_001 => "WebP",
         50_002 | 52_546 => "JPEG XL",
         code => return Some(format!("number {code}, which is not known")),
@@ -47,7 +46,7 @@ fn colours(page: &Page) -> Option<String> {
         Some(2) => (3, None),
         Some(5) => (4, None),
         Some(6) if page.compression == 7 => (3, None),
-        Some(6) => (3, Some("its colours are YCbCr without JPEG")),
+        Some(6) => (3, ycbcr(page)),
         Some(4) => (1, Some("it is only a mask")),
         Some(8..=10) => (3, Some("its colours are Lab")),
         Some(32_844 | 32_845) => (3, Some("its colours are LogLuv")),
@@ -66,6 +65,19 @@ fn colours(page: &Page) -> Option<String> {
             Some("it is CMYK with transparency".to_owned())
         }
         None => None,
+    }
+}
+
+/// Why colours that are YCbCr without JPEG are not read.
+fn ycbcr(page: &Page) -> Option<&'static str> {
+    let known = page.subsampling.iter().all(|side| matches!(side, 1 | 2 | 4));
+    match page {
+        _ if !known => Some("its colours are YCbCr of an odd size"),
+        Page { planar: true, .. } => Some("its colours are YCbCr in planes"),
+        Page { samples: 4.., .. } => Some("it is YCbCr with further samples"),
+        Page { predictor: 2.., .. } => Some("its colours are YCbCr stored as differences"),
+        page if page.bits.iter().any(|&bits| bits != 8) => Some("its colours are YCbCr of more than 8 bits"),
+        _ => None,
     }
 }
 

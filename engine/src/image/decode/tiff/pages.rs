@@ -13,21 +13,35 @@ const VALUES_MAX: usize = 64;
 
 const NEW_SUBFILE_TYPE: u16 = 254;
 const SUBFILE_TYPE: u16 = 255;
-const IMAGE_WIDTH: u16 = 256;
-const IMAGE_LENGTH: u16 = 257;
-const BITS_PER_SAMPLE: u16 = 258;
-const COMPRESSION: u16 = 259;
-const PHOTOMETRIC: u16 = 262;
-const SAMPLES_PER_PIXEL: u16 = 277;
+pub(super) const IMAGE_WIDTH: u16 = 256;
+pub(super) const IMAGE_LENGTH: u16 = 257;
+pub(super) const BITS_PER_SAMPLE: u16 = 258;
+pub(super) const COMPRESSION: u16 = 259;
+pub(super) const PHOTOMETRIC: u16 = 262;
+pub(super) const SAMPLES_PER_PIXEL: u16 = 277;
+pub(super) const STRIP_OFFSETS: u16 = 273;
+pub(super) const ROWS_PER_STRIP: u16 = 278;
+pub(super) const STRIP_BYTE_COUNTS: u16 = 279;
+const PLANAR_CONFIGURATION: u16 = 284;
+const PREDICTOR: u16 = 317;
+pub(super) const TILE_WIDTH: u16 = 322;
+pub(super) const TILE_LENGTH: u16 = 323;
+pub(super) const TILE_OFFSETS: u16 = 324;
+pub(super) const TILE_BYTE_COUNTS: u16 = 325;
+const YCBCR_SUBSAMPLING: u16 = 530;
 const SUB_IFDS: u16 = 330;
 const EXTRA_SAMPLES: u16 = 338;
 const SAMPLE_FORMAT: u16 = 339;
 const LEAF_DATA: u16 = 34_310;
 const DNG_VERSION: u16 = 50_706;
 
+/// The type of a value that is a fraction of two LONGs.
+const RATIONAL: u16 = 5;
+
 /// PhotometricInterpretation of indices into a palette.
 pub(super) const PALETTE: u64 = 3;
-const BLACK_IS_ZERO: u64 = 1;
+/// PhotometricInterpretation of gray.
+pub(super) const BLACK_IS_ZERO: u64 = 1;
 
 /// What a directory says of its picture. Lists have no more than [`VALUES_MAX`] values.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +64,14 @@ pub(super) struct Page {
     pub(super) samples: u64,
     pub(super) extra: Vec<u64>,
     pub(super) sample_format: Vec<u64>,
+    /// Whether every sample of a pixel lies in a plane of its own.
+    pub(super) planar: bool,
+    pub(super) predictor: u64,
+    pub(super) rows_per_strip: Option<u64>,
+    pub(super) tile_width: Option<u64>,
+    pub(super) tile_height: Option<u64>,
+    /// Pixels along and across that share a Cb and a Cr.
+    pub(super) subsampling: [u64; 2],
     /// Whether only a camera's RAW has such a directory.
     raw: bool,
 }
@@ -142,6 +164,73 @@ impl<'a> Pages<'a> {
         }
         Some(bytes)
     }
+
+    /// The file.
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        self.view.bytes
+    }
+
+    /// Whether it is a BigTIFF.
+    pub(super) fn is_big(&self) -> bool {
+        self.view.big
+    }
+
+    /// The first `most` values of a tag of `page`, as far as they lie inside the file.
+    pub(super) fn numbers(&self, page: &Page, tag: u16, most: u64) -> Vec<u64> {
+        let Some(entry) = self.entry(page, tag).filter(|entry| entry.size > 0) else { return Vec::new() };
+        (0..entry.count.min(most))
+            .map_while(|i| {
+                let at = usize::try_from(i).ok()?.checked_mul(entry.size)?.checked_add(entry.values_at)?;
+                self.view.number(at, entry.size)
+            })
+            .collect()
+    }
+
+    /// `count` RATIONALs of a tag of `page`; none where there are not so many, or one is a fraction of zero.
+    pub(super) fn rationals(&self, page: &Page, tag: u16, count: u64) -> Vec<f32> {
+        let entry = self.entry(page, tag).filter(|entry| entry.kind == RATIONAL && entry.count == count);
+        let Some(entry) = entry else { return Vec::new() };
+        let value = |i: usize| {
+            let at = entry.values_at.checked_add(8 * i)?;
+            let [n, d] = [self.view.number(at, 4)?, self.view.number(at.checked_add(4)?, 4)?];
+            (d > 0).then(|| n as f32 / d as f32)
+        };
+        (0..count as usize).map(value).collect::<Option<_>>().unwrap_or_default()
+    }
+
+    /// Gives a tag of `page` other values in `bytes`, a copy of the file that may be longer: inside the entry or, where
+    /// there is no room, behind the end. A tag that is not there stays away.
+    pub(super) fn set(&self, bytes: &mut Vec<u8>, page: &Page, tag: u16, values: &[u64]) {
+        let Some(entry) = self.entry(page, tag) else { return };
+        let (count_size, offset_size) = if self.view.big { (8, 8) } else { (4, 4) };
+        let (kind, size) = match values.iter().max() {
+            Some(0..=0xffff) | None => (3, 2),
+            Some(0..=0xffff_ffff) => (4, 4),
+            Some(_) => (16, 8),
+        };
+        let value_at = entry.at + 4 + count_size;
+        let values_at = if values.len() * size <= offset_size {
+            value_at
+        } else {
+            bytes.resize(bytes.len().next_multiple_of(2), 0);
+            let end = bytes.len();
+            bytes.resize(end + values.len() * size, 0);
+            self.view.write(bytes, value_at, offset_size, end as u64);
+            end
+        };
+        self.view.write(bytes, entry.at + 2, 2, kind);
+        self.view.write(bytes, entry.at + 4, count_size, values.len() as u64);
+        for (i, &value) in values.iter().enumerate() {
+            self.view.write(bytes, values_at + i * size, size, value);
+        }
+    }
+
+    fn entry(&self, page: &Page, tag: u16) -> Option<Entry> {
+        let directory = self.view.directory(page.at)?;
+        (0..directory.count)
+            .map_while(|index| self.view.entry(&directory, index))
+            .find(|entry| entry.tag == tag)
+    }
 }
 
 struct Walk<'v, 'a> {
@@ -181,7 +270,10 @@ struct Directory {
 }
 
 struct Entry {
+    /// Where the entry stands.
+    at: usize,
     tag: u16,
+    kind: u16,
     /// Bytes of a value; 0 for what is no whole number.
     size: usize,
     count: u64,
@@ -249,19 +341,22 @@ impl<'a> View<'a> {
         let at = directory.entries_at + index * entry_size;
         let count = self.number(at + 4, value_at - 4)?;
         // BYTE, SHORT, LONG, IFD, LONG8, IFD8 (TIFF 6.0 and its supplements).
-        let size = match self.number(at + 2, 2)? {
+        let kind = self.number(at + 2, 2)? as u16;
+        let size = match kind {
             1 => 1,
             3 => 2,
             4 | 13 => 4,
             16 | 18 => 8,
             _ => 0,
         };
-        let inside = count.saturating_mul(size as u64) <= self.offset_size() as u64;
+        // A RATIONAL has no room inside, but in a BigTIFF.
+        let taken = if kind == RATIONAL { 8 } else { size as u64 };
+        let inside = count.saturating_mul(taken) <= self.offset_size() as u64;
         let values_at = match inside {
             true => at + value_at,
             false => usize::try_from(self.number(at + value_at, self.offset_size())?).ok()?,
         };
-        Some(Entry { tag: self.number(at, 2)? as u16, size, count, values_at })
+        Some(Entry { at, tag: self.number(at, 2)? as u16, kind, size, count, values_at })
     }
 
     fn values(&self, entry: &Entry) -> Vec<u64> {
@@ -276,7 +371,15 @@ impl<'a> View<'a> {
 
     /// What the directory says, and where its SubIFDs are.
     fn page(&self, at: u64, directory: &Directory, in_list: bool) -> (Page, Vec<u64>) {
-        let mut page = Page { at, in_list, compression: 1, samples: 1, ..Page::default() };
+        let mut page = Page {
+            at,
+            in_list,
+            compression: 1,
+            samples: 1,
+            predictor: 1,
+            subsampling: [2, 2],
+            ..Page::default()
+        };
         let mut subs = Vec::new();
         for entry in (0..directory.count).map_while(|index| self.entry(directory, index)) {
             let values = || self.values(&entry);
@@ -297,6 +400,12 @@ impl<'a> View<'a> {
                     page.photometric_place = Some((entry.values_at, entry.size));
                 }
                 SAMPLES_PER_PIXEL => page.samples = value().unwrap_or(1),
+                PLANAR_CONFIGURATION => page.planar = value() == Some(2),
+                PREDICTOR => page.predictor = value().unwrap_or(1),
+                ROWS_PER_STRIP => page.rows_per_strip = value(),
+                TILE_WIDTH => page.tile_width = value(),
+                TILE_LENGTH => page.tile_height = value(),
+                YCBCR_SUBSAMPLING => page.subsampling = values().try_into().unwrap_or([0, 0]),
                 SUB_IFDS => subs = values(),
                 EXTRA_SAMPLES => page.extra = values(),
                 SAMPLE_FORMAT => page.sample_format = values(),
