@@ -276,3 +276,35 @@ fn a_sound_file_of_another_kind_is_not_called_damaged() {
         assert!(reason.starts_with(words), "{path}: {reason}");
     }
 }
+
+#[test]
+fn formats_that_are_only_read_come_out_as_png() {
+    let scene = Scene::new();
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real/formats");
+    let names = [
+        "lossy_rgba8.jxl",
+        "lossless_gray16.jxl",
+        "yuv420.avif",
+        "12bit.avif",
+        "ycbcr_2x2_lzw.tif",
+        "zstd_rgb8.tif",
+    ];
+    for name in names {
+        fs::copy(files.join(name), scene.path("in").join(name)).unwrap();
+    }
+    fs::write(scene.path("in/drawing.pgm"), b"P2 3 2 9\n0 4 9\n9 4 0\n").unwrap();
+    fs::write(scene.path("in/phone.heic"), b"\0\0\0\x18ftypheic\0\0\0\0mif1heic").unwrap();
+    assert_eq!(code(&scene.upscale(&[])), 3, "one is set aside");
+    let size = |name: &str| {
+        let picture = picture(&scene.path("out").join(name));
+        (picture.width, picture.height, picture.channels, picture.samples.bits())
+    };
+    assert_eq!(size("lossy_rgba8.jxl.png"), (228, 156, Channels::Rgba, 8));
+    assert_eq!(size("lossless_gray16.jxl.png"), (228, 156, Channels::Gray, 16));
+    assert_eq!(size("yuv420.avif.png"), (228, 156, Channels::Rgb, 8));
+    assert_eq!(size("12bit.avif.png"), (228, 156, Channels::Rgb, 16));
+    assert_eq!(size("drawing.pgm.png"), (12, 8, Channels::Gray, 8));
+    assert_eq!(size("ycbcr_2x2_lzw.tif"), (228, 156, Channels::Rgb, 8));
+    assert_eq!(size("zstd_rgb8.tif"), (228, 156, Channels::Rgb, 8));
+    assert!(scene.reason("phone.heic").contains("HEIC"), "{}", scene.reason("phone.heic"));
+}

@@ -63,6 +63,8 @@ fn what_was_stored_with_loss_is_what_others_see() {
         ("lossy_rgb8.jxl", 0.3, 2.0),
         ("lossy_rgba8.jxl", 0.3, 2.0),
         ("from_jpeg.jxl", 0.3, 2.0),
+        // To be turned by its own header, and by EXIF once more, which does not count.
+        ("from_jpeg_o6.jxl", 0.3, 2.0),
         ("yuv420.avif", 1.0, 4.0),
         ("yuv422.avif", 1.0, 4.0),
         ("yuv444.avif", 1.0, 4.0),
@@ -83,6 +85,7 @@ fn what_was_stored_with_loss_is_what_others_see() {
     ] {
         let found = read(&file(name));
         let (mean, most) = distance(&found.picture, &reference(name));
+        eprintln!("{name}: mean {mean:.4}, most {most:.2}");
         assert!(mean <= mean_max && most <= most_max, "{name}: mean {mean}, most {most}");
         assert_eq!(found.lossy, found.format != InputFormat::Tiff, "{name}");
     }
