@@ -85,7 +85,6 @@ fn what_was_stored_with_loss_is_what_others_see() {
     ] {
         let found = read(&file(name));
         let (mean, most) = distance(&found.picture, &reference(name));
-        eprintln!("{name}: mean {mean:.4}, most {most:.2}");
         assert!(mean <= mean_max && most <= most_max, "{name}: mean {mean}, most {most}");
         assert_eq!(found.lossy, found.format != InputFormat::Tiff, "{name}");
     }

@@ -51,8 +51,12 @@ fn says_something(primaries: u8, transfer: u8) -> bool {
     !matches!((primaries, transfer), (0..=2, 0..=2 | 6 | 13))
 }
 
-/// The block behind the offset that an item begins with (ISO/IEC 23008-12, A.2.1); JPEG XL has the same.
+/// The block behind the offset that an item begins with (ISO/IEC 23008-12, A.2.1); JPEG XL has the same. Some writers leave
+/// the offset out.
 pub(super) fn exif(data: &[u8]) -> Option<&[u8]> {
+    if data.starts_with(b"MM\0*") || data.starts_with(b"II*\0") {
+        return Some(data);
+    }
     let (offset, rest) = data.split_first_chunk::<4>()?;
     rest.get(u32::from_be_bytes(*offset) as usize..)
 }
