@@ -171,7 +171,8 @@ mod tests {
     }
 
     fn assert_near(found: &[f32], wanted: [f32; 3]) {
-        assert!(found.iter().zip(wanted).all(|(f, w)| (f - w).abs() < 2e-3), "{found:?}, not {wanted:?}");
+        // The stored samples are rounded: half a level of 8 bits, nearly doubled by the matrix.
+        assert!(found.iter().zip(wanted).all(|(f, w)| (f - w).abs() < 5e-3), "{found:?}, not {wanted:?}");
     }
 
     #[test]
