@@ -1,8 +1,9 @@
 //! The command line: which commands there are, and nothing of what they do.
 
-use std::{ffi::OsString, path::Path};
+use std::{ffi::OsString, path::Path, sync::Arc};
 
 use clap::{Parser, Subcommand, error::ErrorKind};
+use sr3_jobs::upscale::Models;
 use sr3_proto::words::printable;
 use tracing_subscriber::EnvFilter;
 
@@ -12,6 +13,7 @@ use crate::{
         control::{self, Control, ControlArgs},
         convert::{self, ConvertArgs},
         coordinator::{self, CoordinatorArgs},
+        devices::{self, DevicesArgs},
         evaluate::{self, EvaluateArgs},
         jobs::{self, JobArgs, JobsArgs},
         ledger::{self, LedgerCommand},
@@ -24,7 +26,6 @@ use crate::{
         workers::{self, DrainArgs, WorkersArgs},
     },
     exit::{self, CommandError, Ending},
-    models::Models,
     say,
 };
 
@@ -64,13 +65,15 @@ enum Command {
     Evaluate(EvaluateArgs),
     /// Import a generator checkpoint of the public SR3 implementation.
     Convert(ConvertArgs),
-    /// Run a coordinator: it shards jobs over workers and keeps their state.
+    /// Run a coordinator: it units jobs over workers and keeps their state.
     Coordinator(CoordinatorArgs),
     /// Copy a coordinator's state to a file, and back.
     #[command(subcommand)]
     Ledger(LedgerCommand),
-    /// Run a worker: it takes shards from a coordinator and computes them on this machine.
+    /// Run a worker: it takes units from a coordinator and computes them on this machine.
     Worker(WorkerArgs),
+    /// List what this machine computes on, and compare it with the CPU.
+    Devices(DevicesArgs),
     /// Show models.
     #[command(subcommand)]
     Models(ModelsCommand),
@@ -84,7 +87,7 @@ enum Command {
 
 /// Parses `arguments` (the program's name first), runs the command with `models`, and returns its exit
 /// code.
-pub fn main_with<M: Models>(models: &M, arguments: impl IntoIterator<Item = OsString>) -> u8 {
+pub fn main_with<M: Models>(models: &Arc<M>, arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     if let Err(refusal) = as_text(&arguments) {
         eprintln!("sr3: {refusal}");
@@ -125,6 +128,7 @@ pub fn main_with<M: Models>(models: &M, arguments: impl IntoIterator<Item = OsSt
         Command::Ledger(command) => ledger::run(command),
         Command::Worker(arguments) => worker::run(arguments),
         Command::Coordinator(arguments) => coordinator::run(arguments),
+        Command::Devices(arguments) => devices::run(arguments),
         Command::Models(command) => models_command::run(command),
         Command::Spec(command) => spec::run(command),
         Command::Bench(command) => bench::run(command),

@@ -10,12 +10,13 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sr3_coordinator::core::view::JobView;
+use sr3_jobs::upscale::Forecast;
 use sr3_proto::{wire::v1, words::printable};
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     clock::clock,
-    forecast::{Forecast, LONG_SECONDS, about},
+    forecast::{LONG_SECONDS, about},
     progress::Progress,
 };
 

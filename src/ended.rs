@@ -6,7 +6,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::json;
 use sr3_coordinator::core::view::{JobView, Phase};
-use sr3_proto::{Dtype, ItemRecord, ItemStatus, UpscaleSpec, words::printable};
+use sr3_jobs::{
+    Dtype,
+    upscale::{ItemRecord, ItemStatus, UpscaleOrder},
+};
+use sr3_proto::words::printable;
 
 use crate::{clock::clock, exit::Ending, say};
 
@@ -64,7 +68,7 @@ impl Ended {
     pub(crate) fn here(
         job: &JobView,
         records: &[ItemRecord],
-        spec: &UpscaleSpec,
+        spec: &UpscaleOrder,
         report: Option<String>,
         time: Duration,
     ) -> Self {

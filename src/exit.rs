@@ -1,6 +1,9 @@
 //! How the command ends: its exit codes, and its errors sorted by them.
 
-use sr3_coordinator::JobError;
+use sr3_jobs::{
+    images::GlobError,
+    upscale::{ModelError, RunError},
+};
 use sr3_proto::StoreError;
 
 /// What the codes mean, for `--help`.
@@ -69,14 +72,14 @@ impl CommandError {
     }
 }
 
-impl From<JobError> for CommandError {
-    fn from(error: JobError) -> Self {
+impl From<RunError> for CommandError {
+    fn from(error: RunError) -> Self {
         let message = error.to_string();
         match error {
-            JobError::Glob { .. } | JobError::OtherRecipe { .. } | JobError::NoImages { .. } => {
+            RunError::Glob { .. } | RunError::OtherRecipe { .. } | RunError::NoImages { .. } => {
                 Self::Usage { message }
             }
-            JobError::Store(error) if error.is_usage() => Self::Usage { message },
+            RunError::Store(error) if error.is_usage() => Self::Usage { message },
             _ => Self::Failed { message },
         }
     }
@@ -84,7 +87,22 @@ impl From<JobError> for CommandError {
 
 impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
-        JobError::from(error).into()
+        RunError::from(error).into()
+    }
+}
+
+impl From<GlobError> for CommandError {
+    fn from(error: GlobError) -> Self {
+        RunError::from(error).into()
+    }
+}
+
+impl From<ModelError> for CommandError {
+    fn from(error: ModelError) -> Self {
+        match error {
+            ModelError::Wish(message) => Self::Usage { message },
+            ModelError::Broken(message) | ModelError::Unreachable(message) => Self::Failed { message },
+        }
     }
 }
 

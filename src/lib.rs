@@ -1,10 +1,11 @@
 //! sr3: diffusion super-resolution for one photograph or a whole bucket.
 //!
 //! This package is the command and the client. The library below it is re-exported: [`engine`] holds the science,
-//! [`coordinator`] and [`worker`] the pipeline, [`proto`] the contract between them.
+//! [`jobs`] the kinds of jobs, [`coordinator`] and [`worker`] what runs them, [`proto`] the contract between these.
 
 pub use sr3_coordinator as coordinator;
 pub use sr3_engine as engine;
+pub use sr3_jobs as jobs;
 pub use sr3_proto as proto;
 pub use sr3_worker as worker;
 
@@ -17,10 +18,8 @@ mod clock;
 pub mod commands;
 mod console;
 mod ended;
-pub mod engine_models;
 pub mod exit;
-pub mod forecast;
-pub mod models;
+mod forecast;
 mod progress;
 mod remote_job;
 mod signals;

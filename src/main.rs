@@ -1,9 +1,9 @@
 //! The `sr3` command.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
-use sr3::engine_models::EngineModels;
+use sr3::jobs::upscale::EngineModels;
 
 fn main() -> ExitCode {
-    sr3::cli::main_with(&EngineModels, std::env::args_os()).into()
+    sr3::cli::main_with(&Arc::<EngineModels>::default(), std::env::args_os()).into()
 }

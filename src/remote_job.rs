@@ -5,9 +5,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
+use sr3_jobs::{Dtype, JobSpec};
 use sr3_proto::{
-    Dtype, JobId, JobSpec, UpscaleJob, layout,
-    wire::v1::{Job, JobCounts, JobState},
+    JobId, layout,
+    wire::v1::{Job, JobCounts, JobState, Place},
     words::printable,
 };
 
@@ -37,12 +38,23 @@ pub(crate) fn state(job: &Job) -> &'static str {
     }
 }
 
-/// What was asked for; none of a kind that only a newer sr3 knows.
-pub(crate) fn asked(job: &Job) -> Option<UpscaleJob> {
+/// Where it reads, and where it writes.
+fn places(job: &Job) -> (Option<&str>, Option<&str>) {
+    let find = |writes| job.places.iter().find(|place: &&Place| place.writes == writes);
+    (find(false).map(|place| place.location.as_str()), find(true).map(|place| place.location.as_str()))
+}
+
+/// What its convolutions are computed in; none where its spec does not say.
+fn dtype(job: &Job) -> Option<Dtype> {
     match JobSpec::parse(&job.spec) {
-        Ok(JobSpec::Upscale(job)) => Some(job),
-        _ => None,
+        Ok(JobSpec::Upscale(spec)) => Some(spec.wish.dtype).filter(|dtype| *dtype != Dtype::Auto),
+        Ok(JobSpec::Evaluate(_)) | Err(_) => None,
     }
+}
+
+/// Name and sha256 of its model; empty for none.
+pub(crate) fn model(job: &Job) -> (&str, &str) {
+    job.models.first().map_or(("", ""), |model| (&model.name, &model.sha256))
 }
 
 /// Its numbers.
@@ -93,9 +105,8 @@ pub(crate) fn ended(job: &Job, hint: String) -> Ended {
         _ if job.reason.is_empty() => Outcome::Failed { reason: "the job failed".to_string() },
         _ => Outcome::Failed { reason: printable(&job.reason) },
     };
-    let asked = asked(job);
-    let dtype = asked.as_ref().map(|asked| asked.dtype).filter(|dtype| *dtype != Dtype::Auto);
-    let place = asked.filter(|_| job.reported);
+    let (_, destination) = places(job);
+    let (model, model_sha256) = model(job);
     Ended {
         job: job.id,
         outcome,
@@ -107,12 +118,13 @@ pub(crate) fn ended(job: &Job, hint: String) -> Ended {
         notes: Vec::new(),
         skips: Default::default(),
         bad: Vec::new(),
-        model: job.model.clone(),
-        model_sha256: job.model_sha256.clone(),
+        model: model.to_string(),
+        model_sha256: model_sha256.to_string(),
         recipe: None,
-        dtype,
-        report: place
-            .map(|job| format!("{}/{}", job.destination.trim_end_matches('/'), layout::report_key())),
+        dtype: dtype(job),
+        report: destination
+            .filter(|_| job.reported)
+            .map(|place| format!("{}/{}", place.trim_end_matches('/'), layout::report_key())),
         time: Duration::from_millis(job.ended_ms.saturating_sub(job.submitted_ms)),
     }
 }
@@ -120,7 +132,8 @@ pub(crate) fn ended(job: &Job, hint: String) -> Ended {
 /// The job as an object with stable keys.
 pub(crate) fn json(job: &Job) -> Value {
     let counts = counts(job);
-    let asked = asked(job);
+    let (source, destination) = places(job);
+    let (model, model_sha256) = model(job);
     let current: Vec<_> = job
         .current
         .iter()
@@ -128,13 +141,14 @@ pub(crate) fn json(job: &Job) -> Value {
         .collect();
     json!({
         "id": job.id,
-        "name": asked.as_ref().and_then(|asked| asked.name.as_deref()),
+        "kind": job.kind,
+        "name": some(&job.name),
         "state": state(job),
         "reason": some(&job.reason),
-        "source": asked.as_ref().map(|asked| &asked.source),
-        "destination": asked.as_ref().map(|asked| &asked.destination),
-        "model": some(&job.model),
-        "model_sha256": some(&job.model_sha256),
+        "source": source,
+        "destination": destination,
+        "model": some(model),
+        "model_sha256": some(model_sha256),
         "planned": counts.planned,
         "planning_done": job.planning_done,
         "done": counts.done,
@@ -142,9 +156,9 @@ pub(crate) fn json(job: &Job) -> Value {
         "quarantined": counts.quarantined,
         "work_planned": counts.work_planned,
         "work_done": counts.work_done,
-        "shards_planned": counts.shards_planned,
+        "shards_planned": counts.units_planned,
         "with_notes": counts.with_notes,
-        "shards_done": counts.shards_done,
+        "shards_done": counts.units_done,
         "leases": job.leases,
         "current": current,
         "submitted_ms": job.submitted_ms,
@@ -155,26 +169,26 @@ pub(crate) fn json(job: &Job) -> Value {
 
 /// The job in a few lines.
 pub(crate) fn text(job: &Job) -> String {
-    let JobCounts { planned, done, skipped, quarantined, shards_planned, shards_done, .. } = counts(job);
+    let JobCounts { planned, done, skipped, quarantined, units_planned, units_done, .. } = counts(job);
     let mut text = format!("job {}: {}", JobId::new(job.id), state(job));
     if !job.reason.is_empty() {
         text += &format!(" ({})", printable(&job.reason));
     }
     text.push('\n');
     let mut line = |what: &str, value: String| text += &format!("{:<10} {value}\n", format!("{what}:"));
-    if let Some(UpscaleJob { name, source, destination, .. }) = asked(job) {
-        if let Some(name) = name {
-            line("name", printable(&name));
-        }
-        line("from", printable(&source));
-        line("to", printable(&destination));
+    if !job.name.is_empty() {
+        line("name", printable(&job.name));
     }
-    if !job.model.is_empty() {
-        line("model", format!("{} {}", printable(&job.model), printable(&job.model_sha256)));
+    line("kind", printable(&job.kind));
+    for place in &job.places {
+        line(if place.writes { "to" } else { "from" }, printable(&place.location));
+    }
+    for model in &job.models {
+        line("model", format!("{} {}", printable(&model.name), printable(&model.sha256)));
     }
     let more = if job.planning_done { "" } else { "+" };
     line("images", format!("{done} done, {skipped} skipped, {quarantined} set aside of {planned}{more}"));
-    line("shards", format!("{shards_done} of {shards_planned}{more}, {} at workers", job.leases));
+    line("units", format!("{units_done} of {units_planned}{more}, {} at workers", job.leases));
     line("submitted", format!("{} ago", age(since(job.submitted_ms))));
     if job.ended_ms > 0 {
         line("ended", format!("{} ago", age(since(job.ended_ms))));

@@ -13,9 +13,9 @@ use std::{
 use common::{Ran, Scene, become_the_command_if_asked, sr3, sr3_process};
 use played::{Served, Shared, end, event, running, until};
 use serde_json::Value;
-use sr3::proto::{
-    JobSpec,
-    wire::v1::{JobState, Worker},
+use sr3::{
+    jobs::JobSpec,
+    proto::wire::v1::{JobState, Worker},
 };
 
 /// Not a test by itself: what `sr3_process` runs.
@@ -113,14 +113,15 @@ fn json_has_its_documented_keys() {
     state.lock().unwrap().workers.push(Worker { id: 1, name: "w1".into(), ..Worker::default() });
     state.lock().unwrap().events.push(event(1, "planned"));
     let job = ask(&served, &["status", "1", "--json"]).json();
-    let expected = "current destination done ended_ms id leases model model_sha256 name planned planning_done \
+    let expected = "current destination done ended_ms id kind leases model model_sha256 name planned planning_done \
                     quarantined reason shards_done shards_planned skipped source spec state submitted_ms \
                     with_notes work_done work_planned";
     assert_eq!(keys(&job).join(" "), expected);
     assert_eq!(keys(&job["current"][0]).join(" "), "input share worker");
     assert_eq!((&job["state"], &job["ended_ms"]), (&"running".into(), &Value::Null));
     let worker = ask(&served, &["workers", "--json"]).json();
-    let expected = "credits device id leases models name shards_done state version";
+    let expected =
+        "classes credits device id kinds leases memory_bytes models name shards_done state threads version";
     assert_eq!(keys(&worker).join(" "), expected);
     let logged = ask(&served, &["logs", "1", "--json"]).json();
     assert_eq!(keys(&logged).join(" "), "at_ms sequence text");
@@ -292,13 +293,10 @@ fn a_cluster_upscales_with_the_options_and_the_end_of_the_local_command() {
     until(|| state.lock().unwrap().streams == 1);
     let job = state.lock().unwrap().jobs[1].clone();
     let JobSpec::Upscale(asked) = JobSpec::parse(&job.spec).unwrap() else { panic!("{}", job.spec) };
-    assert_eq!(asked.source, source);
-    assert!(
-        asked.destination.starts_with('/') && asked.destination.ends_with("/out"),
-        "{}",
-        asked.destination
-    );
-    assert_eq!((asked.seed, asked.scale, asked.projection), (7, Some(2), false));
+    assert_eq!(asked.job.source, source);
+    let destination_asked = &asked.job.destination;
+    assert!(destination_asked.starts_with('/') && destination_asked.ends_with("/out"), "{destination_asked}");
+    assert_eq!((asked.wish.seed, asked.wish.scale, asked.wish.projection), (7, Some(2), false));
     end(&mut state.lock().unwrap().jobs[1], JobState::Succeeded, 1);
     let ran = finish(child);
     assert_eq!((ran.code, ran.err.as_str()), (3, ""));

@@ -1,28 +1,17 @@
-//! The coordinator: plans a job, hands out its shards, records what is finished.
+//! The coordinator: keeps jobs, hands out their units, records what is finished.
 //!
-//! Decisions are pure functions of facts that others fetched ([`filter`], [`system_files`],
-//! [`history`], [`planner`], [`report`], [`scheduler`]);
-//! reading and writing stores is in [`state`] and [`scan`]; what must outlive a crash is in the [`ledger`]; [`core`]
-//! joins them to workers' sessions. It knows nothing of images beyond their first bytes, and nothing of models or devices.
+//! It knows jobs, stages, units and leases, and not what they are about: that is for the [`kind`]s of jobs, which it is
+//! given. Decisions are a pure function of facts ([`scheduler`]); what must outlive a crash is in the [`ledger`]; [`core`]
+//! joins them to workers' sessions; [`service`] puts that on the network. It never sees an image, a model or a device.
 
 pub mod clock;
 pub mod core;
 pub mod error;
-pub mod filter;
-pub mod history;
+pub mod kind;
 pub mod ledger;
-pub mod nothing;
-pub mod planner;
-pub mod report;
 pub mod rows;
-pub mod scan;
 pub mod scheduler;
 pub mod service;
-pub mod sniff;
-pub mod state;
-pub mod system_files;
 
 pub use error::JobError;
-pub use planner::ShardLimits;
-pub use scan::Source;
-pub use state::JobState;
+pub use kind::{Kind, Kinds};

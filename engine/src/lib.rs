@@ -5,6 +5,7 @@
 //! the batch, or what else is in it. (A clock is read to measure: by benchmarks, and to find out whether this machine
 //! is faster in bf16. Threads keep memory to work in, never values.)
 
+pub mod device;
 pub mod diffusion;
 pub mod image;
 pub mod metrics;

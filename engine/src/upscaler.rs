@@ -7,129 +7,30 @@
 //!
 //! **Memory.** At most four f32 RGB buffers of the output's size live at a time for every image of the call (x_t, the
 //! enlarged input, the prediction, and for DPM-Solver++ the previous x_0): 805 MB for one image of 4096×4096. What
-//! comes on top is one batch of tiles and what the network needs for it. Pass large images one by one.
+//! comes on top is one batch of tiles and what the network needs for it: a device that has no room for it gets half of it,
+//! and so on down to one. Pass large images one by one.
 //!
 //! **Never.** Files, alpha, colour profiles, clocks, or more randomness than [`NoiseSource`](crate::diffusion::NoiseSource).
 
 mod canvas;
 mod enlarge;
 mod passes;
+mod picture;
 mod recipe;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 
-use crate::diffusion::{ConsistencyError, SamplerError, Step, Target, TileError};
+use crate::diffusion::{Step, Target};
 use crate::model::{Denoiser, DenoiserError};
 use canvas::Canvas;
 pub use passes::Passes;
+use picture::RGB;
+pub use picture::{LowRes, UpscaleError, Upscaled};
 pub use recipe::{Recipe, RecipeError, RecipeRequest};
 
-/// Channels of an image.
-const RGB: usize = 3;
 /// Mean squared error, in [0, 1] units, that a lossy input's own artefacts are allowed to explain.
 const LOSSY_ERROR_MAX: f64 = 4e-5;
-
-/// An image to enlarge.
-#[derive(Clone, Copy, Debug)]
-pub struct LowRes<'a> {
-    /// Columns.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// (H, W, 3) in [-1, 1].
-    pub rgb: &'a [f32],
-    /// Names the image's noise: its path relative to the job's source.
-    pub key: &'a str,
-    /// Whether the image has been through lossy compression, so that it need not be met exactly.
-    pub lossy: bool,
-}
-
-/// A result.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Upscaled {
-    /// Columns.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// (H, W, 3) in [-1, 1].
-    pub rgb: Vec<f32>,
-    /// Mean squared error between the result, reduced to the input's size, and the input, in [0, 1] units; before any
-    /// rounding of the result.
-    pub consistency_error: f64,
-}
-
-/// Why nothing was enlarged.
-#[derive(Debug, thiserror::Error)]
-pub enum UpscaleError {
-    /// The caller asked to stop.
-    #[error("cancelled")]
-    Cancelled,
-    /// The network is not one for RGB conditioned on RGB.
-    #[error("the network has {inputs} input and {outputs} output channels: upscaling needs 6 and 3")]
-    Channels {
-        /// Channels that it takes.
-        inputs: usize,
-        /// Channels that it gives.
-        outputs: usize,
-    },
-    /// A number of the recipe lies outside what makes sense.
-    #[error("{name} is 0: take at least 1")]
-    Zero {
-        /// Which one.
-        name: &'static str,
-    },
-    /// The residual's scale is no scale.
-    #[error("a residual scale of {scale}: take a finite number above 0")]
-    ResidualScale {
-        /// What was given.
-        scale: f32,
-    },
-    /// The sampler cannot run along these levels.
-    #[error(transparent)]
-    Sampler(#[from] SamplerError),
-    /// Images cannot be cut like this.
-    #[error(transparent)]
-    Tile(#[from] TileError),
-    /// An image has no pixels, or not as many as its size says.
-    #[error(
-        "{key}: {width}×{height} pixels with {found} values: three per pixel and at least one pixel are needed"
-    )]
-    Pixels {
-        /// The image.
-        key: String,
-        /// Columns.
-        width: usize,
-        /// Rows.
-        height: usize,
-        /// Values that came.
-        found: usize,
-    },
-    /// The output would not fit an address space.
-    #[error("{key}: {width}×{height} times {scale} is too large: cut the image or take a smaller scale")]
-    TooLarge {
-        /// The image.
-        key: String,
-        /// Columns.
-        width: usize,
-        /// Rows.
-        height: usize,
-        /// Output pixels per input pixel and axis.
-        scale: usize,
-    },
-    /// The result holds values that are no numbers.
-    #[error("{key}: the result is not finite: check the model's weights and the image")]
-    NotFinite {
-        /// The image.
-        key: String,
-    },
-    /// There is no reduction from the output's size to the input's.
-    #[error(transparent)]
-    Consistency(#[from] ConsistencyError),
-    /// The network failed.
-    #[error(transparent)]
-    Denoiser(#[from] DenoiserError),
-}
 
 /// A network and how it is used.
 #[derive(Debug)]
@@ -237,7 +138,8 @@ impl<D: Denoiser> Upscaler<D> {
         let mut done = 0;
         let (mut input, mut prediction) = (Vec::new(), Vec::new());
         for (number, step) in self.steps.iter().enumerate() {
-            for batch in batches(canvases, self.recipe.batch) {
+            let mut due: VecDeque<_> = batches(canvases, self.recipe.batch).into();
+            while let Some(batch) = due.pop_front() {
                 let [height, width] = canvases[batch[0].0].1.tiling().tile_size();
                 let pixels = height * width;
                 input.resize(batch.len() * pixels * 2 * RGB, 0.0);
@@ -246,7 +148,17 @@ impl<D: Denoiser> Upscaler<D> {
                     canvases[canvas].1.gather(tile, input);
                 }
                 let levels = vec![step.noise_level as f32; batch.len()];
-                self.denoiser.predict([batch.len(), height, width], &input, &levels, &mut prediction)?;
+                let shape = [batch.len(), height, width];
+                match self.denoiser.predict(shape, &input, &levels, &mut prediction) {
+                    Ok(()) => {}
+                    // Half as many may fit, now and from now on; no result depends on how many there are.
+                    Err(DenoiserError::OutOfMemory { .. }) if batch.len() > 1 => {
+                        self.recipe.batch = batch.len().div_ceil(2);
+                        batch.chunks(self.recipe.batch).rev().for_each(|half| due.push_front(half.to_vec()));
+                        continue;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
                 for (&(canvas, tile), prediction) in batch.iter().zip(prediction.chunks_exact(pixels * RGB)) {
                     canvases[canvas].1.scatter(tile, prediction);
                 }

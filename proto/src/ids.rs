@@ -1,9 +1,9 @@
-//! Ids as types of their own: a shard's number cannot stand where a job's is meant.
+//! Ids as types of their own: a unit's number cannot stand where a job's is meant.
 //!
 //! ```compile_fail
-//! use sr3_proto::{JobId, ShardId};
+//! use sr3_proto::{JobId, UnitId};
 //! fn cancel(_: JobId) {}
-//! cancel(ShardId::new(3)); // a shard is not a job
+//! cancel(UnitId::new(3)); // a unit is not a job
 //! ```
 //!
 //! Written with leading zeros, so that names in a listing sort in the order of their numbers.
@@ -70,8 +70,8 @@ number_id! {
 }
 
 number_id! {
-    /// One shard of a job; counted from 0 in input order.
-    ShardId, "8"
+    /// One unit of a job; counted from 0 in input order.
+    UnitId, "8"
 }
 
 #[cfg(test)]
@@ -83,6 +83,6 @@ mod tests {
         let (a, b) = (JobId::new(9), JobId::new(10));
         assert!(a.to_string() < b.to_string());
         assert_eq!(a.to_string().parse::<JobId>().unwrap(), a);
-        assert_eq!(ShardId::new(7).to_string(), "00000007");
+        assert_eq!(UnitId::new(7).to_string(), "00000007");
     }
 }

@@ -29,6 +29,24 @@ impl Key {
     }
 
     /// A key that is known to be well formed; for names that this crate makes itself.
+    /// A key that a program itself spells out.
+    ///
+    /// # Panics
+    /// It is none, wherever the program runs.
+    pub fn literal(text: &'static str) -> Self {
+        match Self::new(text) {
+            Ok(key) => key,
+            Err(error) => panic!("a key in the program: {error}"),
+        }
+    }
+
+    /// The key with `end` after its last name; `end` has neither a slash nor a NUL.
+    #[must_use]
+    pub fn followed_by(&self, end: &str) -> Self {
+        debug_assert!(!end.contains(['/', '\0']), "{end}");
+        Self(format!("{}{end}", self.0))
+    }
+
     pub(crate) fn trusted(text: String) -> Self {
         debug_assert!(Self::new(text.clone()).is_ok(), "{text}");
         Self(text)

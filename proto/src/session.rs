@@ -6,20 +6,21 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::{Digest, ItemRecord, ItemTask, JobId, RunId, ShardId, UpscaleSpec, WorkerId};
+use crate::{Digest, JobId, Offer, Order, RunId, UnitId, WorkerId};
 
-/// Which attempt at which shard: the fencing token of everything that is said about it.
+/// Which attempt at which unit: the fencing token of everything that is said about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lease {
     /// Writer epoch of the coordinator that granted it.
     pub epoch: u64,
     /// The job.
     pub job: JobId,
-    /// The shard.
-    pub shard: ShardId,
-    /// Counted from 1 within the shard.
+    /// The unit.
+    pub unit: UnitId,
+    /// Counted from 1 within the unit.
     pub attempt: u32,
     /// Grows with every grant of an epoch.
     pub token: u64,
@@ -32,22 +33,24 @@ pub struct Hello {
     pub name: String,
     /// Version of its program.
     pub version: String,
-    /// What it computes on.
+    /// What it computes on, for people.
     pub device: String,
+    /// What it has.
+    pub offer: Offer,
     /// Random, and the same for every session of a process.
     pub instance: String,
-    /// Shards that it holds from an earlier session.
+    /// Units that it holds from an earlier session.
     pub held: Vec<Lease>,
-    /// Shards that it would take now.
+    /// Units that it would take now.
     pub credits: u32,
     /// Models that are loaded.
     pub models: Vec<Digest>,
 }
 
-/// How far a held shard is.
+/// How far a held unit is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LeaseProgress {
-    /// The shard.
+    /// The unit.
     pub lease: Lease,
     /// Its items with a verdict, those that came with the grant not counted.
     pub items_done: u32,
@@ -55,6 +58,19 @@ pub struct LeaseProgress {
     pub current: Option<String>,
     /// How much of it is done, from 0 to 1.
     pub share: f32,
+}
+
+/// What came of a unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnitResult {
+    /// Items with a result, those that came with the grant included.
+    pub done: u64,
+    /// Items without.
+    pub quarantined: u64,
+    /// The first few reasons of quarantined items, each with its item.
+    pub reasons: Vec<String>,
+    /// The result as its kind writes it, or what names it in a store.
+    pub payload: Bytes,
 }
 
 /// Who could do better than the worker that failed.
@@ -73,52 +89,46 @@ pub enum FailureKind {
 pub enum FromWorker {
     /// It lives; renews the leases that it lists.
     Heartbeat {
-        /// Shards that it would take now.
+        /// Units that it would take now.
         credits: u32,
-        /// Every shard that it holds.
+        /// Every unit that it holds.
         leases: Vec<LeaseProgress>,
         /// Models that are loaded.
         models: Vec<Digest>,
         /// Whether it was asked to stop.
         draining: bool,
     },
-    /// A verdict within an isolated shard. The next item begins when it is [`ToWorker::Committed`].
+    /// A verdict within an isolated unit. The next item begins when it is [`ToWorker::Committed`].
     ItemDone {
-        /// The shard.
+        /// The unit.
         lease: Lease,
-        /// The verdict.
-        record: Box<ItemRecord>,
+        /// The verdict, as its kind writes it.
+        record: Bytes,
     },
-    /// The shard's manifest lies at the destination. Counts once it is [`ToWorker::Committed`].
-    ShardDone {
-        /// The shard.
+    /// The unit is finished. Counts once it is [`ToWorker::Committed`].
+    UnitDone {
+        /// The unit.
         lease: Lease,
-        /// Items with a result, those that came with the grant included.
-        done: u64,
-        /// Items without.
-        quarantined: u64,
-        /// Digest of the manifest.
-        manifest: Digest,
-        /// The first few reasons of quarantined items, each with its item.
-        reasons: Vec<String>,
+        /// What came of it.
+        result: UnitResult,
     },
-    /// The shard could not be done.
-    ShardFailed {
-        /// The shard.
+    /// The unit could not be done.
+    UnitFailed {
+        /// The unit.
         lease: Lease,
         /// One line.
         reason: String,
         /// Who could do better.
         kind: FailureKind,
         /// Verdicts of this attempt, which are worth keeping.
-        records: Vec<ItemRecord>,
+        records: Vec<Bytes>,
     },
     /// Given back unfinished.
-    ShardReturned {
-        /// The shard.
+    UnitReturned {
+        /// The unit.
         lease: Lease,
         /// Verdicts of this attempt, in input order.
-        records: Vec<ItemRecord>,
+        records: Vec<Bytes>,
     },
     /// Nothing is held any more; the session ends.
     Goodbye,
@@ -144,12 +154,12 @@ pub enum ToWorker {
     Grant(Box<Grant>),
     /// What was reported last under this lease is durable.
     Committed {
-        /// The shard.
+        /// The unit.
         lease: Lease,
     },
-    /// The lease is void: give the shard up and report nothing.
+    /// The lease is void: give the unit up and report nothing.
     Revoke {
-        /// The shard.
+        /// The unit.
         lease: Lease,
         /// Why, for the worker's log.
         reason: String,
@@ -158,19 +168,19 @@ pub enum ToWorker {
     Drain,
 }
 
-/// A shard to work on.
-#[derive(Clone, Debug, PartialEq)]
+/// A unit to work on.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// What to report under.
     pub lease: Lease,
     /// The job.
-    pub spec: Arc<UpscaleSpec>,
-    /// Names the manifest.
+    pub order: Arc<Order>,
+    /// Names the job's run at the place that it writes to.
     pub run: RunId,
-    /// Items without a verdict, in input order.
-    pub items: Vec<ItemTask>,
-    /// Verdicts of earlier attempts: they go into the manifest as they are.
-    pub records: Vec<ItemRecord>,
+    /// What is to be done, as the kind writes it.
+    pub unit: Bytes,
+    /// Verdicts of earlier attempts, as the kind writes them: their items are done.
+    pub records: Vec<Bytes>,
     /// One item after the other, each reported by [`FromWorker::ItemDone`]: earlier attempts took their workers down.
     pub isolated: bool,
 }

@@ -1,25 +1,24 @@
 //! The cluster inside this process: the same coordinator and worker as anywhere, joined by channels, on a ledger in
 //! memory. It ends with the process: what outlives it is what lies at the destination.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use sr3_coordinator::{
-    ShardLimits,
+    Kinds,
     clock::Clock,
     core::{
-        self, Coordinator, Parts, Place, Recipes,
+        self, Coordinator, Parts,
         view::{JobView, Refusal},
     },
+    kind::Begun,
     ledger::MemoryLedgerStorage,
     scheduler,
 };
-use sr3_proto::{Cancel, Hello, RecipeSpec, Store, StoreError, ToWorker, UpscaleJob, UpscaleSpec, WorkerEnd};
-use sr3_worker::{ClusterWorkerConfig, Connect, ConnectError, Journal, OpenProcessor, Processor};
+use sr3_jobs::upscale::{Forecast, Journal};
+use sr3_proto::{Cancel, Hello, Order, Store, ToWorker, WorkerEnd};
+use sr3_worker::{ClusterWorkerConfig, Connect, ConnectError, Runners};
 
-use crate::{console::Console, exit::CommandError, forecast::Forecast};
+use crate::{console::Console, exit::CommandError};
 
 /// How often the worker says how far it is: what people see moves so often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
@@ -31,43 +30,45 @@ pub(crate) struct Show {
     pub(crate) quiet: bool,
 }
 
-/// Runs the job that has taken `place` to its end, or until `interrupt` is set: then what is finished is kept.
-/// `state` is where manifests go, if not to the outputs.
-pub(crate) async fn run<P: Processor>(
-    place: Place,
-    state: Option<Store>,
-    processor: P,
-    show: Show,
-    forecast: Arc<dyn Forecast>,
-    journal: Arc<Journal>,
-    interrupt: &Cancel,
-) -> Result<JobView, CommandError> {
-    let spec = place.state.spec().clone();
-    let (source, outputs) = (place.source.store().clone(), place.outputs.clone());
+/// A job of this process alone.
+pub(crate) struct LocalJob {
+    /// What is to be done.
+    pub(crate) order: Arc<Order>,
+    /// It has its places.
+    pub(crate) begun: Box<dyn Begun>,
+    /// Knows its units here.
+    pub(crate) kinds: Kinds,
+    /// Runs them.
+    pub(crate) runners: Runners,
+    /// How long it will take, if that is known.
+    pub(crate) forecast: Option<Arc<dyn Forecast>>,
+    /// Where it is written down what is on the device.
+    pub(crate) journal: Option<Arc<Journal>>,
+}
+
+/// Runs the job to its end, or until `interrupt` is set: then what is finished is kept.
+pub(crate) async fn run(job: LocalJob, show: Show, interrupt: &Cancel) -> Result<JobView, CommandError> {
+    let LocalJob { order, begun, kinds, runners, forecast, journal } = job;
+    let classes = vec![order.head.needs.class.clone()];
     let stop = Cancel::new();
     let ledger = Arc::new(MemoryLedgerStorage::new().open());
-    let (coordinator, running) = core::start(parts(), ledger, stop.clone()).await.map_err(failed)?;
-    let job = coordinator.submit_begun(UpscaleJob::new(&spec.source, &spec.destination), place).await;
+    let (coordinator, running) = core::start(parts(kinds), ledger, stop.clone()).await.map_err(failed)?;
+    let job = coordinator.submit_begun(order, begun).await;
     let mut seen = coordinator.job(job.map_err(failed)?.id).await.map_err(failed)?;
     let id = seen.borrow().id;
-    let console = Console::start(show.json, show.quiet, seen.clone(), Some(forecast));
+    let console = Console::start(show.json, show.quiet, seen.clone(), forecast);
 
     let leave = Cancel::new();
-    let config = ClusterWorkerConfig {
+    let mut config = ClusterWorkerConfig {
         // Asked to stop, it gives back at once what is not finished.
         drain_timeout: Duration::ZERO,
-        stores: Arc::new(move |location: &str| {
-            Ok(if location == spec.source { source.clone() } else { outputs.clone() })
-        }),
-        state,
         // There is no other worker, and nobody who would try later.
         read_attempts: 0,
-        journal: Some(Arc::clone(&journal)),
         ..ClusterWorkerConfig::default()
     };
-    let opener = Arc::new(Opened(Mutex::new(Some(processor))));
+    config.offer.classes = classes;
     let connect = InProcess(coordinator.clone());
-    let mut worker = tokio::spawn(sr3_worker::serve(opener, connect, config, leave.clone()));
+    let mut worker = tokio::spawn(sr3_worker::serve(runners, connect, config, leave.clone()));
     let left = tokio::select! {
         biased;
         // The coordinator lives as long as this.
@@ -75,7 +76,7 @@ pub(crate) async fn run<P: Processor>(
         left = &mut worker => Some(left),
         () = interrupt.cancelled() => None,
     };
-    if interrupt.is_cancelled() {
+    if let Some(journal) = journal.filter(|_| interrupt.is_cancelled()) {
         journal.stop().await;
     }
     // Waiting makes sure that nothing is written after this returns.
@@ -105,10 +106,11 @@ fn failed(error: impl ToString) -> CommandError {
     CommandError::failed(error.to_string())
 }
 
-fn parts() -> Parts {
+fn parts(kinds: Kinds) -> Parts {
     Parts {
-        recipes: Arc::new(NoRecipes),
-        open_store: Arc::new(|location| Err(StoreError::NotFound { path: location.into() })),
+        kinds,
+        open_store: Arc::new(Store::at),
+        state: None,
         scheduler: scheduler::Config {
             // The worker ends with the coordinator; one that stood still with it has lost nothing.
             lease_ttl: Duration::from_secs(u32::MAX.into()),
@@ -117,29 +119,7 @@ fn parts() -> Parts {
             failures_max: 0,
             ..scheduler::Config::default()
         },
-        shard_limits: ShardLimits::default(),
         clock: Clock::default(),
-    }
-}
-
-/// Nothing is submitted here but what is resolved.
-struct NoRecipes;
-
-impl Recipes for NoRecipes {
-    fn resolve(&self, _: &UpscaleJob) -> Result<RecipeSpec, String> {
-        Err("this coordinator takes no jobs".into())
-    }
-}
-
-/// The one processor that there is.
-struct Opened<P>(Mutex<Option<P>>);
-
-impl<P: Processor> OpenProcessor for Opened<P> {
-    type Processor = P;
-
-    fn open(&self, _: &UpscaleSpec) -> Result<P, String> {
-        let mut processor = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        processor.take().ok_or_else(|| "internal error: the model was opened twice".into())
     }
 }
 

@@ -12,9 +12,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sr3_coordinator::Source;
+use sr3_jobs::images::{FormatChoice, Naming, OutputFormat, Source, naming};
 use sr3_proto::{
-    FormatChoice, Key, Naming, OutputFormat, Store, StoreError, layout,
+    Key, Store, StoreError,
     store::{Location, Settings, Staging, real_path},
 };
 
@@ -241,7 +241,7 @@ fn refuse_to_replace(
     format: FormatChoice,
 ) -> Result<(), CommandError> {
     // Where a name cannot be made the item is reported; here only a clash with the input matters.
-    if let Ok((output, _)) = layout::output_key(input, format)
+    if let Ok((output, _)) = naming::output_key(input, format)
         && destination.join(output.as_str()) == source
     {
         return Err(CommandError::usage(format!(
@@ -253,7 +253,7 @@ fn refuse_to_replace(
 }
 
 fn names_an_image(extension: &str) -> bool {
-    layout::is_image_extension(&extension.to_ascii_lowercase())
+    naming::is_image_extension(&extension.to_ascii_lowercase())
 }
 
 fn written_as_folder(destination: &str) -> bool {

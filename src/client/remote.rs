@@ -12,6 +12,7 @@ use std::{
 
 use sr3_proto::{
     JobId, WorkerId,
+    net::{Address, AddressError},
     wire::v1::{
         CancelJobRequest, DrainWorkerRequest, GetJobRequest, Job, ListJobsRequest, ListWorkersRequest,
         PauseJobRequest, ResumeJobRequest, SubmitJobRequest, Worker, job_service_client::JobServiceClient,
@@ -21,8 +22,8 @@ use sr3_proto::{
 use tonic::{Code, Response, Status, transport::Channel};
 
 use super::{
-    address::Address,
     streams::{Logs, Watch},
+    target::Target,
 };
 
 /// How long a coordinator that does not serve is waited for, unless said otherwise.
@@ -41,13 +42,8 @@ pub enum ClientError {
     #[error("which coordinator? pass --coordinator URL, or set SR3_COORDINATOR")]
     NoAddress,
     /// An address cannot be read.
-    #[error("`{text}` is no address of a coordinator: {reason}")]
-    Address {
-        /// As it was written.
-        text: String,
-        /// What is wrong, or right.
-        reason: String,
-    },
+    #[error(transparent)]
+    Address(#[from] AddressError),
     /// Nobody served for as long as patience lasted.
     #[error(
         "no coordinator answers at {addresses}: start one with `sr3 coordinator`, or name another with --coordinator"
@@ -75,30 +71,28 @@ pub enum ClientError {
 /// A connection to whichever coordinator serves. Its methods need a tokio runtime.
 #[derive(Debug)]
 pub struct Client {
-    addresses: Vec<Address>,
+    addresses: Vec<Target>,
     /// Index of the address that served last.
     serving: AtomicUsize,
     patience: Duration,
 }
 
 impl Client {
-    /// A client of the coordinators at `addresses`: each `http://host:port`, the scheme may be left out, or several
-    /// with commas between them. Nothing is connected yet.
+    /// A client of the coordinators at `addresses`. Nothing is connected yet.
     ///
     /// # Errors
-    /// [`ClientError::NoAddress`] and [`ClientError::Address`].
-    pub fn new(addresses: &[String]) -> Result<Self, ClientError> {
-        let mut parsed: Vec<Address> = Vec::new();
-        for written in addresses.iter().flat_map(|list| list.split(',')).filter(|a| !a.trim().is_empty()) {
-            let address = Address::parse(written)?;
-            if parsed.iter().all(|known| known.text() != address.text()) {
-                parsed.push(address);
+    /// [`ClientError::NoAddress`].
+    pub fn new(addresses: Vec<Address>) -> Result<Self, ClientError> {
+        let mut targets: Vec<Target> = Vec::new();
+        for address in addresses {
+            if targets.iter().all(|known| known.text() != address.text()) {
+                targets.push(Target::new(address));
             }
         }
-        if parsed.is_empty() {
+        if targets.is_empty() {
             return Err(ClientError::NoAddress);
         }
-        Ok(Self { addresses: parsed, serving: AtomicUsize::new(0), patience: PATIENCE })
+        Ok(Self { addresses: targets, serving: AtomicUsize::new(0), patience: PATIENCE })
     }
 
     /// With another patience than [`PATIENCE`]. Every address is tried once, however short it is.

@@ -4,8 +4,13 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::{Args, value_parser};
-use sr3_engine::model::import::{ConvertOptions, convert};
+use sr3_engine::model::{
+    checkpoint::{Checkpoint, Encoded},
+    import::{ConvertOptions, convert},
+};
+use sr3_proto::{Key, Location, Store, store::PutMode};
 
+use super::remote_args::block_on;
 use crate::exit::{CommandError, Ending};
 
 /// Arguments of `sr3 convert`.
@@ -14,9 +19,9 @@ pub struct ConvertArgs {
     /// Generator checkpoint (`I…_E…_gen.pth`). Nothing in it is executed.
     #[arg(value_name = "IN.pth")]
     pub input: PathBuf,
-    /// Folder for model.safetensors and config.json.
+    /// Place for model.safetensors and config.json: a folder, or a URL such as s3://bucket/models/x.
     #[arg(value_name = "OUT")]
-    pub output: PathBuf,
+    pub output: String,
     /// Groups of the group norms in the training configuration.
     #[arg(long, default_value_t = 32, value_parser = value_parser!(u32).range(1..=1024))]
     pub norm_groups: u32,
@@ -53,9 +58,26 @@ pub fn run(arguments: &ConvertArgs) -> Result<Ending, CommandError> {
         name: arguments.name.clone().or(stem).unwrap_or_else(|| "imported".into()),
     };
     let checkpoint = convert(&bytes, &options).map_err(|e| CommandError::usage(format!("`{shown}`: {e}")))?;
-    let digest =
-        checkpoint.write_folder(&arguments.output).map_err(|e| CommandError::failed(e.to_string()))?;
+    let location: Location = arguments.output.parse()?;
+    let digest = match location.path() {
+        Some(folder) => checkpoint.write_folder(folder).map_err(|e| CommandError::failed(e.to_string()))?,
+        None => upload(&checkpoint, &location)?,
+    };
     let parameters: usize = checkpoint.weights.values().map(|(_, values)| values.len()).sum();
-    say!("{}: {parameters} parameters, sha256 {digest}", arguments.output.display());
+    say!("{location}: {parameters} parameters, sha256 {digest}");
     Ok(Ending::Done)
+}
+
+/// Writes the weights, and then the configuration that names them.
+fn upload(checkpoint: &Checkpoint, location: &Location) -> Result<String, CommandError> {
+    let Encoded { files, digest } = checkpoint.encode().map_err(|e| CommandError::failed(e.to_string()))?;
+    let store = Store::at(location)?;
+    block_on(async {
+        store.check().await?;
+        for (name, bytes) in files {
+            store.put(&Key::literal(name), bytes.into(), PutMode::Replace).await?;
+        }
+        Ok(Ending::Done)
+    })?;
+    Ok(digest)
 }

@@ -4,18 +4,17 @@ use std::{net::SocketAddr, sync::Arc};
 
 use clap::Args;
 use sr3_coordinator::{
-    ShardLimits,
     clock::Clock,
-    core::Parts,
+    core::{OpenStore, Parts},
     ledger::open_ledger,
     scheduler,
     service::{self, Standby},
 };
-use sr3_proto::{Cancel, Location, Store, store::Allowed};
+use sr3_jobs::{models::Library, upscale::EngineModels};
+use sr3_proto::{Cancel, Location, Store, net::Address, store::Allowed};
 use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::{
-    engine_models::EngineModels,
     exit::{CommandError, Ending},
     signals,
 };
@@ -37,7 +36,7 @@ pub struct CoordinatorArgs {
     /// repeated [default: every place that this process can open].
     #[arg(long, value_name = "URL")]
     pub allow_store: Vec<String>,
-    /// Seconds after which a worker that says nothing loses its shards.
+    /// Seconds after which a worker that says nothing loses its units.
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub lease_ttl: u32,
 }
@@ -72,26 +71,32 @@ async fn serve(arguments: &CoordinatorArgs) -> Result<Ending, CommandError> {
         places => Some(Allowed::new(places)?),
     };
     let lease_ttl = std::time::Duration::from_secs(arguments.lease_ttl.into());
+    let open_store: OpenStore = Arc::new(move |location| {
+        if let Some(allowed) = &allowed {
+            allowed.check(location)?;
+        }
+        Store::at(location)
+    });
+    // It resolves models and runs none: their weights never come here.
+    let models = EngineModels::new(Arc::new(Library::new(Arc::clone(&open_store), None)));
     let parts = Parts {
-        recipes: Arc::new(EngineModels),
-        open_store: Arc::new(move |location| {
-            if let Some(allowed) = &allowed {
-                allowed.check(&location.parse()?)?;
-            }
-            Store::open(location)
-        }),
+        kinds: sr3_jobs::kinds(&Arc::new(models)),
+        open_store,
+        state: Some(state_place),
         scheduler: scheduler::Config {
             lease_ttl,
             heartbeat_every: (lease_ttl / 5).max(std::time::Duration::from_millis(200)),
             ..scheduler::Config::default()
         },
-        shard_limits: ShardLimits::default(),
         clock: Clock::default(),
     };
     let stop = Cancel::new();
     tokio::spawn(signals::watch(stop.clone(), Some("stopping; once more to stop at once")));
-    let peers = arguments.peer.iter().map(|address| service::peer(address)).collect::<Result<_, _>>();
-    let peers = peers.map_err(|e| CommandError::usage(e.to_string()))?;
+    let peer = |written: &String| {
+        let address = Address::parse(written).map_err(|e| CommandError::usage(e.to_string()))?;
+        Ok::<_, CommandError>(service::peer(&address))
+    };
+    let peers = arguments.peer.iter().map(peer).collect::<Result<_, _>>()?;
     let standby = Standby { peers, ..Standby::default() };
     let state = arguments.state.clone();
     let open = || open_ledger(&state);

@@ -4,15 +4,18 @@ use std::pin::pin;
 
 use futures::StreamExt;
 use serde_json::json;
-use sr3_coordinator::{Source, filter::Filter, history::History, scan::Planned, state};
+use sr3_jobs::{
+    images::{Selected, Source},
+    upscale::{Forecast, ItemStatus, ItemTask, Planned, Scan, UpscaleOrder, history::History, read_history},
+};
 use sr3_proto::{
-    ItemStatus, ItemTask, Store, UpscaleSpec,
+    Store,
     words::{counted, printable},
 };
 
 use crate::{
     exit::{CommandError, Ending},
-    forecast::{Forecast, about},
+    forecast::about,
 };
 
 /// Bytes of a picture that are read for its size; where they do not tell, all of it is.
@@ -22,24 +25,25 @@ const START_BYTES: u64 = 256 << 10;
 pub(super) struct Plan<'a> {
     pub(super) source: &'a Source,
     pub(super) outputs: Option<&'a Store>,
-    pub(super) spec: &'a UpscaleSpec,
+    pub(super) order: &'a UpscaleOrder,
 }
 
 /// Lists the plan on standard output.
 pub(super) async fn run(plan: Plan<'_>, forecast: &dyn Forecast, json: bool) -> Result<Ending, CommandError> {
-    let Plan { source, outputs, spec } = plan;
+    let Plan { source, outputs, order } = plan;
     let history = match outputs {
-        Some(outputs) => state::read_history(outputs).await?,
+        Some(outputs) => read_history(outputs).await?,
         None => History::default(),
     };
     let nothing = Store::in_memory();
-    let filter = Filter::new(&spec.include, &spec.exclude)?;
-    let recipe = spec.recipe.digest();
+    let selected = Selected::new(&order.selection())?;
+    let recipe = order.recipe.digest();
     let outputs = outputs.unwrap_or(&nothing);
     let seconds_of_work = forecast.seconds_of_work().map_err(CommandError::failed)?;
     let (mut due, mut unknown, mut skipped, mut apart) = (0, 0, 0, 0);
     let (mut megapixels, mut seconds) = (0.0, 0.0);
-    let mut entries = pin!(source.plan(outputs, spec, &recipe, &history, &filter, None));
+    let scan = Scan { source, outputs, order, recipe: &recipe, history: &history };
+    let mut entries = pin!(scan.plan(&selected, None));
     while let Some(entry) = entries.next().await {
         let item = match entry? {
             Planned::Compute(item) => item,
@@ -93,7 +97,7 @@ pub(super) async fn run(plan: Plan<'_>, forecast: &dyn Forecast, json: bool) -> 
     }
     say!("{} to do, {skipped} to skip, {apart} to set aside", counted(due, "image"));
     if megapixels > 0.0 {
-        let preset = &spec.recipe.preset;
+        let preset = &order.recipe.preset;
         say!(
             "{megapixels:.1} megapixels out, {pace:.1} s each on this machine with preset {preset}: {}",
             about(forecast, seconds)

@@ -1,219 +1,293 @@
-//! `sr3 evaluate DIR`: reduces pictures, enlarges them again, and says how near the results are.
+//! `sr3 evaluate SRC`: how near pictures are to what they should be, in this process or by a cluster.
 
-use std::fs;
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
-use serde::Serialize;
-use sr3_engine::image::{self, Channels, DecodeLimits, Metadata, OutputFormat, Picture, Planes, Samples};
-use sr3_engine::metrics::{self, Reduction};
-use sr3_engine::model::CpuUNet;
-use sr3_engine::ops::Isa;
-use sr3_engine::ops::resize::{Filter, resize_u8};
-use sr3_engine::upscaler::{LowRes, Upscaler};
+use serde_json::{Map, Value, json};
+use sr3_coordinator::{Kind, Kinds};
+use sr3_engine::{
+    device::Device,
+    ops::{Isa, Precision},
+};
+use sr3_jobs::{
+    Dtype, JobSpec, Selection,
+    cut::UnitLimits,
+    evaluate::{
+        Evaluate, EvaluateFields, EvaluateJob, EvaluateSpec, MeasuredOrder, Method, NAME, OpenedEvaluate,
+        Row, Statistic, Summary,
+        report::{read_rows, rows_key},
+    },
+    images::{Selected, Source, SourceError},
+    upscale::{Bits, EngineModels, Machine, engine_models::precision},
+};
+use sr3_proto::{Cancel, JobId, Location, Store, StoreError, off_thread, words::printable};
+use sr3_worker::{Runner, Runners};
 
-use super::ModelArgs;
-use crate::engine_models::{read_checkpoint, recipe};
-use crate::exit::{CommandError, Ending};
+use super::{
+    ModelArgs,
+    follow::{self, OnInterrupt, Show},
+    remote_args::{PatienceArgs, block_on},
+    submit::random_key,
+    upscale_remote::place,
+};
+use crate::{
+    client::{
+        self,
+        local::{self, LocalJob},
+    },
+    exit::{self, CommandError, Ending},
+    remote_job, signals,
+};
 
 /// Arguments of `sr3 evaluate`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = exit::HELP)]
 pub struct EvaluateArgs {
-    /// Folder of high-resolution pictures (not searched deeper).
-    #[arg(value_name = "DIR")]
-    pub folder: PathBuf,
+    /// What is measured.
+    #[command(flatten)]
+    pub job: EvaluateFields,
     /// Shared options.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Only the middle square of this side, in pixels.
-    #[arg(long, value_name = "PIXELS")]
-    pub crop: Option<usize>,
-    /// Write the results here as PNG.
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
+    /// Shared options.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Let a cluster do it: its coordinators, such as http://10.0.0.1:7070. They and the workers must see all places under the
+    /// same path or URL; --out says where the numbers go.
+    #[arg(long, value_name = "URL[,URL…]", value_delimiter = ',')]
+    pub coordinator: Vec<String>,
+    /// Shared options.
+    #[command(flatten)]
+    pub patience: PatienceArgs,
     /// One JSON object a picture and method, and the means last.
     #[arg(long)]
     pub json: bool,
 }
 
-/// What a method reaches on a picture, or on average.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-struct Scores {
-    /// dB, over R, G and B, whole picture.
-    psnr: f64,
-    /// dB, luma, without a border as wide as the scale.
-    psnr_y: f64,
-    /// Luma, without that border.
-    ssim_y: f64,
-    /// Mean squared error in [0, 1] between the reduced result and the input.
-    consistency: f64,
-}
-
 /// Runs it.
 pub fn run(arguments: &EvaluateArgs) -> Result<Ending, CommandError> {
-    arguments.model.start_threads();
-    let failed = |e: &dyn std::fmt::Display| CommandError::failed(e.to_string());
-    let checkpoint = read_checkpoint(&arguments.model.model)?;
-    let recipe = recipe(&checkpoint.config, &arguments.model.request(95, None))?;
-    let scale = arguments.model.scale.map_or(checkpoint.config.scale, |scale| scale as usize);
-    let network =
-        CpuUNet::new(&checkpoint.config.model, &checkpoint.weights, Isa::detect()).map_err(|e| failed(&e))?;
-    let network = network.with_precision(recipe.precision);
-    let mut upscaler = Upscaler::new(network, recipe).map_err(|e| failed(&e))?;
-    if let Some(out) = &arguments.out {
-        fs::create_dir_all(out)
-            .map_err(|e| CommandError::failed(format!("cannot make `{}`: {e}", out.display())))?;
-    }
-    let pictures = pictures(&arguments.folder)?;
-    if !arguments.json {
-        say!(
-            "{:<24} {:<10} {:>8} {:>8} {:>8} {:>12}",
-            "picture",
-            "method",
-            "PSNR",
-            "PSNR-Y",
-            "SSIM-Y",
-            "consistency"
-        );
-    }
-    let methods = ["bicubic", checkpoint.config.name.as_str()];
-    let (mut sums, mut worst, mut count) = ([Scores::default(); 2], [0.0f64; 2], 0);
-    for path in pictures {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let truth = load(&path, scale, arguments.crop)?;
-        let [low_height, low_width] = [truth.height / scale, truth.width / scale];
-        let low =
-            resize_u8(&truth.rgb, [truth.height, truth.width, 3], [low_height, low_width], Filter::Bicubic);
-        let bicubic =
-            resize_u8(&low, [low_height, low_width, 3], [truth.height, truth.width], Filter::Bicubic);
-        let rgb: Vec<f32> = low.iter().map(|v| f32::from(*v) / 127.5 - 1.0).collect();
-        let input = LowRes { width: low_width, height: low_height, rgb: &rgb, key: &name, lossy: false };
-        let result =
-            upscaler.enlarge(&input, scale, &mut |_| ControlFlow::Continue(())).map_err(|e| failed(&e))?;
-        let planes = Planes { width: result.width, height: result.height, rgb: result.rgb, alpha: None };
-        let picture = image::from_planes(&planes, Channels::Rgb, false, Metadata::default());
-        let Samples::U8(enlarged) = &picture.samples else { continue };
-        for (i, output) in [&bicubic, enlarged].into_iter().enumerate() {
-            let scores = score(&truth, output, &low, scale)?;
-            print_scores(&name, methods[i], &scores, arguments.json);
-            sums[i].add(&scores);
-            worst[i] = worst[i].max(scores.consistency);
-        }
-        count += 1;
-        if let Some(out) = &arguments.out {
-            write(
-                &picture,
-                &out.join(format!("{}.png", path.file_stem().unwrap_or_default().to_string_lossy())),
-            )?;
-        }
-    }
-    for (i, sum) in sums.into_iter().enumerate() {
-        print_scores(&format!("mean of {count}"), methods[i], &sum.over(count), arguments.json);
-        if !arguments.json {
-            say!("{:<24} {:<10} {:>39.2e}", "worst", methods[i], worst[i]);
-        }
-    }
-    Ok(Ending::Done)
-}
-
-impl Scores {
-    fn add(&mut self, other: &Self) {
-        self.psnr += other.psnr;
-        self.psnr_y += other.psnr_y;
-        self.ssim_y += other.ssim_y;
-        self.consistency += other.consistency;
-    }
-
-    fn over(self, count: usize) -> Self {
-        let n = count as f64;
-        let Self { psnr, psnr_y, ssim_y, consistency } = self;
-        Self { psnr: psnr / n, psnr_y: psnr_y / n, ssim_y: ssim_y / n, consistency: consistency / n }
-    }
-}
-
-fn print_scores(picture: &str, method: &str, scores: &Scores, json: bool) {
-    if json {
-        say!("{}", serde_json::json!({ "picture": picture, "method": method, "scores": scores }));
-    } else {
-        let Scores { psnr, psnr_y, ssim_y, consistency } = scores;
-        say!("{picture:<24} {method:<10} {psnr:>8.3} {psnr_y:>8.3} {ssim_y:>8.4} {consistency:>12.2e}");
-    }
-}
-
-/// Eight-bit RGB.
-struct Truth {
-    width: usize,
-    height: usize,
-    rgb: Vec<u8>,
-}
-
-fn score(truth: &Truth, output: &[u8], low: &[u8], scale: usize) -> Result<Scores, CommandError> {
-    let picture = |w, h, rgb| metrics::Picture::new(w, h, rgb);
-    let of = || -> Result<Scores, metrics::MetricError> {
-        let a = picture(truth.width, truth.height, output)?;
-        let b = picture(truth.width, truth.height, &truth.rgb)?;
-        let input = picture(truth.width / scale, truth.height / scale, low)?;
-        Ok(Scores {
-            psnr: metrics::psnr(a, b, metrics::Channels::Rgb, 0)?,
-            psnr_y: metrics::psnr(a, b, metrics::Channels::Luma, scale)?,
-            ssim_y: metrics::ssim(a, b, metrics::Channels::Luma, scale)?,
-            consistency: metrics::consistency(a, input, Reduction::Float)?,
-        })
+    let spec = EvaluateSpec {
+        job: arguments.job.clone(),
+        wish: arguments.model.wish.clone(),
+        selection: arguments.selection.clone(),
     };
-    of().map_err(|e| CommandError::failed(e.to_string()))
+    if let Some((field, message)) = spec.contradiction() {
+        let option = if field == "destination" { "out".into() } else { field.replace('_', "-") };
+        return Err(CommandError::usage(format!("--{option}: {message}")));
+    }
+    if !arguments.coordinator.is_empty() {
+        return by_cluster(arguments, spec);
+    }
+    arguments.model.start_threads();
+    block_on(here(arguments, spec))
 }
 
-fn pictures(folder: &Path) -> Result<Vec<PathBuf>, CommandError> {
-    let unreadable = |e| CommandError::usage(format!("cannot read the folder `{}`: {e}", folder.display()));
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        let known = path.extension().is_some_and(|extension| {
-            let extension = extension.to_string_lossy().to_lowercase();
-            ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp"].contains(&extension.as_str())
-        });
-        if known && path.is_file() {
-            paths.push(path);
+async fn here(arguments: &EvaluateArgs, spec: EvaluateSpec) -> Result<Ending, CommandError> {
+    let evaluate = Arc::new(Evaluate::new(Arc::<EngineModels>::default()));
+    let machine = arguments.model.machine()?;
+    let bits = bits(&spec, machine)?;
+    let (asked, resolving) = (spec.clone(), Arc::clone(&evaluate));
+    let resolved = off_thread(move || resolving.resolve(&asked, &bits)).await;
+    let order = resolved.map_err(|e| CommandError::failed(e.to_string()))??;
+    let open = |written: &String| Ok::<_, CommandError>(Store::at(&written.parse()?)?);
+    let source = open(&order.source)?;
+    let reference = order.reference.as_ref().map(open).transpose()?;
+    let truths = reference.as_ref().unwrap_or(&source).clone();
+    let images = Source::All(truths).require_images(&Selected::new(&order.selection)?).await;
+    images.map_err(|e| no_images(e, order.reference.as_ref().unwrap_or(&order.source)))?;
+    let (numbers, destination) = match &order.destination {
+        Some(written) => {
+            let store = open_to_write(written)?;
+            store.check().await?;
+            (store.clone(), Some(Arc::new(store)))
+        }
+        None => (Store::in_memory(), None),
+    };
+    let interrupt = Cancel::new();
+    tokio::spawn(signals::watch(interrupt.clone(), Some("stopping; once more to stop at once")));
+    let envelope = Arc::new(order.envelope(None, 1)?);
+    let model = evaluate.model(&order, machine);
+    let begun =
+        EvaluateJob::new(&order, source.clone(), reference.clone(), numbers.clone(), UnitLimits::default())?;
+    let measured = MeasuredOrder::new(order, Arc::new(source), reference.map(Arc::new), destination, model);
+    let (runner, kind): (Arc<dyn Runner>, Arc<dyn Kind>) =
+        (Arc::new(OpenedEvaluate(Arc::new(measured))), evaluate);
+    let job = LocalJob {
+        order: envelope,
+        begun: Box::new(begun),
+        kinds: Kinds::new([kind]),
+        runners: Runners::new([runner]),
+        forecast: None,
+        journal: None,
+    };
+    let show = local::Show { json: arguments.json, quiet: false };
+    let ended = local::run(job, show, &interrupt).await?;
+    if interrupt.is_cancelled() {
+        return Ok(Ending::Interrupted);
+    }
+    if !ended.reported {
+        return Err(CommandError::failed(ended.reason));
+    }
+    let rows = rows(&numbers).await?;
+    print(&rows, &summary(&ended.summary)?, arguments.json);
+    match ended.phase {
+        sr3_coordinator::core::view::Phase::Succeeded => Ok(ending(&rows)),
+        _ => Err(CommandError::failed(ended.reason)),
+    }
+}
+
+/// Those of the device that was asked for.
+fn bits(spec: &EvaluateSpec, machine: Machine) -> Result<Bits, CommandError> {
+    let (device, isa) = (machine.device.unwrap_or_default(), Isa::detect());
+    let precision = match (device, spec.wish.dtype) {
+        (Device::Cpu, dtype) => precision(dtype, isa),
+        (_, Dtype::Bf16) => Precision::Bf16,
+        _ => Precision::F32,
+    };
+    let class = device.class(precision).map_err(|e| CommandError::usage(e.to_string()))?;
+    let dtype = if precision == Precision::Bf16 { Dtype::Bf16 } else { Dtype::F32 };
+    Ok(Bits { dtype, class })
+}
+
+/// Submits the job and stays with it; an interruption cancels it.
+fn by_cluster(arguments: &EvaluateArgs, mut spec: EvaluateSpec) -> Result<Ending, CommandError> {
+    spec.wish = arguments.model.for_cluster()?;
+    let Some(destination) = &spec.job.destination else {
+        return Err(CommandError::usage(
+            "a cluster writes its numbers to a place: name it with --out, a folder or a URL",
+        ));
+    };
+    let destination = place(destination)?;
+    spec.job.source = place(&spec.job.source)?;
+    spec.job.reference = spec.job.reference.as_deref().map(place).transpose()?;
+    spec.job.destination = Some(destination.clone());
+    let spec = JobSpec::from(spec);
+    spec.check().map_err(|e| CommandError::usage(e.to_string()))?;
+    let client = arguments.patience.client(client::addresses(&arguments.coordinator)?)?;
+    block_on(async {
+        let interrupt = Cancel::new();
+        let said = Some("cancelling the job; once more to leave it to itself");
+        tokio::spawn(signals::watch(interrupt.clone(), said));
+        let (job, _) = client.submit(&spec.to_yaml(), &random_key()).await?;
+        let id = JobId::new(job.id);
+        if !arguments.json {
+            eprintln!("job {id}");
+        }
+        let show = if arguments.json { Show::Nothing } else { Show::Progress };
+        let job = follow::follow(&client, id, show, &interrupt, OnInterrupt::Cancel).await?.unwrap_or(job);
+        if interrupt.is_cancelled() {
+            return Ok(Ending::Interrupted);
+        }
+        if !job.reported || job.summary.is_empty() {
+            return Err(CommandError::failed(printable(&job.reason)));
+        }
+        // The cluster may write where this machine cannot read.
+        let rows = match Store::open(&destination) {
+            Ok(store) => rows(&store).await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        };
+        let summary = summary(&job.summary)?;
+        print(&rows, &summary, arguments.json);
+        if !arguments.json {
+            say!("rows: {}/{}", destination.trim_end_matches('/'), rows_key());
+        }
+        match remote_job::state(&job) {
+            "succeeded" if summary.set_aside == 0 => Ok(Ending::Done),
+            "succeeded" => Ok(Ending::WithQuarantined),
+            _ => Err(CommandError::failed(printable(&job.reason))),
+        }
+    })
+}
+
+fn open_to_write(written: &str) -> Result<Store, CommandError> {
+    let location: Location = written.parse()?;
+    if let Some(path) = location.path() {
+        std::fs::create_dir_all(path).map_err(|e| StoreError::at(path, e))?;
+    }
+    Ok(Store::at(&location)?)
+}
+
+fn no_images(error: SourceError, place: &str) -> CommandError {
+    match error {
+        SourceError::Store(error) => error.into(),
+        SourceError::NoImages { looked_for } => {
+            CommandError::usage(format!("no images found in `{}`: {looked_for}", printable(place)))
         }
     }
-    paths.sort();
-    if paths.is_empty() {
-        return Err(CommandError::usage(format!(
-            "no pictures in `{}`: looked for PNG, JPEG, WebP, TIFF and BMP by name",
-            folder.display()
-        )));
-    }
-    Ok(paths)
 }
 
-/// A picture as 8-bit RGB, cut at the right and below to a multiple of the scale (or to the middle square).
-fn load(path: &Path, scale: usize, crop: Option<usize>) -> Result<Truth, CommandError> {
-    let wrong = |e: &dyn std::fmt::Display| CommandError::usage(format!("`{}`: {e}", path.display()));
-    let bytes = fs::read(path).map_err(|e| wrong(&e))?;
-    let picture = image::decode(&bytes, &DecodeLimits::default()).map_err(|e| wrong(&e))?.picture;
-    let planes = image::to_planes(&picture);
-    let side = |length: usize| crop.map_or(length, |crop| crop.min(length)) / scale * scale;
-    let (width, height) = (side(picture.width), side(picture.height));
-    // SSIM looks through a window of 11 pixels inside a border of the scale's width.
-    let least = 11 + 2 * scale;
-    if width < least || height < least {
-        return Err(wrong(&format!(
-            "too small to compare at {scale}×: at least {least} pixels a side are needed"
-        )));
-    }
-    let (left, top) = crop.map_or((0, 0), |_| ((picture.width - width) / 2, (picture.height - height) / 2));
-    let mut rgb = Vec::with_capacity(width * height * 3);
-    for y in top..top + height {
-        let row = &planes.rgb[(y * picture.width + left) * 3..][..width * 3];
-        rgb.extend(row.iter().map(|v| ((v + 1.0) * 127.5).round() as u8));
-    }
-    Ok(Truth { width, height, rgb })
+async fn rows(numbers: &Store) -> Result<Vec<Row>, CommandError> {
+    let (_, bytes) = numbers.get(&rows_key()).await?;
+    read_rows(&bytes).map_err(|e| CommandError::failed(format!("the rows cannot be read again: {e}")))
 }
 
-fn write(picture: &Picture, path: &Path) -> Result<(), CommandError> {
-    let failed =
-        |e: &dyn std::fmt::Display| CommandError::failed(format!("cannot write `{}`: {e}", path.display()));
-    let encoded = image::encode(picture, OutputFormat::Png, 100).map_err(|e| failed(&e))?;
-    fs::write(path, encoded.bytes).map_err(|e| failed(&e))
+fn summary(text: &str) -> Result<Summary, CommandError> {
+    serde_json::from_str(text)
+        .map_err(|e| CommandError::failed(format!("the {NAME} job's summary cannot be read: {e}")))
+}
+
+fn ending(rows: &[Row]) -> Ending {
+    if rows.iter().any(|row| row.reason.is_some()) { Ending::WithQuarantined } else { Ending::Done }
+}
+
+fn print(rows: &[Row], summary: &Summary, json: bool) {
+    if json {
+        for row in rows {
+            for Method { method, scores } in &row.methods {
+                say!("{}", json!({ "picture": row.picture, "method": method, "scores": scores }));
+            }
+            if let Some(reason) = &row.reason {
+                say!("{}", json!({ "picture": row.picture, "reason": reason }));
+            }
+        }
+        for (method, numbers) in &summary.methods {
+            let of = |what: fn(&Statistic) -> Option<f64>| {
+                numbers.iter().map(|(name, n)| (name.clone(), json!(what(n)))).collect::<Map<String, Value>>()
+            };
+            say!(
+                "{}",
+                json!({ "picture": format!("mean of {}", summary.pictures), "method": method,
+                    "scores": of(|n| n.mean), "ci95": of(|n| n.ci95), "set_aside": summary.set_aside })
+            );
+        }
+        return;
+    }
+    say!(
+        "{:<24} {:<10} {:>8} {:>8} {:>8} {:>8} {:>12}  mean shift R G B",
+        "picture",
+        "method",
+        "PSNR",
+        "PSNR-Y",
+        "SSIM",
+        "SSIM-Y",
+        "consistency"
+    );
+    for row in rows {
+        let picture = printable(&row.picture);
+        for Method { method, scores } in &row.methods {
+            line(&picture, method, scores.numbers().map(|n| n.unwrap_or(f64::INFINITY)));
+        }
+        if let Some(reason) = &row.reason {
+            say!("{picture:<24} set aside: {}", printable(reason));
+        }
+    }
+    for (method, numbers) in &summary.methods {
+        let of = |what: fn(&Statistic) -> Option<f64>| {
+            sr3_jobs::evaluate::NUMBERS.map(|name| numbers.get(name).and_then(what).unwrap_or(f64::NAN))
+        };
+        line(&format!("mean of {}", summary.pictures), method, of(|n| n.mean));
+        if summary.pictures > 1 {
+            line("± (95 %)", method, of(|n| n.ci95));
+        }
+    }
+    if summary.set_aside > 0 {
+        say!("{} set aside", summary.set_aside);
+    }
+}
+
+fn line(picture: &str, method: &str, numbers: [f64; 8]) {
+    let [psnr, psnr_y, ssim, ssim_y, consistency, r, g, b] = numbers;
+    say!(
+        "{picture:<24} {method:<10} {psnr:>8.3} {psnr_y:>8.3} {ssim:>8.4} {ssim_y:>8.4} {consistency:>12.2e}  {r:>+6.2} {g:>+6.2} {b:>+6.2}"
+    );
 }

@@ -63,15 +63,14 @@ pub fn list(arguments: &JobsArgs) -> Result<Ending, CommandError> {
 fn row(job: &Job) -> [String; 7] {
     let counts = remote_job::counts(job);
     let more = if job.planning_done { "" } else { "+" };
-    let name = remote_job::asked(job).and_then(|asked| asked.name).unwrap_or_default();
     [
         JobId::new(job.id).to_string(),
         remote_job::state(job).to_string(),
-        printable(&name),
+        printable(&job.name),
         format!("{}/{}{more}", counts.done + counts.skipped, counts.planned),
         counts.quarantined.to_string(),
         age(since(job.submitted_ms)),
-        printable(&job.model),
+        printable(remote_job::model(job).0),
     ]
 }
 

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod control;
 pub mod convert;
 pub mod coordinator;
+pub mod devices;
 mod dry_run;
 pub mod evaluate;
 mod follow;

@@ -5,9 +5,9 @@ use serde_json::json;
 use sr3_engine::model::bundled::BUNDLED;
 use sr3_engine::model::checkpoint::Checkpoint;
 use sr3_engine::model::{Graph, UNetConfig, presets};
+use sr3_jobs::models::Library;
 use sr3_proto::words::counted;
 
-use crate::engine_models::read_checkpoint;
 use crate::exit::{CommandError, Ending};
 
 /// What to show.
@@ -65,7 +65,7 @@ fn info(model: &str, json: bool) -> Result<(), CommandError> {
         }
         return Ok(());
     }
-    let checkpoint = read_checkpoint(model)?;
+    let checkpoint = Library::of_process().checkpoint(model)?;
     print_checkpoint(&checkpoint, json)
 }
 

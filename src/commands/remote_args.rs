@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use sr3_proto::JobId;
+use sr3_proto::{JobId, net::Address};
 
 use crate::{
     client::{
@@ -38,7 +38,7 @@ impl RemoteArgs {
     /// # Errors
     /// None is named, or one that is no address.
     pub fn client(&self) -> Result<Client, CommandError> {
-        self.patience.client(&client::addresses(&self.coordinator)?)
+        self.patience.client(client::addresses(&self.coordinator)?)
     }
 }
 
@@ -46,8 +46,8 @@ impl PatienceArgs {
     /// A client of the coordinators at `addresses`.
     ///
     /// # Errors
-    /// There are none, or one is no address.
-    pub fn client(self, addresses: &[String]) -> Result<Client, CommandError> {
+    /// There are none.
+    pub fn client(self, addresses: Vec<Address>) -> Result<Client, CommandError> {
         let patience = self.connect_timeout.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
         Ok(Client::new(addresses)?.with_patience(patience))
     }
@@ -83,7 +83,7 @@ impl From<ClientError> for CommandError {
         let message = error.to_string();
         match error {
             ClientError::NoAddress
-            | ClientError::Address { .. }
+            | ClientError::Address(_)
             | ClientError::Refused {
                 code: Code::InvalidArgument | Code::NotFound | Code::AlreadyExists,
                 ..

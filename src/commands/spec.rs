@@ -6,15 +6,11 @@ use std::{
 };
 
 use clap::Subcommand;
-use sr3_coordinator::filter::Filter;
 use sr3_engine::model::bundled::Bundled;
-use sr3_proto::{JobSpec, SpecError, UpscaleJob, job_spec::TEXT_BYTES_MAX, words::printable};
+use sr3_jobs::{JobSpec, Selection, Wish, images::Filter, models::Library, upscale::engine_models::recipe};
+use sr3_proto::{SpecError, job_spec::TEXT_BYTES_MAX, words::printable};
 
-use crate::{
-    engine_models,
-    exit::{CommandError, Ending},
-    models::ModelRequest,
-};
+use crate::exit::{CommandError, Ending};
 
 /// What to do with job specs.
 #[derive(Clone, Debug, Subcommand)]
@@ -28,8 +24,8 @@ pub enum SpecCommand {
     },
 }
 
-/// Takes one field of a request over from another.
-type Take = fn(&mut ModelRequest, &ModelRequest);
+/// Takes one wish over from another.
+type Take = fn(&mut Wish, &Wish);
 
 /// Runs it.
 pub fn run(command: &SpecCommand) -> Result<Ending, CommandError> {
@@ -79,44 +75,57 @@ fn validate(text: &str) -> Result<String, SpecError> {
         line: JobSpec::line_of(text, field),
         message: printable(&error),
     };
+    let check_globs = |selection: &Selection| {
+        for (field, globs) in [("include", &selection.include), ("exclude", &selection.exclude)] {
+            Filter::new(globs, &[]).map_err(|error| located(field, error.to_string()))?;
+        }
+        Ok::<_, SpecError>(())
+    };
     match JobSpec::parse(text)? {
-        JobSpec::Upscale(job) => {
-            for (field, globs) in [("include", &job.include), ("exclude", &job.exclude)] {
-                Filter::new(globs, &[]).map_err(|error| located(field, error.to_string()))?;
-            }
-            let model = check_model(&job).map_err(|(field, error)| located(field, error.to_string()))?;
-            let (source, destination) = (printable(&job.source), printable(&job.destination));
+        JobSpec::Upscale(spec) => {
+            check_globs(&spec.selection)?;
+            let model =
+                check_model(&spec.wish).map_err(|(field, error)| located(field, error.to_string()))?;
+            let (source, destination) = (printable(&spec.job.source), printable(&spec.job.destination));
             Ok(format!("upscale {source} to {destination} with {model}"))
         }
-        // Kinds that this command does not know more about than their parser does.
-        _ => Ok("a job".to_string()),
+        JobSpec::Evaluate(spec) => {
+            check_globs(&spec.selection)?;
+            let source = printable(&spec.job.source);
+            if let Some(reference) = &spec.job.reference {
+                return Ok(format!("evaluate {source} against {}", printable(reference)));
+            }
+            let model =
+                check_model(&spec.wish).map_err(|(field, error)| located(field, error.to_string()))?;
+            Ok(format!("evaluate {model} on {source}"))
+        }
     }
 }
 
 /// The model as the job will use it, or the field that does not fit it. A model that lies where only the cluster can
 /// look is not an error.
-fn check_model(job: &UpscaleJob) -> Result<String, (&'static str, CommandError)> {
-    let name = printable(&job.model);
-    if Bundled::find(&job.model).is_none() && is_elsewhere(&job.model) {
+fn check_model(all: &Wish) -> Result<String, (&'static str, CommandError)> {
+    let name = printable(&all.model);
+    if Bundled::find(&all.model).is_none() && is_elsewhere(&all.model) {
         return Ok(format!("{name} (not here, so not checked)"));
     }
-    let checkpoint = engine_models::read_checkpoint(&job.model).map_err(|error| ("model", error))?;
+    let config =
+        Library::of_process().config(&all.model).map_err(|error| ("model", CommandError::from(error)))?;
     // One wish after the other, so that the error is known to be about the last.
-    let all = ModelRequest::from(job);
-    let mut request = ModelRequest { preset: None, sampler: None, steps: None, tile: None, ..all.clone() };
+    let mut wish = Wish { preset: None, sampler: None, steps: None, tile: None, ..all.clone() };
     let wishes: [(&str, Take); 5] = [
         ("model", |_, _| {}),
-        ("preset", |request, all| request.preset.clone_from(&all.preset)),
-        ("sampler", |request, all| request.sampler.clone_from(&all.sampler)),
-        ("steps", |request, all| request.steps = all.steps),
-        ("tile", |request, all| request.tile = all.tile),
+        ("preset", |wish, all| wish.preset.clone_from(&all.preset)),
+        ("sampler", |wish, all| wish.sampler.clone_from(&all.sampler)),
+        ("steps", |wish, all| wish.steps = all.steps),
+        ("tile", |wish, all| wish.tile = all.tile),
     ];
-    for (field, wish) in wishes {
-        wish(&mut request, &all);
-        engine_models::recipe(&checkpoint.config, &request).map_err(|error| (field, error))?;
+    for (field, take) in wishes {
+        take(&mut wish, all);
+        recipe(&config, &wish, None).map_err(|error| (field, error.into()))?;
     }
-    let preset = job.preset.as_deref().unwrap_or(&checkpoint.config.default_preset);
-    let scale = job.scale.map_or(checkpoint.config.scale, |scale| scale as usize);
+    let preset = all.preset.as_deref().unwrap_or(&config.default_preset);
+    let scale = all.scale.map_or(config.scale, |scale| scale as usize);
     Ok(format!("{name}, preset {}, {scale}×", printable(preset)))
 }
 

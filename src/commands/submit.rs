@@ -6,7 +6,8 @@ use std::{
 };
 
 use clap::Args;
-use sr3_proto::{JobId, JobSpec, job_spec::TEXT_BYTES_MAX};
+use sr3_jobs::JobSpec;
+use sr3_proto::{JobId, job_spec::TEXT_BYTES_MAX};
 
 use super::{
     follow,

@@ -2,24 +2,30 @@
 
 use std::{sync::Arc, time::Instant};
 
-use clap::{Args, value_parser};
-use sr3_coordinator::{JobState, core::Place, report};
+use clap::Args;
+use sr3_coordinator::{Kind, Kinds};
 use sr3_engine::ops::{Isa, Precision};
-use sr3_proto::{
-    Cancel, Colour, Dtype, FormatChoice, ItemRecord, RecipeSpec, Store, StoreError, UpscaleSpec, layout,
+use sr3_jobs::{
+    Dtype, Selection, Writing,
+    cut::UnitLimits,
+    images::Selected,
+    lazy::Lazy,
+    upscale::{
+        ItemRecord, Journal, Models, OpenModel, Opened, OpenedUpscale, Run, RunError, Upscale, UpscaleJob,
+        UpscaleOrder, report,
+    },
 };
-
-use sr3_worker::Journal;
+use sr3_proto::{Cancel, Store, StoreError, layout, off_thread};
+use sr3_worker::{Runner, Runners};
 
 use crate::{
     client::{
-        local,
+        local::{self, LocalJob},
         places::{self, Destination, Places},
     },
     commands::{dry_run, model_args::ModelArgs, remote_args::PatienceArgs, upscale_remote},
     ended::Ended,
     exit::{self, CommandError, Ending},
-    models::{Models, OpenModel},
     signals,
 };
 
@@ -39,26 +45,15 @@ pub struct UpscaleArgs {
     /// Shared options.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Output format: auto (the input's, PNG for formats that are only read), png, jpeg, webp or tiff.
-    #[arg(long, default_value = "auto")]
-    pub format: FormatChoice,
-    /// What lies under transparent pixels of a JPEG, which knows none: white, black or #rrggbb [default: such pictures are
-    /// set aside].
-    #[arg(long, value_name = "COLOUR")]
-    pub background: Option<Colour>,
-    /// Quality of JPEG, 1 to 100; other formats are written without loss.
-    #[arg(long, default_value_t = 95, value_parser = value_parser!(u8).range(1..=100))]
-    pub quality: u8,
+    /// Shared options.
+    #[command(flatten)]
+    pub writing: Writing,
     /// Compute everything again and replace what is there.
     #[arg(long)]
     pub overwrite: bool,
-    /// Take only paths that match this glob, relative to SRC; `*` also matches `/`, and an extension counts in any case:
-    /// '*.jpg' takes .JPG. May be repeated.
-    #[arg(long, value_name = "GLOB")]
-    pub include: Vec<String>,
-    /// Leave out paths that match this glob, as --include reads it. May be repeated.
-    #[arg(long, value_name = "GLOB")]
-    pub exclude: Vec<String>,
+    /// Shared options.
+    #[command(flatten)]
+    pub selection: Selection,
     /// Follow links that lead out of SRC: files and folders that they lead to are taken under the links' paths. Links into
     /// DST, or back to where they lie, are never followed.
     #[arg(long)]
@@ -98,7 +93,7 @@ impl UpscaleArgs {
 }
 
 /// Runs it.
-pub fn run<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Ending, CommandError> {
+pub fn run<M: Models>(arguments: &UpscaleArgs, models: &Arc<M>) -> Result<Ending, CommandError> {
     if !arguments.coordinator.is_empty() {
         return upscale_remote::run(arguments);
     }
@@ -111,80 +106,94 @@ pub fn run<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Ending, Com
     runtime.block_on(upscale(arguments, models))
 }
 
-async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &M) -> Result<Ending, CommandError> {
+async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &Arc<M>) -> Result<Ending, CommandError> {
     let begun = Instant::now();
     let (sources, written) = arguments.places()?;
-    let mut places = places::resolve(sources, written, arguments.format, arguments.overwrite)?;
+    let mut places = places::resolve(sources, written, arguments.writing.format, arguments.overwrite)?;
     if arguments.follow_links {
         places = places.following_links(&sources[0])?;
     }
     let Places { source, source_name, destination } = places;
-    let OpenModel { processor, forecast, name, digest, preset, sampling, scale, dtype } =
-        models.open(&arguments.model.request(arguments.quality, arguments.background))?;
-    let spec = UpscaleSpec {
-        source: source_name,
-        destination: written.to_string(),
-        model: arguments.model.model.clone(),
-        recipe: RecipeSpec {
-            model: digest,
-            model_name: name,
-            preset,
-            sampler: arguments.model.sampler.clone(),
-            steps: arguments.model.steps,
-            sampling,
-            seed: arguments.model.seed,
-            scale,
-            format: arguments.format,
-            quality: arguments.quality,
-            background: arguments.background,
-            tile: arguments.model.tile,
-            projection: !arguments.model.no_projection,
-            dtype,
-        },
-        naming: destination.naming(),
-        include: arguments.include.clone(),
-        exclude: arguments.exclude.clone(),
-        bytes_min: None,
-        bytes_max: None,
-        max_bad_items: arguments.max_bad_items,
-        overwrite: arguments.overwrite,
-    };
-    if dtype == Dtype::Bf16 && !Precision::is_native(Isa::detect()) && !arguments.quiet {
+    let (wish, machine) = (&arguments.model.wish, arguments.model.machine()?);
+    let (library, asked) = (Arc::clone(models), (wish.clone(), arguments.writing.clone(), machine));
+    let opened = off_thread(move || library.open(&asked.0, &asked.1, &asked.2)).await;
+    let OpenModel { processor, forecast, resolved, bits } =
+        opened.map_err(|e| CommandError::failed(e.to_string()))??;
+    if bits.dtype == Dtype::Bf16 && !Precision::is_native(Isa::detect()) && !arguments.quiet {
         eprintln!(
             "sr3: warning: this processor has no instructions for bf16, so it is slower than f32: leave --dtype out"
         );
     }
+    let Selection { include, exclude, bytes_min, bytes_max } = arguments.selection.clone();
+    let order = UpscaleOrder {
+        source: source_name,
+        destination: written.to_string(),
+        model: wish.model.clone(),
+        memory_bytes: resolved.memory_bytes,
+        recipe: resolved.recipe(wish, &arguments.writing, bits),
+        naming: destination.naming(),
+        include,
+        exclude,
+        bytes_min,
+        bytes_max,
+        max_bad_items: arguments.max_bad_items,
+        overwrite: arguments.overwrite,
+    };
     source.store().check().await?;
-    source.require_images(&spec).await?;
+    let selected = Selected::new(&arguments.selection)?;
+    let images = source.require_images(&selected).await;
+    images.map_err(|e| RunError::of_source(e, &order.source))?;
     if arguments.dry_run {
         let outputs = destination.existing()?;
-        let plan = dry_run::Plan { source: &source, outputs: outputs.as_ref(), spec: &spec };
+        let plan = dry_run::Plan { source: &source, outputs: outputs.as_ref(), order: &order };
         return dry_run::run(plan, &*forecast, arguments.json).await;
     }
     let interrupt = Cancel::new();
     // Even the second leaves nothing to repair: no output is ever under its name before it is whole.
     tokio::spawn(signals::watch(interrupt.clone(), Some("stopping; once more to stop at once")));
-    let (outputs, state_store) = destination.open()?;
+    let (outputs, state) = destination.open()?;
     if let Destination::Bucket(_) = destination {
         outputs.check().await?;
         warn_of_a_single_writer(&outputs).await?;
     }
     let owner = format!("process {} {:016x}", std::process::id(), rand::random::<u64>());
-    let state = JobState::begin(state_store.clone(), &outputs, spec.clone(), owner).await?;
-    if matches!(destination, Destination::Folder(_)) && !state.is_locked() && !arguments.quiet {
+    let run = Run::begin(state.clone(), &outputs, order.clone(), owner).await?;
+    if matches!(destination, Destination::Folder(_)) && !run.is_locked() && !arguments.quiet {
         eprintln!(
             "sr3: warning: the file system of `{written}` has no locks: let nothing else write there while this runs"
         );
     }
-    let journal = Arc::new(Journal::open(state_store.clone()).await?);
-    let place = Place { source, outputs, state, suspects: journal.found().clone() };
-    let apart = (!destination.keeps_state()).then(|| state_store.clone());
+    let journal = Arc::new(Journal::open(state.clone()).await?);
+    let opened = Opened::new(
+        order.clone(),
+        Lazy::ready(processor),
+        Arc::new(source.store().clone()),
+        Arc::new(outputs.clone()),
+        Arc::new(state.clone()),
+        Some(Arc::clone(&journal)),
+    );
+    let runner: Arc<dyn Runner> = Arc::new(OpenedUpscale(Arc::new(opened)));
+    let kind: Arc<dyn Kind> = Arc::new(Upscale::new(Arc::clone(models)));
+    let job = LocalJob {
+        order: Arc::new(order.envelope(None, 1)?),
+        begun: Box::new(UpscaleJob::new(
+            source,
+            outputs,
+            run,
+            journal.found().clone(),
+            UnitLimits::default(),
+        )?),
+        kinds: Kinds::new([kind]),
+        runners: Runners::new([runner]),
+        forecast: Some(forecast),
+        journal: Some(journal),
+    };
     let show = local::Show { json: arguments.json, quiet: arguments.quiet };
-    let job = local::run(place, apart, processor, show, forecast, journal, &interrupt).await?;
-    let records = if job.reported { read_report(&state_store, &spec.source).await? } else { Vec::new() };
+    let job = local::run(job, show, &interrupt).await?;
+    let records = if job.reported { read_report(&state, &order.source).await? } else { Vec::new() };
     let report = (job.reported && destination.keeps_state())
         .then(|| format!("{}/{}", written.trim_end_matches('/'), layout::report_key()));
-    let ended = Ended::here(&job, &records, &spec, report, begun.elapsed());
+    let ended = Ended::here(&job, &records, &order, report, begun.elapsed());
     ended.print(arguments.json, arguments.quiet);
     Ok(ended.ending())
 }

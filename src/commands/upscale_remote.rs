@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use sr3_engine::model::bundled::Bundled;
-use sr3_proto::{Cancel, JobId, JobSpec, UpscaleJob};
+use sr3_jobs::{JobSpec, upscale::UpscaleSpec};
+use sr3_proto::{Cancel, JobId};
 
 use super::{
     follow::{self, OnInterrupt, Show},
@@ -12,7 +13,7 @@ use super::{
     upscale::UpscaleArgs,
 };
 use crate::{
-    ended,
+    client, ended,
     exit::{CommandError, Ending},
     remote_job, signals,
 };
@@ -21,7 +22,7 @@ use crate::{
 pub(super) fn run(arguments: &UpscaleArgs) -> Result<Ending, CommandError> {
     let spec = JobSpec::from(job(arguments)?);
     spec.check().map_err(|e| CommandError::usage(e.to_string()))?;
-    let client = arguments.patience.client(&arguments.coordinator)?;
+    let client = arguments.patience.client(client::addresses(&arguments.coordinator)?)?;
     block_on(async {
         let interrupt = Cancel::new();
         let said = Some("cancelling the job; once more to leave it to itself");
@@ -40,13 +41,9 @@ pub(super) fn run(arguments: &UpscaleArgs) -> Result<Ending, CommandError> {
     })
 }
 
-fn job(arguments: &UpscaleArgs) -> Result<UpscaleJob, CommandError> {
+fn job(arguments: &UpscaleArgs) -> Result<UpscaleSpec, CommandError> {
     let model = &arguments.model;
-    if model.batch.is_some() || model.threads.is_some() {
-        return Err(CommandError::usage(
-            "--batch and --threads are the workers' own settings: leave them out with --coordinator",
-        ));
-    }
+    let wish = model.for_cluster()?;
     if arguments.dry_run {
         return Err(CommandError::usage(
             "--dry-run plans for this machine: leave --coordinator out, or submit a job and `sr3 watch` it",
@@ -69,32 +66,20 @@ fn job(arguments: &UpscaleArgs) -> Result<UpscaleJob, CommandError> {
             "`{source}` is a file, and a cluster takes folders: name its folder and --include, or leave --coordinator out"
         )));
     }
-    let checkpoint = match Bundled::find(&model.model) {
-        None if Path::new(&model.model).is_dir() => place(&model.model)?,
-        _ => model.model.clone(),
-    };
-    let mut job = UpscaleJob::new(place(source)?, place(destination)?);
-    job.model = checkpoint;
-    job.preset = model.preset.clone();
-    job.scale = model.scale;
-    job.steps = model.steps;
-    job.sampler = model.sampler.clone();
-    job.tile = model.tile;
-    job.seed = model.seed;
-    job.projection = !model.no_projection;
-    job.dtype = model.dtype;
-    job.format = arguments.format;
-    job.quality = arguments.quality;
-    job.background = arguments.background;
-    job.include = arguments.include.clone();
-    job.exclude = arguments.exclude.clone();
-    job.overwrite = arguments.overwrite;
-    job.max_bad_items = arguments.max_bad_items;
-    Ok(job)
+    let mut spec = UpscaleSpec::new(place(source)?, place(destination)?);
+    spec.wish = wish;
+    if Bundled::find(&spec.wish.model).is_none() && Path::new(&spec.wish.model).is_dir() {
+        spec.wish.model = place(&spec.wish.model)?;
+    }
+    spec.writing = arguments.writing.clone();
+    spec.selection = arguments.selection.clone();
+    spec.job.overwrite = arguments.overwrite;
+    spec.job.max_bad_items = arguments.max_bad_items;
+    Ok(spec)
 }
 
 /// A URL as it is; a path as one that means the same to the coordinator.
-fn place(written: &str) -> Result<String, CommandError> {
+pub(super) fn place(written: &str) -> Result<String, CommandError> {
     if written.contains("://") {
         return Ok(written.to_string());
     }

@@ -3,14 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use clap::{Args, value_parser};
-use sr3_engine::ops::Isa;
-use sr3_proto::Cancel;
-use sr3_worker::{ClusterWorkerConfig, GrpcConnect, serve};
+use sr3_engine::{
+    device::{About, Device},
+    ops::{Isa, Precision},
+};
+use sr3_jobs::{models::Library, upscale::EngineModels};
+use sr3_proto::{Cancel, Offer};
+use sr3_worker::{ClusterWorkerConfig, GrpcConnect, WorkerFailure, memory, serve};
+use tokio::task::JoinSet;
 
 use super::model_args::start_threads;
 use crate::{
     client,
-    engine_models::EngineModels,
     exit::{CommandError, Ending},
     signals,
 };
@@ -21,6 +25,10 @@ pub struct WorkerArgs {
     /// Coordinators of the cluster: the one that serves is found [env: SR3_COORDINATOR]
     #[arg(long, value_name = "URL[,URL…]", value_delimiter = ',')]
     pub coordinator: Vec<String>,
+    /// What computes: cpu, cuda:0 for the first NVIDIA GPU, cuda for all of them, or candle-cpu; see `sr3 devices`. May be
+    /// repeated: each is a worker of its own in this process.
+    #[arg(long, default_value = "cpu")]
+    pub device: Vec<String>,
     /// Threads that compute [default: one per core].
     #[arg(long, value_parser = value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
@@ -35,6 +43,15 @@ pub struct WorkerArgs {
 /// Runs it until a signal comes.
 pub fn run(arguments: &WorkerArgs) -> Result<Ending, CommandError> {
     start_threads(arguments.threads);
+    let unusable = |e: sr3_engine::device::DeviceError| CommandError::usage(e.to_string());
+    let mut devices = Vec::new();
+    for name in &arguments.device {
+        devices.extend(Device::named(name).map_err(unusable)?);
+    }
+    devices.sort_unstable();
+    devices.dedup();
+    let configs: Vec<_> =
+        devices.iter().map(|device| config(arguments, *device, devices.len())).collect::<Result<_, _>>()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -46,18 +63,54 @@ pub fn run(arguments: &WorkerArgs) -> Result<Ending, CommandError> {
             stop.clone(),
             Some("finishing what is begun; once more to stop at once"),
         ));
-        let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
-        let name = arguments.name.clone();
-        let config = ClusterWorkerConfig {
-            name: name.unwrap_or_else(|| format!("{}-{}", host.trim(), std::process::id())),
-            device: format!("cpu ({:?})", Isa::detect()),
-            drain_timeout: Duration::from_secs(arguments.drain_timeout),
-            ..ClusterWorkerConfig::default()
-        };
-        let connect = GrpcConnect::new(client::addresses(&arguments.coordinator)?);
-        serve(Arc::new(EngineModels), connect, config, stop)
-            .await
-            .map_err(|e| CommandError::failed(e.to_string()))?;
-        Ok(Ending::Done)
+        let addresses = client::addresses(&arguments.coordinator)?;
+        let library = Arc::new(Library::of_process());
+        let mut workers = JoinSet::new();
+        for (device, config) in devices.into_iter().zip(configs) {
+            let models = Arc::new(EngineModels::new(Arc::clone(&library)).on(device));
+            let connect = GrpcConnect::new(addresses.clone());
+            workers.spawn(serve(sr3_jobs::runners(&models), connect, config, stop.clone()));
+        }
+        // One that gives up takes the others along: a process that half works is noticed by nobody.
+        let mut given_up: Option<WorkerFailure> = None;
+        while let Some(ended) = workers.join_next().await {
+            stop.cancel();
+            let ended =
+                ended.map_err(|_| CommandError::failed("internal error of a worker; please report it"))?;
+            given_up = given_up.or(ended.err());
+        }
+        match given_up {
+            Some(error) => Err(CommandError::failed(error.to_string())),
+            None => Ok(Ending::Done),
+        }
+    })
+}
+
+fn config(arguments: &WorkerArgs, device: Device, count: usize) -> Result<ClusterWorkerConfig, CommandError> {
+    let About { name, mut classes, memory } =
+        device.about().map_err(|e| CommandError::usage(e.to_string()))?;
+    // What it prefers comes first.
+    if device == Device::Cpu && Precision::faster(Isa::detect()) == Precision::Bf16 {
+        classes.rotate_right(1);
+    }
+    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    let named = arguments.name.clone();
+    let mut shown = named.unwrap_or_else(|| format!("{}-{}", host.trim(), std::process::id()));
+    if count > 1 {
+        shown = format!("{shown}/{device}");
+    }
+    let most = memory.map(|[total, _]| total).or(memory::most().map(|room| room.limit));
+    let threads = if device == Device::Cpu { rayon::current_num_threads() } else { 1 };
+    Ok(ClusterWorkerConfig {
+        name: shown,
+        device: format!("{device} ({name})"),
+        offer: Offer {
+            kinds: Vec::new(),
+            classes,
+            memory_bytes: most.unwrap_or(0),
+            threads: u32::try_from(threads).unwrap_or(u32::MAX),
+        },
+        drain_timeout: Duration::from_secs(arguments.drain_timeout),
+        ..ClusterWorkerConfig::default()
     })
 }

@@ -44,7 +44,7 @@ pub fn list(arguments: &WorkersArgs) -> Result<Ending, CommandError> {
             print(&workers.iter().map(|worker| format!("{}\n", as_json(worker))).collect::<String>());
         } else {
             let rows: Vec<_> = workers.iter().map(row).collect();
-            print(&table(["WORKER", "STATE", "NAME", "DEVICE", "SHARDS", "DONE", "VERSION"], &rows));
+            print(&table(["WORKER", "STATE", "NAME", "DEVICE", "UNITS", "DONE", "VERSION"], &rows));
         }
         Ok(Ending::Done)
     })
@@ -76,7 +76,7 @@ fn row(worker: &Worker) -> [String; 7] {
         printable(&worker.name),
         printable(&worker.device),
         worker.leases.to_string(),
-        worker.shards_done.to_string(),
+        worker.units_done.to_string(),
         printable(&worker.version),
     ]
 }
@@ -91,7 +91,11 @@ fn as_json(worker: &Worker) -> Value {
         "leases": worker.leases,
         "credits": worker.credits,
         "models": worker.models,
-        "shards_done": worker.shards_done,
+        "shards_done": worker.units_done,
+        "kinds": worker.kinds,
+        "classes": worker.classes,
+        "memory_bytes": (worker.memory_bytes > 0).then_some(worker.memory_bytes),
+        "threads": worker.threads,
     })
 }
 

@@ -210,7 +210,7 @@ fn soak(troubles: &[Trouble], least: Duration) {
 
     let mut cluster = Cluster::start(server, troubles);
     let end = Instant::now() + least;
-    let (mut jobs, mut shards, mut turns) = (0, 0, troubles.iter().cycle());
+    let (mut jobs, mut units, mut turns) = (0, 0, troubles.iter().cycle());
     loop {
         let destination = server.fresh();
         let job = cluster.submit(folder, &source, &destination);
@@ -253,16 +253,16 @@ fn soak(troubles: &[Trouble], least: Duration) {
             "{missing:?} {extra:?}\n{events}"
         );
         assert_eq!((lines, bad), (PICTURES + BAD.len(), BAD.map(String::from).into()), "{events}");
-        // A shard that were recorded twice would count twice.
+        // A unit that were recorded twice would count twice.
         assert_eq!(ended["shards_done"], ended["shards_planned"], "{ended}");
         assert_eq!((&ended["done"], &ended["quarantined"]), (&PICTURES.into(), &BAD.len().into()), "{ended}");
         jobs += 1;
-        shards += ended["shards_done"].as_u64().unwrap();
+        units += ended["shards_done"].as_u64().unwrap();
         if Instant::now() >= end {
             break;
         }
     }
-    eprintln!("{troubles:?}: {jobs} jobs, {shards} shards, {:?}", cluster.counts);
+    eprintln!("{troubles:?}: {jobs} jobs, {units} units, {:?}", cluster.counts);
     // Those that stand still must end with the test, too.
     cluster.healing.clear();
 }

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
 
 mod faults;
+mod kinds;
+mod models;
 mod pictures;
 mod processes;
 #[path = "../../proto/tests/common/s3.rs"]

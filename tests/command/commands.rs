@@ -35,7 +35,18 @@ fn an_evaluation_prints_a_line_a_picture_and_method_and_the_means() {
     let photos = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/photos/canyons");
     let out = tempfile::tempdir().unwrap();
     let folder = out.path().to_str().unwrap();
-    let printed = sr3(&["evaluate", photos, "--preset", "one", "--crop", "96", "--json", "--out", folder]);
+    let printed = sr3(&[
+        "evaluate",
+        photos,
+        "--preset",
+        "one",
+        "--crop",
+        "96",
+        "--json",
+        "--pictures",
+        "--out",
+        folder,
+    ]);
     let lines: Vec<Value> = printed.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(lines.len(), 6, "two pictures and their mean, by two methods");
     for line in &lines {
@@ -65,7 +76,7 @@ fn a_benchmark_is_one_line_or_one_line_of_json() {
 #[test]
 fn a_device_or_instruction_set_that_is_not_there_is_one_line() {
     for (arguments, message) in [
-        (&["bench", "unet", "--device", "tpu"][..], "no device is called \"tpu\""),
+        (&["bench", "unet", "--device", "tpu"][..], "no device is called `tpu`"),
         (&["bench", "unet", "--isa", "sse9"], "this processor has portable"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_sr3")).args(arguments).output().unwrap();

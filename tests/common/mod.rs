@@ -20,11 +20,15 @@ use std::{
 
 use serde_json::Value;
 use sr3::{
-    exit::CommandError,
-    forecast::Forecast,
-    models::{ModelRequest, Models, OpenModel},
-    proto::{Cancel, Digest, Key, OutputFormat},
-    worker::{Computed, Encoded, ItemError, Processor},
+    jobs::{
+        Wish, Writing,
+        images::OutputFormat,
+        upscale::{
+            Bits, Computed, Encoded, F32_CLASS, Forecast, ItemError, Machine, ModelError, Models, OpenModel,
+            Processor, Resolved,
+        },
+    },
+    proto::{Cancel, Digest, Key},
 };
 use tempfile::TempDir;
 
@@ -137,20 +141,23 @@ pub struct Doubles;
 impl Models for Doubles {
     type Processor = Double;
 
-    fn open(&self, request: &ModelRequest) -> Result<OpenModel<Double>, CommandError> {
-        if request.model != "photo-4x" {
-            return Err(CommandError::usage(format!("unknown model `{}`", request.model)));
+    fn open(&self, wish: &Wish, _: &Writing, _: &Machine) -> Result<OpenModel<Double>, ModelError> {
+        if wish.model != "photo-4x" {
+            return Err(ModelError::Wish(format!("unknown model `{}`", wish.model)));
         }
         let step = std::env::var(STEP_MS).ok().and_then(|ms| ms.parse().ok()).unwrap_or(0);
         Ok(OpenModel {
-            processor: Double::new(request.seed, Duration::from_millis(step)),
+            processor: Double::new(wish.seed, Duration::from_millis(step)),
             forecast: Arc::new(Steady(Duration::from_millis(step))),
-            name: request.model.clone(),
-            digest: Digest::of(b"weights"),
-            preset: request.preset.clone().unwrap_or_else(|| "default".into()),
-            sampling: "as played".into(),
-            scale: request.scale.unwrap_or(4),
-            dtype: request.dtype,
+            resolved: Resolved {
+                name: wish.model.clone(),
+                digest: Digest::of(b"weights"),
+                preset: wish.preset.clone().unwrap_or_else(|| "default".into()),
+                sampling: "as played".into(),
+                scale: wish.scale.unwrap_or(4),
+                memory_bytes: 0,
+            },
+            bits: Bits { dtype: wish.dtype, class: F32_CLASS.into() },
         })
     }
 }
@@ -159,7 +166,9 @@ impl Models for Doubles {
 pub fn become_the_command_if_asked() {
     if let Ok(arguments) = std::env::var(ARGUMENTS) {
         let arguments: Vec<String> = serde_json::from_str(&arguments).unwrap();
-        std::process::exit(sr3::cli::main_with(&Doubles, arguments.into_iter().map(OsString::from)).into());
+        std::process::exit(
+            sr3::cli::main_with(&Arc::new(Doubles), arguments.into_iter().map(OsString::from)).into(),
+        );
     }
 }
 

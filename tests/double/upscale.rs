@@ -49,6 +49,26 @@ fn a_bad_image_is_set_aside_with_its_reason_and_the_rest_goes_on() {
     assert_eq!((&again["done"], &again["skipped"], &again["quarantined"]), (&1.into(), &1.into(), &2.into()));
 }
 
+/// What lies under `.sr3/` of a version before classes of bits were written down is recognised.
+#[test]
+fn a_destination_of_the_version_before_is_recognised() {
+    let scene = Scene::new(&[("a.png", "aa"), ("b/c.jpg", "cc")]);
+    assert_eq!(scene.upscale(&[]).code, 0);
+    for name in ["out/.sr3/jobs/000001.json", "out/.sr3/manifests/000001/00000000.json"] {
+        let with: Vec<String> = scene.read(name).lines().map(String::from).collect();
+        // It was the last field of a recipe.
+        let at = with.iter().position(|line| line.contains("\"class\": \"f32\"")).expect("a class");
+        let mut before = with;
+        before.remove(at);
+        before[at - 1] = before[at - 1].trim_end_matches(',').to_string();
+        scene.write(name, &before.join("\n"));
+    }
+    let again = scene.upscale(&["--json"]);
+    assert_eq!(again.code, 0, "{}", again.err);
+    let end = again.json();
+    assert_eq!((&end["done"], &end["skipped"]), (&0.into(), &2.into()), "{end}");
+}
+
 #[test]
 fn too_many_bad_images_fail_the_run_and_finished_ones_stay() {
     let scene = Scene::new(&[("a.png", "fine")]);

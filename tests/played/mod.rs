@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sr3::proto::{JobSpec, wire::v1::*};
+use sr3::{
+    jobs::{JobSpec, upscale::UpscaleSpec},
+    proto::wire::v1::*,
+};
 use tokio::{runtime::Runtime, sync::mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, transport::Server};
@@ -69,8 +72,9 @@ impl Drop for Served {
 
 /// A job of eight images, four of them done, that has an event for each.
 pub fn running(id: u64) -> Job {
-    let mut spec = sr3::proto::UpscaleJob::new("/in", "/out");
-    spec.name = Some("summer".into());
+    let spec = UpscaleSpec::new("/in", "/out");
+    let place =
+        |what: &str, location: &str, writes| Place { what: what.into(), location: location.into(), writes };
     Job {
         id,
         spec: JobSpec::from(spec).to_yaml(),
@@ -80,14 +84,16 @@ pub fn running(id: u64) -> Job {
             done: 4,
             work_planned: 8000,
             work_done: 4000,
-            shards_planned: 2,
-            shards_done: 1,
+            units_planned: 2,
+            units_done: 1,
             ..JobCounts::default()
         }),
         planning_done: true,
         submitted_ms: 1_000_000,
-        model: "photo-4x".into(),
-        model_sha256: "ab".repeat(32),
+        kind: "upscale".into(),
+        name: "summer".into(),
+        places: vec![place("source", "/in", false), place("destination", "/out", true)],
+        models: vec![ModelName { name: "photo-4x".into(), sha256: "ab".repeat(32) }],
         leases: 1,
         current: vec![CurrentItem { worker: "w1".into(), input: "a.png".into(), share: 0.5 }],
         ..Job::default()
@@ -158,12 +164,17 @@ impl JobService for Played {
     ) -> Result<Response<SubmitJobResponse>, Status> {
         let SubmitJobRequest { spec, idempotency_key } = request.into_inner();
         self.with(|state| {
-            JobSpec::parse(&spec).map_err(|e| Status::invalid_argument(e.to_string()))?;
+            let JobSpec::Upscale(asked) =
+                JobSpec::parse(&spec).map_err(|e| Status::invalid_argument(e.to_string()))?
+            else {
+                return Err(Status::invalid_argument("played for one kind"));
+            };
             let known = state.keys.get(&idempotency_key).copied();
             let id = known.unwrap_or(state.jobs.len() as u64 + 1);
             if known.is_none() {
                 state.keys.insert(idempotency_key, id);
-                state.jobs.push(Job { spec, ..running(id) });
+                let name = asked.job.name.unwrap_or_default();
+                state.jobs.push(Job { spec, name, ..running(id) });
             }
             if state.answers_to_lose > 0 {
                 state.answers_to_lose -= 1;

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, fmt::Write};
 use futures::TryStreamExt;
 use sr3::{
     coordinator::ledger::Ledger,
+    jobs::upscale::{ItemRecord, ItemStatus},
     proto::{
-        Digest, ItemRecord, ItemStatus, Key, Store, layout,
+        Digest, Key, Store, layout,
         store::ListEntry,
         wire::v1::{Job, JobState},
     },
@@ -44,7 +45,7 @@ pub(crate) async fn check(stage: &Stage, jobs: &[Job]) -> String {
         let open = rows.iter().filter(|(key, _)| key.starts_with(&format!("attempts/{:020}/", job.id)));
         let recorded = recorded.count() as u64;
         let counts = job.counts.unwrap_or_default();
-        assert_eq!((recorded, open.count()), (counts.shards_planned, 0), "{counts:?}");
+        assert_eq!((recorded, open.count()), (counts.units_planned, 0), "{counts:?}");
         check_job(stage, task, job).await;
     }
     for (key, value) in rows {
@@ -91,8 +92,8 @@ async fn check_job(stage: &Stage, task: &Task, job: &Job) {
     let bad = task.images.values().filter(|text| is_bad(text)).count() as u64;
     let good = task.images.len() as u64 - bad;
     assert_eq!(
-        (counts.planned, counts.done, counts.skipped, counts.quarantined, counts.shards_done),
-        (good + bad, good, 0, bad, counts.shards_planned),
+        (counts.planned, counts.done, counts.skipped, counts.quarantined, counts.units_done),
+        (good + bad, good, 0, bad, counts.units_planned),
         "{counts:?}"
     );
 }

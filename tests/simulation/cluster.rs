@@ -15,15 +15,21 @@ use object_store::{
 };
 use sr3::{
     coordinator::{
-        ShardLimits,
+        Kind, Kinds,
         clock::Clock,
         core::Parts,
         ledger::{Ledger, MemoryLedgerStorage},
         scheduler,
         service::{self, Standby},
     },
+    jobs::{
+        JobSpec,
+        cut::UnitLimits,
+        upscale::{Upscale, UpscaleSpec},
+    },
     proto::{
-        Cancel, JobSpec, Key, Store, StoreError, UpscaleJob,
+        Cancel, Key, Location, Store, StoreError,
+        net::Address,
         store::{Faults, PutMode},
         threads::simulate_on_this_thread,
         wire::v1::{
@@ -31,7 +37,7 @@ use sr3::{
             ResumeJobRequest, SubmitJobRequest, job_service_client::JobServiceClient,
         },
     },
-    worker::{self, ClusterWorkerConfig, GrpcConnect},
+    worker::{self, ClusterWorkerConfig, GrpcConnect, Runner, Runners},
 };
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status, transport::Channel};
@@ -130,12 +136,16 @@ impl Stage {
     }
 
     /// A twentieth of what is asked of it fails.
-    fn open(&self, location: &str) -> Result<Store, StoreError> {
-        let store =
-            self.stores.get(location).ok_or_else(|| StoreError::NotFound { path: location.into() })?;
+    fn open(&self, location: &Location) -> Result<Store, StoreError> {
+        let name = location.to_string();
+        let store = self.stores.get(&name).ok_or_else(|| StoreError::NotFound { path: name })?;
         let seed = self.seed.wrapping_mul(1000).wrapping_add(self.number());
         Ok(store.clone().with_faults(Faults { seed, rate: 0.05 }))
     }
+}
+
+fn address(host: &str) -> Address {
+    Address::parse(&format!("http://{host}:{PORT}")).unwrap()
 }
 
 /// A coordinator, begun again whenever its process ends.
@@ -145,9 +155,12 @@ async fn coordinator(stage: Arc<Stage>, name: &'static str) -> turmoil::Result {
             u64::try_from(turmoil::sim_elapsed().unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
         });
         let opener = Arc::clone(&stage);
+        let limits = UnitLimits { items_max: 3, ..UnitLimits::default() };
+        let upscale: Arc<dyn Kind> = Arc::new(Upscale::new(Arc::new(Played)).with_limits(limits));
         let parts = Parts {
-            recipes: Arc::new(Played),
+            kinds: Kinds::new([upscale]),
             open_store: Arc::new(move |location| opener.open(location)),
+            state: None,
             scheduler: scheduler::Config {
                 lease_ttl: Duration::from_secs(5),
                 heartbeat_every: Duration::from_secs(1),
@@ -155,11 +168,10 @@ async fn coordinator(stage: Arc<Stage>, name: &'static str) -> turmoil::Result {
                 losses_before_quarantine: 1000,
                 ..scheduler::Config::default()
             },
-            shard_limits: ShardLimits { items_max: 3, ..ShardLimits::default() },
             clock,
         };
         let others = COORDINATORS.iter().filter(|other| **other != name);
-        let endpoint = |host: &&str| service::peer_endpoint(&format!("http://{host}:{PORT}")).unwrap();
+        let endpoint = |host: &&str| service::peer_endpoint(&address(host));
         let peers = others.map(|host| network::connect_lazy(&endpoint(host))).collect();
         let standby = Standby { peers, ..Standby::default() };
         let storage = stage.ledger.clone();
@@ -183,14 +195,15 @@ async fn work(stage: Arc<Stage>, name: &'static str) -> turmoil::Result {
             name: name.into(),
             instance: format!("{name}-{}", stage.number()),
             drain_timeout: Duration::from_millis(500),
-            stores: Arc::new(move |location: &str| opener.open(location)),
+            stores: Arc::new(move |location: &Location| opener.open(location)),
             ..ClusterWorkerConfig::default()
         };
-        let addresses = COORDINATORS.map(|host| format!("http://{host}:{PORT}"));
+        let upscale: Arc<dyn Runner> = Arc::new(Upscale::new(Arc::new(Played)));
+        let addresses = COORDINATORS.map(address);
         let connect = GrpcConnect::new(addresses.to_vec())
             .with_timeout(Duration::from_secs(2))
             .with_channels(Arc::new(network::connect));
-        let ended = worker::serve(Arc::new(Played), connect, config, Cancel::new()).await;
+        let ended = worker::serve(Runners::new([upscale]), connect, config, Cancel::new()).await;
         tell(&format!("{name} left: {ended:?}"));
         sleep(Duration::from_secs(1)).await;
     }
@@ -200,7 +213,7 @@ async fn work(stage: Arc<Stage>, name: &'static str) -> turmoil::Result {
 async fn ask<T>(request: impl AsyncFn(JobServiceClient<Channel>) -> Result<T, Status>) -> Result<T, Status> {
     loop {
         for host in COORDINATORS {
-            let endpoint = service::peer_endpoint(&format!("http://{host}:{PORT}")).unwrap();
+            let endpoint = service::peer_endpoint(&address(host));
             let client = JobServiceClient::new(network::connect_lazy(&endpoint));
             match timeout(Duration::from_secs(2), request(client)).await {
                 Ok(Err(status)) if matches!(status.code(), Code::AlreadyExists | Code::InvalidArgument) => {
@@ -220,7 +233,7 @@ async fn client(stage: Arc<Stage>, ended: Arc<Mutex<Vec<Job>>>) -> turmoil::Resu
     let mut ids = Vec::new();
     for (number, task) in stage.tasks.iter().enumerate() {
         sleep(Duration::from_millis(chance.between(0, 5000))).await;
-        let spec = UpscaleJob::new(task.source.clone(), task.destination.clone());
+        let spec = UpscaleSpec::new(task.source.clone(), task.destination.clone());
         let request = SubmitJobRequest {
             spec: JobSpec::Upscale(spec).to_yaml(),
             idempotency_key: format!("key {number}"),
@@ -256,7 +269,7 @@ async fn client(stage: Arc<Stage>, ended: Arc<Mutex<Vec<Job>>>) -> turmoil::Resu
 
 fn is_older(job: &Job, than: &Job) -> bool {
     let (counts, than_counts) = (job.counts.unwrap_or_default(), than.counts.unwrap_or_default());
-    counts.shards_done < than_counts.shards_done || (has_ended(than) && !has_ended(job))
+    counts.units_done < than_counts.units_done || (has_ended(than) && !has_ended(job))
 }
 
 fn has_ended(job: &Job) -> bool {

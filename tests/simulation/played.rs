@@ -1,9 +1,17 @@
 //! A model that is played: what it computes is the text of the image in capitals, and it finds some images bad.
 
+use std::sync::Arc;
+
 use sr3::{
-    coordinator::core::Recipes,
-    proto::{Cancel, Digest, FormatChoice, Key, OutputFormat, RecipeSpec, UpscaleJob, UpscaleSpec},
-    worker::{Computed, Encoded, ItemError, OpenProcessor, Processor},
+    jobs::{
+        Wish, Writing,
+        images::OutputFormat,
+        upscale::{
+            Bits, Computed, Encoded, Forecast, ItemError, Machine, ModelError, Models, OpenModel, Processor,
+            Resolved,
+        },
+    },
+    proto::{Cancel, Digest, Key},
 };
 
 pub(crate) struct Played;
@@ -16,32 +24,48 @@ pub(crate) fn computed(text: &str) -> String {
     text.to_uppercase()
 }
 
-impl Recipes for Played {
-    fn resolve(&self, job: &UpscaleJob) -> Result<RecipeSpec, String> {
-        Ok(RecipeSpec {
-            model: Digest::of(job.model.as_bytes()),
-            model_name: job.model.clone(),
+impl Models for Played {
+    type Processor = Self;
+
+    fn open(&self, wish: &Wish, _: &Writing, _: &Machine) -> Result<OpenModel<Self>, ModelError> {
+        let resolved = Resolved {
+            name: wish.model.clone(),
+            digest: Digest::of(wish.model.as_bytes()),
             preset: "played".into(),
-            sampler: None,
-            steps: None,
             sampling: "as played".into(),
-            seed: job.seed,
             scale: 4,
-            format: FormatChoice::Auto,
-            quality: 95,
-            background: None,
-            tile: None,
-            projection: true,
-            dtype: Default::default(),
-        })
+            memory_bytes: 0,
+        };
+        Ok(OpenModel { processor: Self, forecast: Arc::new(NoForecast), resolved, bits: Bits::default() })
     }
 }
 
-impl OpenProcessor for Played {
-    type Processor = Self;
+/// Nothing is known of how long played things take.
+struct NoForecast;
 
-    fn open(&self, _: &UpscaleSpec) -> Result<Self, String> {
-        Ok(Self)
+impl Forecast for NoForecast {
+    fn size(&self, _: &[u8]) -> Option<[usize; 2]> {
+        None
+    }
+
+    fn output_size(&self, size: [usize; 2]) -> [usize; 2] {
+        size
+    }
+
+    fn work(&self, _: [usize; 2]) -> f64 {
+        1.0
+    }
+
+    fn seconds_of_work(&self) -> Result<f64, String> {
+        Err("it is played".into())
+    }
+
+    fn pace(&self) -> Option<f64> {
+        None
+    }
+
+    fn quicker(&self) -> Option<(String, f64)> {
+        None
     }
 }
 

@@ -1,12 +1,12 @@
-//! The worker of a cluster: runs shards of any number of jobs over sessions with a coordinator.
+//! The worker of a cluster: runs units of any number of jobs over sessions with a coordinator.
 //!
 //! Protocol. It says hello with the leases that it still holds, and goes on with those that are renewed. Heartbeats
-//! carry its credits and how far each shard is; one is sent at once when a credit becomes free. Shards granted run
-//! through one pipeline. A shard's slot is free again when its report is committed, or its lease void.
+//! carry its credits and how far each unit is; one is sent at once when a credit becomes free. Units granted run
+//! through one pipeline. A unit's slot is free again when its report is committed, or its lease void.
 //!
 //! Failure. When a session ends, work goes on and a new session is sought, for as long as it takes; what was reported
 //! and not committed is said again. A lease that is not renewed is forgotten: what was written under it is what anybody
-//! else writes. What a store or a model refuses fails the shard; the worker lives on.
+//! else writes. What a store or a model refuses fails the unit; the worker lives on.
 //!
 //! Leaving. Asked by its owner or by the coordinator, it takes no more, finishes what it can in time, gives the rest
 //! back with the verdicts so far, waits for what it reported to be durable, and says goodbye.
@@ -17,9 +17,9 @@ use std::{
     time::Duration,
 };
 
-use sr3_proto::{Cancel, Store};
+use sr3_proto::{Cancel, Offer, Store};
 
-use crate::{Connect, Journal, OpenProcessor, OpenStore, WorkerConfig, member::Member};
+use crate::{Connect, OpenStore, Runners, WorkerConfig, member::Member, memory};
 
 /// What a worker is and how much it takes.
 #[derive(Clone)]
@@ -28,27 +28,25 @@ pub struct ClusterWorkerConfig {
     pub name: String,
     /// What it computes on, for people.
     pub device: String,
+    /// What it has; its kinds are those of its runners.
+    pub offer: Offer,
     /// Version of its program.
     pub version: String,
     /// Names the process; random, so that no other has it.
     pub instance: String,
-    /// Shards held at once. Two hide the way to the coordinator; more only hold work that others could do.
+    /// Units held at once. Two hide the way to the coordinator; more only hold work that others could do.
     pub credits: usize,
-    /// Processors kept open beside those in use: each holds its model in memory.
-    pub models_max: usize,
-    /// How long shards may go on when the worker leaves. Zero gives them back at once.
+    /// Orders kept open beside those in use: each holds its models in memory.
+    pub orders_max: usize,
+    /// How long units may go on when the worker leaves. Zero gives them back at once.
     pub drain_timeout: Duration,
     /// What bounds the pipeline.
     pub pipeline: WorkerConfig,
     /// How the locations in specs become stores.
     pub stores: OpenStore,
-    /// Where manifests go; without one to the destination, as everywhere but in a process that leaves no state.
-    pub state: Option<Store>,
-    /// Attempts at a shard after which an input that its source still cannot deliver is quarantined: one bad object
+    /// Attempts at a unit after which an input that its source still cannot deliver is quarantined: one bad object
     /// must not fail a job.
     pub read_attempts: u32,
-    /// Where it is written down what is on the device, for a process that has its destination to itself.
-    pub journal: Option<Arc<Journal>>,
 }
 
 impl Default for ClusterWorkerConfig {
@@ -57,16 +55,21 @@ impl Default for ClusterWorkerConfig {
         Self {
             name: format!("process {}", std::process::id()),
             device: "cpu".into(),
+            offer: Offer {
+                kinds: Vec::new(),
+                classes: vec!["f32".into()],
+                memory_bytes: memory::most().map_or(0, |room| room.limit),
+                threads: std::thread::available_parallelism()
+                    .map_or(0, |n| u32::try_from(n.get()).unwrap_or(0)),
+            },
             version: env!("CARGO_PKG_VERSION").into(),
             instance: format!("{:016x}{:016x}", random(), random()),
             credits: 2,
-            models_max: 2,
+            orders_max: 2,
             drain_timeout: Duration::from_secs(60),
             pipeline: WorkerConfig::default(),
-            stores: Arc::new(Store::open),
-            state: None,
+            stores: Arc::new(Store::at),
             read_attempts: 5,
-            journal: None,
         }
     }
 }
@@ -93,13 +96,13 @@ pub enum WorkerFailure {
 ///
 /// # Errors
 /// When there is no hope: it is refused, or cannot compute at all.
-pub async fn serve<O: OpenProcessor, C: Connect>(
-    opener: Arc<O>,
+pub async fn serve<C: Connect>(
+    runners: Runners,
     mut connect: C,
     config: ClusterWorkerConfig,
     stop: Cancel,
 ) -> Result<(), WorkerFailure> {
-    let mut member = Member::start(opener, config, stop)?;
+    let mut member = Member::start(runners, config, stop)?;
     let left = member.attend_sessions(&mut connect).await;
     member.end().await;
     left

@@ -1,18 +1,15 @@
 //! Sessions over gRPC.
 //!
-//! One bidirectional stream a session. Keep-alive runs while the stream is idle: without it neither side of a partition
-//! notices. The windows are those that were measured to matter. It never adds TLS by itself: that is for whoever opens
-//! the channels.
+//! One bidirectional stream a session, dialled as [`net`] says. It never adds TLS by itself: that is for whoever opens the
+//! channels.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use sr3_proto::{
     FromWorker, Hello, ToWorker, WorkerEnd,
-    wire::{
-        FRAME_BYTES, WINDOW_BYTES,
-        v1::{self, worker_session_service_client::WorkerSessionServiceClient},
-    },
+    net::{self, Address},
+    wire::v1::{self, worker_session_service_client::WorkerSessionServiceClient},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,10 +20,6 @@ use tonic::{
 
 use crate::{Connect, ConnectError};
 
-/// Longest message: a grant with its items and the verdicts of earlier attempts.
-const MESSAGE_BYTES_MAX: usize = 64 << 20;
-const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(1);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages that wait before their sender does.
 const WAITING: usize = 64;
 
@@ -37,14 +30,14 @@ pub type OpenChannel =
 /// Sessions with the first of some addresses that has a coordinator.
 #[derive(Clone)]
 pub struct GrpcConnect {
-    addresses: Vec<String>,
+    addresses: Vec<Address>,
     timeout: Duration,
     open: OpenChannel,
 }
 
 impl GrpcConnect {
-    /// `addresses` as in `http://host:port`, tried in turn.
-    pub fn new(addresses: Vec<String>) -> Self {
+    /// With the first of these that answers.
+    pub fn new(addresses: Vec<Address>) -> Self {
         let open: OpenChannel = Arc::new(|endpoint| async move { endpoint.connect().await }.boxed());
         Self { addresses, timeout: Duration::from_secs(5), open }
     }
@@ -62,24 +55,16 @@ impl GrpcConnect {
         Self { open, ..self }
     }
 
-    async fn session(&self, address: &str, hello: Hello) -> Result<(ToWorker, WorkerEnd), ConnectError> {
-        let endpoint = Endpoint::from_shared(address.to_string())
-            .map_err(|e| ConnectError::Refused { reason: format!("`{address}` is no address: {e}") })?
-            .connect_timeout(self.timeout)
-            .tcp_nodelay(true)
-            .initial_stream_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES)
-            .max_frame_size(FRAME_BYTES)
-            .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .keep_alive_while_idle(true);
+    async fn session(&self, address: &Address, hello: Hello) -> Result<(ToWorker, WorkerEnd), ConnectError> {
+        let endpoint = address.endpoint(self.timeout);
+        let address = address.text();
         let channel = (self.open)(endpoint).await.map_err(|e| unreachable(address, &cause(&e)))?;
         let (send, outgoing) = mpsc::channel::<FromWorker>(WAITING);
         let first = v1::SessionRequest { message: Some(v1::session_request::Message::Hello(hello.into())) };
         let requests = stream::once(async move { first })
             .chain(ReceiverStream::new(outgoing).map(v1::SessionRequest::from));
         let mut client =
-            WorkerSessionServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            WorkerSessionServiceClient::new(channel).max_decoding_message_size(net::MESSAGE_BYTES_MAX);
         let refused = |status: Status| refused(address, &status);
         let mut responses = client.session(requests).await.map_err(refused)?.into_inner();
         let welcome = match responses.message().await.map_err(refused)? {
@@ -102,9 +87,10 @@ impl Connect for GrpcConnect {
                 Ok(Ok(session)) => return Ok(session),
                 Ok(Err(refused @ ConnectError::Refused { .. })) => return Err(refused),
                 Ok(Err(error)) => error,
-                Err(_) => {
-                    unreachable(address, &format!("no welcome within {} seconds", self.timeout.as_secs()))
-                }
+                Err(_) => unreachable(
+                    address.text(),
+                    &format!("no welcome within {} seconds", self.timeout.as_secs()),
+                ),
             };
         }
         Err(last)

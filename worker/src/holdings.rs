@@ -1,6 +1,6 @@
-//! The shards that a worker holds, and what it has to say about them: a pure state machine.
+//! The units that a worker holds, and what it has to say about them: a pure state machine.
 //!
-//! Promises: a shard is held from its grant until its last report is committed, or its lease is void. Of each shard one
+//! Promises: a unit is held from its grant until its last report is committed, or its lease is void. Of each unit one
 //! report at a time awaits its answer, so that an answer needs no number. A report without an answer is said again in
 //! the next session, under the renewed lease. Of a void lease nothing more is said.
 
@@ -9,49 +9,41 @@ use std::{
     sync::Arc,
 };
 
-use sr3_proto::{Cancel, FromWorker, ItemRecord, Lease, LeaseProgress};
+use bytes::Bytes;
+use sr3_proto::{Cancel, FromWorker, Lease, LeaseProgress, session::UnitResult};
 use tokio::sync::oneshot;
 
-use crate::{
-    manifest::Recorded,
-    work::{Failure, ShardProgress},
-};
+use crate::work::{Failure, UnitProgress};
 
-/// Names a held shard within the process, whatever its lease becomes.
+/// Names a held unit within the process, whatever its lease becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Holding(u64);
 
-/// What is to be said about a shard. All but [`Report::Item`] are the last word.
+/// What is to be said about a unit. All but [`Report::Item`] are the last word.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// A verdict of an isolated shard; `committed` is answered once it is durable.
-    Item { record: Box<ItemRecord>, committed: oneshot::Sender<()> },
-    /// Its manifest lies at the destination.
-    Done(Recorded),
+    /// A verdict of an isolated unit; `committed` is answered once it is durable.
+    Item { record: Bytes, committed: oneshot::Sender<()> },
+    /// It is finished.
+    Done(UnitResult),
     /// It could not be done, but for these verdicts.
-    Failed(Failure, Vec<ItemRecord>),
+    Failed(Failure, Vec<Bytes>),
     /// Given back with these verdicts.
-    Returned(Vec<ItemRecord>),
+    Returned(Vec<Bytes>),
 }
 
 impl Report {
     fn message(&self, lease: Lease) -> FromWorker {
         match self {
             Self::Item { record, .. } => FromWorker::ItemDone { lease, record: record.clone() },
-            Self::Done(Recorded { done, quarantined, digest, reasons }) => FromWorker::ShardDone {
-                lease,
-                done: *done,
-                quarantined: *quarantined,
-                manifest: digest.clone(),
-                reasons: reasons.clone(),
-            },
-            Self::Failed(Failure { reason, kind }, records) => FromWorker::ShardFailed {
+            Self::Done(result) => FromWorker::UnitDone { lease, result: result.clone() },
+            Self::Failed(Failure { reason, kind }, records) => FromWorker::UnitFailed {
                 lease,
                 reason: reason.clone(),
                 kind: *kind,
                 records: records.clone(),
             },
-            Self::Returned(records) => FromWorker::ShardReturned { lease, records: records.clone() },
+            Self::Returned(records) => FromWorker::UnitReturned { lease, records: records.clone() },
         }
     }
 
@@ -63,12 +55,12 @@ impl Report {
 struct Held {
     lease: Lease,
     cancel: Cancel,
-    progress: Arc<ShardProgress>,
+    progress: Arc<UnitProgress>,
     /// The first awaits its answer.
     reports: VecDeque<Report>,
 }
 
-/// The shards.
+/// The units.
 #[derive(Default)]
 pub(crate) struct Holdings {
     held: BTreeMap<Holding, Held>,
@@ -80,19 +72,19 @@ pub(crate) struct Holdings {
 pub(crate) enum Answered {
     /// Nothing: it is about nothing that is held.
     Unknown,
-    /// The shard goes on; the next report, if one waited.
+    /// The unit goes on; the next report, if one waited.
     Next(Option<FromWorker>),
-    /// The shard is no longer held.
+    /// The unit is no longer held.
     Released,
 }
 
 impl Holdings {
-    /// Takes a granted shard; none if it is held already.
+    /// Takes a granted unit; none if it is held already.
     pub(crate) fn add(
         &mut self,
         lease: Lease,
         cancel: Cancel,
-        progress: Arc<ShardProgress>,
+        progress: Arc<UnitProgress>,
     ) -> Option<Holding> {
         if self.held.values().any(|held| held.lease == lease) {
             return None;
@@ -103,7 +95,7 @@ impl Holdings {
         Some(id)
     }
 
-    /// Something is to be said about a shard; what to send now, if anything.
+    /// Something is to be said about a unit; what to send now, if anything.
     pub(crate) fn report(&mut self, id: Holding, report: Report) -> Option<FromWorker> {
         let held = self.held.get_mut(&id)?;
         held.reports.push_back(report);
@@ -158,7 +150,7 @@ impl Holdings {
         self.held.values().filter_map(again).collect()
     }
 
-    /// Asks every shard that is still worked on to stop: each will be reported with what it has.
+    /// Asks every unit that is still worked on to stop: each will be reported with what it has.
     pub(crate) fn stop_all(&self) {
         self.held.values().filter(|held| !held.is_over()).for_each(|held| held.cancel.cancel());
     }
@@ -168,7 +160,7 @@ impl Holdings {
         self.held.values().map(|held| held.lease).collect()
     }
 
-    /// What a heartbeat says, given that all reports so far were sent. A shard whose end was reported is left out: the
+    /// What a heartbeat says, given that all reports so far were sent. A unit whose end was reported is left out: the
     /// coordinator holds the lease no longer, and its answer is on the way. One that failed is listed, because it
     /// may be answered by nothing but the renewal's refusal.
     pub(crate) fn progress(&self) -> Vec<LeaseProgress> {

@@ -1,9 +1,9 @@
-//! The worker: runs shards of images on the device of its machine.
+//! The worker: runs units of jobs on the device of its machine.
 //!
-//! The pipeline moves items through fetch, decode, compute, encode and put; [`Processor`] is what it knows of images
-//! and networks. [`cluster`] feeds it the shards of any number of jobs, over a session with a coordinator in this process
-//! or elsewhere ([`connect`]). It owns no state that outlives it: verdicts go to the
-//! coordinator, outputs and manifests to the store.
+//! [`cluster`] holds units of any number of jobs, over a session with a coordinator in this process or elsewhere
+//! ([`connect`]). A [`Runner`] of their kind knows what their items are; the [`Pipeline`] bounds what these have in memory and
+//! owns the device. It owns no state that outlives it: verdicts go to the coordinator, results to stores. It never decides
+//! what is to be done.
 
 mod backoff;
 pub mod cluster;
@@ -11,29 +11,21 @@ pub mod connect;
 mod device;
 mod grpc;
 mod holdings;
-mod journal;
-mod manifest;
 mod member;
-mod memory;
-pub mod models;
-pub mod pace;
+pub mod memory;
+mod orders;
 mod pipeline;
-mod processor;
-mod publish;
-mod read;
+pub mod runner;
 mod session;
-mod shard;
 mod stores;
-mod super_resolution;
+mod unit;
 mod work;
 
 pub use cluster::{ClusterWorkerConfig, WorkerFailure, serve};
 pub use connect::{Connect, ConnectError};
+pub use device::Held;
 pub use grpc::{GrpcConnect, OpenChannel};
-pub use journal::Journal;
-pub use models::OpenProcessor;
-pub use pace::Pace;
-pub use pipeline::WorkerConfig;
-pub use processor::{Computed, Encoded, ItemError, Processor};
-pub use stores::OpenStore;
-pub use super_resolution::SuperResolution;
+pub use pipeline::{Computing, Decoding, Pipeline, WorkerConfig};
+pub use runner::{OpenOrder, Runner, Runners, UnitWork};
+pub use stores::{OpenStore, Stores};
+pub use work::{Attempt, Failure, Stop, UnitProgress};

@@ -1,8 +1,8 @@
-//! The loop of a cluster's worker: sessions come and go, shards go on.
+//! The loop of a cluster's worker: sessions come and go, units go on.
 
 use std::{sync::Arc, time::Duration};
 
-use sr3_proto::{Cancel, FromWorker, Grant, Hello, ToWorker, WorkerEnd};
+use sr3_proto::{Cancel, FromWorker, Grant, Hello, Offer, ToWorker, WorkerEnd};
 use tokio::{
     pin, select,
     sync::mpsc,
@@ -11,16 +11,16 @@ use tokio::{
 };
 
 use crate::{
-    ClusterWorkerConfig, Connect, ConnectError, OpenProcessor, WorkerFailure,
+    ClusterWorkerConfig, Connect, ConnectError, Runners, WorkerFailure,
     backoff::Backoff,
     device,
     holdings::{Answered, Holding, Holdings, Report},
-    models::Models,
+    orders::Orders,
     pipeline::Pipeline,
     session::{Next, Session},
-    shard::{Shard, Workshop},
     stores::Stores,
-    work::ShardProgress,
+    unit::{Unit, Workshop},
+    work::UnitProgress,
 };
 
 /// How long a worker that leaves waits for its last reports to be durable.
@@ -48,36 +48,36 @@ enum Ended {
 }
 
 /// A worker of a cluster.
-pub(crate) struct Member<O: OpenProcessor> {
+pub(crate) struct Member {
     config: ClusterWorkerConfig,
+    runners: Runners,
     stop: Cancel,
-    workshop: Arc<Workshop<O>>,
+    workshop: Arc<Workshop>,
     device: device::Running,
     reports: mpsc::UnboundedReceiver<(Holding, Report)>,
-    shards: JoinSet<()>,
+    units: JoinSet<()>,
     holdings: Holdings,
     leaving: Option<Leaving>,
 }
 
-impl<O: OpenProcessor> Member<O> {
+impl Member {
     pub(crate) fn start(
-        opener: Arc<O>,
+        runners: Runners,
         config: ClusterWorkerConfig,
         stop: Cancel,
     ) -> Result<Self, WorkerFailure> {
-        let (pipeline, device) = Pipeline::start(config.pipeline, config.journal.clone())
-            .map_err(|source| WorkerFailure::Device { source })?;
+        let (pipeline, device) =
+            Pipeline::start(config.pipeline).map_err(|source| WorkerFailure::Device { source })?;
         let (sender, reports) = mpsc::unbounded_channel();
         let workshop = Arc::new(Workshop {
-            models: Models::new(opener, config.models_max),
+            orders: Orders::new(runners.clone(), config.orders_max),
             stores: Stores::new(Arc::clone(&config.stores)),
-            state: config.state.clone(),
             read_attempts: config.read_attempts,
             pipeline,
             reports: sender,
         });
-        let (shards, holdings, leaving) = (JoinSet::new(), Holdings::default(), None);
-        Ok(Self { config, stop, workshop, device, reports, shards, holdings, leaving })
+        let (units, holdings, leaving) = (JoinSet::new(), Holdings::default(), None);
+        Ok(Self { config, runners, stop, workshop, device, reports, units, holdings, leaving })
     }
 
     /// One session after the other, until the worker has left.
@@ -114,7 +114,7 @@ impl<O: OpenProcessor> Member<O> {
     /// Lets go of the device; nothing is written any more when this returns, unless a store does not answer.
     pub(crate) async fn end(mut self) {
         self.holdings.stop_all();
-        let finished = async { while self.shards.join_next().await.is_some() {} };
+        let finished = async { while self.units.join_next().await.is_some() {} };
         if timeout(LAST_WORDS, finished).await.is_err() {
             return tracing::warn!("a store does not answer: its writes are abandoned");
         }
@@ -130,10 +130,11 @@ impl<O: OpenProcessor> Member<O> {
             name: self.config.name.clone(),
             version: self.config.version.clone(),
             device: self.config.device.clone(),
+            offer: Offer { kinds: self.runners.kinds(), ..self.config.offer.clone() },
             instance: self.config.instance.clone(),
             held: self.holdings.leases(),
             credits: self.credits(),
-            models: self.workshop.models.loaded(),
+            models: self.workshop.orders.loaded(),
         }
     }
 
@@ -141,7 +142,7 @@ impl<O: OpenProcessor> Member<O> {
         FromWorker::Heartbeat {
             credits: self.credits(),
             leases: self.holdings.progress(),
-            models: self.workshop.models.loaded(),
+            models: self.workshop.orders.loaded(),
             draining: self.leaving.is_some(),
         }
     }
@@ -261,16 +262,16 @@ impl<O: OpenProcessor> Member<O> {
         }
     }
 
-    /// Begins a shard. What is granted to a worker that leaves is given back.
+    /// Begins a unit. What is granted to a worker that leaves is given back.
     fn take(&mut self, grant: Grant) -> Option<FromWorker> {
-        while self.shards.try_join_next().is_some() {}
-        let (cancel, progress) = (Cancel::new(), Arc::<ShardProgress>::default());
+        while self.units.try_join_next().is_some() {}
+        let (cancel, progress) = (Cancel::new(), Arc::<UnitProgress>::default());
         let holding = self.holdings.add(grant.lease, cancel.clone(), Arc::clone(&progress))?;
         if self.leaving.is_some() {
             return self.holdings.report(holding, Report::Returned(Vec::new()));
         }
-        let shard = Shard { workshop: Arc::clone(&self.workshop), holding, cancel, progress };
-        self.shards.spawn(shard.run(grant));
+        let unit = Unit { workshop: Arc::clone(&self.workshop), holding, cancel, progress };
+        self.units.spawn(unit.run(grant));
         None
     }
 

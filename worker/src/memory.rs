@@ -10,18 +10,18 @@ use std::path::{Path, PathBuf};
 
 /// What a limit leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Room {
+pub struct Room {
     /// Bytes that may be in use in all.
-    pub(crate) limit: u64,
+    pub limit: u64,
     /// Bytes that may still be taken.
-    pub(crate) free: u64,
+    pub free: u64,
     /// Whose limit it is: the words after "the … that".
-    pub(crate) whose: &'static str,
+    pub whose: &'static str,
 }
 
 impl Room {
     /// What is wrong with taking `needed` bytes, as words that go after the name of what needs them; None if nothing is.
-    pub(crate) fn lacks(&self, needed: u64) -> Option<String> {
+    pub fn lacks(&self, needed: u64) -> Option<String> {
         let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
         let [limit, free, needed_words] = [self.limit, self.free, needed].map(gigabytes);
         match needed {
@@ -38,12 +38,12 @@ impl Room {
 }
 
 /// The room that the strictest limit leaves; None where the system does not tell.
-pub(crate) fn room() -> Option<Room> {
+pub fn room() -> Option<Room> {
     rooms(Path::new("/")).into_iter().min_by_key(|room| room.free)
 }
 
 /// The room that the strictest limit would leave with nothing else in memory; None where the system does not tell.
-pub(crate) fn most() -> Option<Room> {
+pub fn most() -> Option<Room> {
     let strictest = rooms(Path::new("/")).into_iter().min_by_key(|room| room.limit)?;
     Some(Room { free: strictest.limit, ..strictest })
 }

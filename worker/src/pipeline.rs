@@ -1,29 +1,27 @@
-//! Moves items through fetch, decode, compute, encode and put, whatever shard and job they are of.
+//! Moves items through whatever steps they have, of whatever unit, job and kind they are.
 //!
-//! Items of all shards go through one pipeline, so that the stages overlap across the borders of shards and jobs. What
+//! Items of all units go through one pipeline, so that their steps overlap across the borders of units and jobs. What
 //! is in memory at once is bounded: by the number of items in flight, by the bytes of the encoded inputs that wait,
 //! and by the pixels of the outputs that are due. One item is decoded at a time, and none while the pixels in flight
 //! fill the budget, so the budget is passed by one picture at most.
 //!
 //! One item's error is its verdict. An error of a store or of the device stops the items that it concerns without a
-//! verdict. When asked to stop, the item on the device is given up, and those already computed are still encoded and
-//! put. It never decides what is said to a coordinator.
+//! verdict. When asked to stop, the item on the device is given up, and those already computed are still finished. It never
+//! decides what is said to a coordinator.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sr3_proto::{Digest, FailureKind, ItemRecord, ItemStatus, ItemTask, off_thread};
+use sr3_proto::FailureKind;
 use tokio::{
-    sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Mutex, MutexGuard, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::JoinHandle,
 };
 
 use crate::{
-    Encoded, ItemError, Journal, Processor,
-    device::{self, Command},
-    publish::{NotPublished, publish},
-    read::read,
-    work::{Failure, Stop, Work},
+    UnitWork,
+    device::{self, Held, Task},
+    work::{Attempt, Failure, Stop},
 };
 
 /// What bounds a worker.
@@ -52,29 +50,25 @@ impl Default for WorkerConfig {
 }
 
 /// An item on its way. Ends with the verdict, or with why there is none.
-pub(crate) type InFlight = JoinHandle<Result<ItemRecord, Stop>>;
+pub(crate) type InFlight = JoinHandle<Result<Bytes, Stop>>;
 
-/// Held by the shard whose items begin: shards begin one after the other, so that the first is finished first.
+/// Held by the unit whose items begin: units begin one after the other, so that the first is finished first.
 pub(crate) type Turn = OwnedMutexGuard<()>;
 
-/// The stages. The device's thread ends when the last clone and the last item are gone.
-pub(crate) struct Pipeline<P: Processor> {
+/// The budgets and the device. The device's thread ends when the last clone and the last item are gone.
+pub struct Pipeline {
     config: WorkerConfig,
     turn: Arc<Mutex<()>>,
     slots: Arc<Semaphore>,
     encoded: Arc<Semaphore>,
     pixels: Arc<Semaphore>,
     /// Held while an item is decoded and handed to the device: one at a time.
-    decoding: Mutex<mpsc::Sender<Command<P>>>,
-    journal: Option<Arc<Journal>>,
+    decoding: Mutex<mpsc::Sender<Task>>,
 }
 
-impl<P: Processor> Pipeline<P> {
+impl Pipeline {
     /// Starts the device.
-    pub(crate) fn start(
-        config: WorkerConfig,
-        journal: Option<Arc<Journal>>,
-    ) -> std::io::Result<(Arc<Self>, device::Running)> {
+    pub(crate) fn start(config: WorkerConfig) -> std::io::Result<(Arc<Self>, device::Running)> {
         let (device, running) = device::start()?;
         let semaphore = |permits: usize| Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS)));
         let pipeline = Self {
@@ -84,41 +78,40 @@ impl<P: Processor> Pipeline<P> {
             encoded: semaphore(config.input_bytes_in_flight_max as usize),
             pixels: semaphore(config.output_pixels_in_flight_max as usize),
             decoding: Mutex::new(device),
-            journal,
         };
         Ok((Arc::new(pipeline), running))
     }
 
-    /// The journal of what is on the device, where one is kept.
-    pub(crate) fn journal(&self) -> Option<&Arc<Journal>> {
-        self.journal.as_ref()
+    /// Longest encoded input, in bytes.
+    pub fn input_bytes_max(&self) -> u64 {
+        self.config.input_bytes_max
     }
 
-    /// Waits until all shards that came before have begun their last item. None if the work stops first.
-    pub(crate) async fn turn(&self, work: &Work<P>) -> Option<Turn> {
+    /// Waits until all units that came before have begun their last item. None if the work stops first.
+    pub(crate) async fn turn(&self, attempt: &Attempt) -> Option<Turn> {
         tokio::select! {
             biased;
-            () = work.cancel.cancelled() => None,
+            () = attempt.cancel().cancelled() => None,
             turn = Arc::clone(&self.turn).lock_owned() => Some(turn),
         }
     }
 
-    /// Starts the items of a shard as slots become free, and returns once the last has begun. Fewer are returned if
+    /// Starts the items of a unit as slots become free, and returns once the last has begun. Fewer are returned if
     /// the work stops first.
     pub(crate) async fn begin(
         self: &Arc<Self>,
-        work: &Arc<Work<P>>,
-        items: Vec<ItemTask>,
+        unit: &Arc<dyn UnitWork>,
+        attempt: &Arc<Attempt>,
         _turn: &Turn,
     ) -> Vec<InFlight> {
-        let mut begun = Vec::with_capacity(items.len());
-        for item in items {
-            let Some(slot) = self.slots(work, 1).await else { break };
-            let (this, work) = (Arc::clone(self), Arc::clone(work));
+        let mut begun = Vec::with_capacity(unit.items());
+        for index in 0..unit.items() {
+            let Some(slot) = self.slots(attempt, 1).await else { break };
+            let (this, unit, attempt) = (Arc::clone(self), Arc::clone(unit), Arc::clone(attempt));
             begun.push(tokio::spawn(async move {
-                let verdict = this.item(&work, item).await;
+                let verdict = this.item(&*unit, index, &attempt).await;
                 if verdict.is_ok() {
-                    work.progress.verdict();
+                    attempt.progress().verdict();
                 }
                 drop(slot);
                 verdict
@@ -129,167 +122,126 @@ impl<P: Processor> Pipeline<P> {
 
     /// Waits until nothing else is in flight, and keeps it so for as long as the permit lives. None if the work stops
     /// first.
-    pub(crate) async fn alone(&self, work: &Work<P>, _turn: &Turn) -> Option<OwnedSemaphorePermit> {
-        self.slots(work, u32::try_from(self.config.items_in_flight_max.max(1)).unwrap_or(u32::MAX)).await
+    pub(crate) async fn alone(&self, attempt: &Attempt, _turn: &Turn) -> Option<OwnedSemaphorePermit> {
+        let all = u32::try_from(self.config.items_in_flight_max.max(1)).unwrap_or(u32::MAX);
+        self.slots(attempt, all).await
     }
 
-    async fn slots(&self, work: &Work<P>, count: u32) -> Option<OwnedSemaphorePermit> {
+    async fn slots(&self, attempt: &Attempt, count: u32) -> Option<OwnedSemaphorePermit> {
         tokio::select! {
             biased;
-            () = work.cancel.cancelled() => None,
+            () = attempt.cancel().cancelled() => None,
             slots = Arc::clone(&self.slots).acquire_many_owned(count) => slots.ok(),
         }
     }
 
-    /// Takes one item through all stages; for callers who hold what [`Self::begin`] or [`Self::alone`] waits for. A
-    /// failure that is not the item's stops the whole work.
-    pub(crate) async fn item(&self, work: &Arc<Work<P>>, item: ItemTask) -> Result<ItemRecord, Stop> {
-        let mut record = ItemRecord {
-            reason: None,
-            ..ItemRecord::without_result(
-                item.input.as_str(),
-                Some(item.output.clone()),
-                ItemStatus::Ok,
-                "",
-                &work.recipe,
-            )
-        };
-        record.recipe = work.recipe_digest.clone();
-        let ended = self.stages(work, &item, &mut record).await;
-        if let Some(journal) = &self.journal {
-            journal.end(&item.input).await;
+    /// Takes one item to its verdict; for callers who hold what [`Self::begin`] or [`Self::alone`] waits for. A failure that is
+    /// not the item's stops the whole attempt.
+    pub(crate) async fn item(
+        &self,
+        unit: &dyn UnitWork,
+        index: usize,
+        attempt: &Arc<Attempt>,
+    ) -> Result<Bytes, Stop> {
+        let ended = unit.item(index, attempt, self).await;
+        if let Err(Stop::Failed(failure)) = &ended {
+            attempt.fail(failure.clone());
         }
-        match ended {
-            Ok(()) => Ok(record),
-            Err(Stop::Bad { reason }) => {
-                record.status = ItemStatus::Quarantined;
-                record.reason = Some(reason);
-                Ok(record)
-            }
-            Err(stop) => {
-                if let Stop::Failed(failure) = &stop {
-                    work.fail(failure.clone());
-                }
-                Err(stop)
-            }
-        }
+        ended
     }
 
-    async fn stages(
-        &self,
-        work: &Arc<Work<P>>,
-        item: &ItemTask,
-        record: &mut ItemRecord,
-    ) -> Result<(), Stop> {
-        let (fetched, encoded) = self.fetch(work, item, record).await?;
-        let (reply, _pixels) = {
-            let device = self.decoding.lock().await;
-            if work.cancel.is_cancelled() {
-                return Err(Stop::Cancelled);
-            }
-            // Waits until something of the budget is free, whatever the next picture will take.
-            drop(Arc::clone(&self.pixels).acquire_owned().await);
-            let decoded = decode(work, item, fetched, record).await?;
-            drop(encoded);
-            let due = work.processor.output_pixels(&decoded);
-            let pixels = self.hold_pixels(due).await;
-            if let Some(journal) = &self.journal {
-                journal.begin(item, due).await;
-            }
-            let (sender, reply) = tokio::sync::oneshot::channel();
-            let command =
-                Command { work: Arc::clone(work), input: item.input.clone(), decoded, reply: sender };
-            device.send(command).await.map_err(|_| Stop::worker("the device's thread broke down"))?;
-            (reply, pixels)
-        };
-        let (computed, seconds) = reply.await.map_err(|_| Stop::worker("the device's thread broke down"))?;
-        let computed = computed?;
-        record.seconds = Some(seconds);
-        record.input_size = Some(computed.input_size);
-        record.output_size = Some(computed.output_size);
-        record.consistency_error = computed.consistency_error;
-        record.notes.extend(computed.notes);
-        let (processor, format, output) = (Arc::clone(&work.processor), item.format, computed.output);
-        let encoded = verdict_off_thread(move || {
-            let Encoded { bytes, notes } = processor.encode(output, format)?;
-            Ok((Digest::of(&bytes), Bytes::from(bytes), notes))
-        });
-        let (digest, bytes, notes) = encoded.await?;
-        record.notes.extend(notes);
-        record.output_bytes = Some(bytes.len() as u64);
-        record.output_sha256 = Some(digest.clone());
-        match publish(&work.destination, &item.output, bytes, &digest, &item.on_existing).await {
-            Ok(()) => Ok(()),
-            Err(NotPublished::Item(reason)) => {
-                // What was computed lies nowhere.
-                record.output_bytes = None;
-                record.output_sha256 = None;
-                Err(Stop::Bad { reason })
-            }
-            Err(NotPublished::Store(error)) => Err(Stop::transient(error)),
-        }
-    }
-
-    /// The input's bytes, and the share of the budget that they hold.
-    async fn fetch(
-        &self,
-        work: &Work<P>,
-        item: &ItemTask,
-        record: &mut ItemRecord,
-    ) -> Result<(Bytes, OwnedSemaphorePermit), Stop> {
+    /// Room for so many encoded bytes, for as long as the permit lives; all of it for an input that is longer.
+    ///
+    /// # Errors
+    /// [`Stop::Cancelled`].
+    pub async fn encoded_room(&self, bytes: u64, attempt: &Attempt) -> Result<OwnedSemaphorePermit, Stop> {
         let most = u64::from(self.config.input_bytes_in_flight_max.max(1));
-        let share = u32::try_from(item.input_bytes.clamp(1, most)).unwrap_or(u32::MAX);
-        let work_done = async {
-            let held = Arc::clone(&self.encoded).acquire_many_owned(share).await;
-            let held = held.map_err(|_| Stop::Cancelled)?;
-            Ok((read(work, item, self.config.input_bytes_max, record).await?, held))
-        };
+        let share = u32::try_from(bytes.clamp(1, most)).unwrap_or(u32::MAX);
         tokio::select! {
             biased;
-            () = work.cancel.cancelled() => Err(Stop::Cancelled),
-            done = work_done => done,
+            () = attempt.cancel().cancelled() => Err(Stop::Cancelled),
+            held = Arc::clone(&self.encoded).acquire_many_owned(share) => held.map_err(|_| Stop::Cancelled),
         }
     }
 
-    /// Takes what there is of the budget, up to `wanted`: a picture larger than the budget takes all of it.
-    async fn hold_pixels(&self, wanted: u64) -> Option<OwnedSemaphorePermit> {
-        let most = u64::from(self.config.output_pixels_in_flight_max.max(1));
+    /// Waits for the turn to decode. Nobody else does until this is dropped, or handed to the device.
+    ///
+    /// # Errors
+    /// [`Stop::Cancelled`].
+    pub async fn decoding(&self, attempt: &Attempt) -> Result<Decoding<'_>, Stop> {
+        let device = self.decoding.lock().await;
+        if attempt.cancel().is_cancelled() {
+            return Err(Stop::Cancelled);
+        }
+        // Waits until something of the budget is free, whatever the next picture will take.
+        drop(Arc::clone(&self.pixels).acquire_owned().await);
+        Ok(Decoding { pipeline: self, device })
+    }
+}
+
+/// The turn to decode, and then to compute.
+pub struct Decoding<'a> {
+    pipeline: &'a Pipeline,
+    device: MutexGuard<'a, mpsc::Sender<Task>>,
+}
+
+impl Decoding<'_> {
+    /// Takes what there is of the budget of output pixels, up to `wanted`: a picture larger than the budget takes all of it.
+    pub async fn hold_pixels(&self, wanted: u64) -> Option<OwnedSemaphorePermit> {
+        let pipeline = self.pipeline;
+        let most = u64::from(pipeline.config.output_pixels_in_flight_max.max(1));
         let mut share = u32::try_from(wanted.clamp(1, most)).unwrap_or(u32::MAX);
         // Only the holder of the decoding lock takes permits, so what is free now is still free when it is taken.
-        let free = u32::try_from(self.pixels.available_permits()).unwrap_or(u32::MAX);
+        let free = u32::try_from(pipeline.pixels.available_permits()).unwrap_or(u32::MAX);
         share = share.min(free.max(1));
-        Arc::clone(&self.pixels).acquire_many_owned(share).await.ok()
+        Arc::clone(&pipeline.pixels).acquire_many_owned(share).await.ok()
+    }
+
+    /// Hands work to the device, once that takes it; what comes back is to be waited for with [`Computing::done`].
+    ///
+    /// # Errors
+    /// The device broke down.
+    pub async fn compute<T: Send + 'static>(
+        self,
+        attempt: &Arc<Attempt>,
+        work: impl FnOnce(&mut Held) -> Result<T, Stop> + Send + 'static,
+    ) -> Result<Computing<T>, Stop> {
+        let (reply, computing) = oneshot::channel();
+        let attempt = Arc::clone(attempt);
+        let task: Task = Box::new(move |held| {
+            let computed = device::compute(held, |held| match attempt.cancel().is_cancelled() {
+                true => Err(Stop::Cancelled),
+                false => work(held),
+            });
+            attempt.progress().off_device();
+            // Nobody waits for it: the worker is being dropped.
+            drop(reply.send(computed));
+        });
+        self.device.send(task).await.map_err(|_| broke_down())?;
+        Ok(Computing(computing))
     }
 }
 
-async fn decode<P: Processor>(
-    work: &Work<P>,
-    item: &ItemTask,
-    bytes: Bytes,
-    record: &mut ItemRecord,
-) -> Result<P::Decoded, Stop> {
-    let (processor, input, format) = (Arc::clone(&work.processor), item.input.clone(), item.format);
-    let decoding =
-        verdict_off_thread(move || Ok((Digest::of(&bytes), processor.decode(&input, &bytes, format))));
-    let (digest, decoded) = decoding.await?;
-    record.input_sha256 = Some(digest);
-    Ok(decoded?)
+/// Something that the device computes.
+pub struct Computing<T>(oneshot::Receiver<(Result<T, Stop>, f64)>);
+
+impl<T> Computing<T> {
+    /// What came of it, and the seconds that it took.
+    ///
+    /// # Errors
+    /// What the work said, or that the device broke down.
+    pub async fn done(self) -> Result<(T, f64), Stop> {
+        let (result, seconds) = self.0.await.map_err(|_| broke_down())?;
+        Ok((result?, seconds))
+    }
 }
 
-async fn verdict_off_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ItemError> + Send + 'static,
-) -> Result<T, Stop> {
-    match off_thread(work).await {
-        Ok(result) => Ok(result?),
-        Err(_) => {
-            let text = "internal error while decoding or encoding; please report it with this file";
-            Err(ItemError::bad(text).into())
-        }
-    }
+fn broke_down() -> Stop {
+    Stop::worker("the device's thread broke down")
 }
 
 /// Waits for the verdicts of items that have begun: those that came, in order, and why others did not.
-pub(crate) async fn verdicts(begun: Vec<InFlight>) -> (Vec<ItemRecord>, Option<Failure>) {
+pub(crate) async fn verdicts(begun: Vec<InFlight>) -> (Vec<Bytes>, Option<Failure>) {
     let (mut records, mut failure) = (Vec::with_capacity(begun.len()), None);
     for item in begun {
         match item.await {

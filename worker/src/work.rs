@@ -1,48 +1,36 @@
-//! What the items of a shard have in common: stores, recipe, processor, the flag that stops them and how far they are.
+//! What the items of a unit have in common while it is tried: the flag that stops them, how far they are, why they stopped.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use sr3_proto::{Cancel, Digest, FailureKind, Key, RecipeSpec, Store};
+use sr3_proto::{Cancel, FailureKind};
 
-use crate::{ItemError, Processor};
-
-/// The common part of items, one for each shard, so that each can be stopped by itself.
-pub(crate) struct Work<P: Processor> {
-    pub(crate) processor: Arc<P>,
-    pub(crate) source: Store,
-    pub(crate) destination: Store,
-    pub(crate) recipe: RecipeSpec,
-    pub(crate) recipe_digest: Digest,
-    pub(crate) cancel: Cancel,
-    /// For whoever watches.
-    pub(crate) progress: Arc<ShardProgress>,
-    /// An input that still cannot be read after some tries is quarantined; otherwise the work fails, and somebody
-    /// tries again later.
-    pub(crate) quarantine_unreadable: bool,
+/// An attempt at a unit.
+pub struct Attempt {
+    cancel: Cancel,
+    progress: Arc<UnitProgress>,
+    last_try: bool,
     failure: OnceLock<Failure>,
 }
 
-impl<P: Processor> Work<P> {
-    pub(crate) fn new(
-        processor: Arc<P>,
-        [source, destination]: [Store; 2],
-        recipe: RecipeSpec,
-        cancel: Cancel,
-        progress: Arc<ShardProgress>,
-        quarantine_unreadable: bool,
-    ) -> Self {
-        let (recipe_digest, failure) = (recipe.digest(), OnceLock::new());
-        Self {
-            processor,
-            source,
-            destination,
-            recipe,
-            recipe_digest,
-            cancel,
-            progress,
-            quarantine_unreadable,
-            failure,
-        }
+impl Attempt {
+    pub(crate) fn new(cancel: Cancel, progress: Arc<UnitProgress>, last_try: bool) -> Self {
+        Self { cancel, progress, last_try, failure: OnceLock::new() }
+    }
+
+    /// Set when the work is to stop.
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
+    /// For whoever watches.
+    pub fn progress(&self) -> &UnitProgress {
+        &self.progress
+    }
+
+    /// Whether an input that still cannot be read after some tries is to be set aside; otherwise the attempt fails, and
+    /// somebody tries again later.
+    pub fn is_last_try(&self) -> bool {
+        self.last_try
     }
 
     /// Stops all items for a reason that is none of theirs. The first reason stays; those after it follow from it.
@@ -59,24 +47,30 @@ impl<P: Processor> Work<P> {
 
 /// Why work cannot go on, in one line, and who could do better.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
-    pub(crate) reason: String,
-    pub(crate) kind: FailureKind,
+pub struct Failure {
+    /// One line.
+    pub reason: String,
+    /// Who could do better.
+    pub kind: FailureKind,
 }
 
 impl Failure {
-    pub(crate) fn new(kind: FailureKind, reason: impl ToString) -> Self {
+    /// For a reason, which becomes one line.
+    pub fn new(kind: FailureKind, reason: impl ToString) -> Self {
         let text = reason.to_string();
         // Sources of errors may bring lines of their own.
         Self { reason: text.split_whitespace().collect::<Vec<_>>().join(" "), kind }
     }
 }
 
-/// Why an item stopped before its output was written.
+/// Why an item stopped before its result was there.
 #[derive(Debug)]
-pub(crate) enum Stop {
+pub enum Stop {
     /// A verdict: it cannot be made from this input.
-    Bad { reason: String },
+    Bad {
+        /// One line.
+        reason: String,
+    },
     /// No verdict: the work was asked to stop.
     Cancelled,
     /// No verdict: something else than the item failed.
@@ -84,27 +78,20 @@ pub(crate) enum Stop {
 }
 
 impl Stop {
-    pub(crate) fn worker(reason: impl ToString) -> Self {
+    /// This worker cannot do it.
+    pub fn worker(reason: impl ToString) -> Self {
         Self::Failed(Failure::new(FailureKind::Worker, reason))
     }
 
-    pub(crate) fn transient(reason: impl ToString) -> Self {
+    /// Another attempt may do better.
+    pub fn transient(reason: impl ToString) -> Self {
         Self::Failed(Failure::new(FailureKind::Transient, reason))
     }
 }
 
-impl From<ItemError> for Stop {
-    fn from(error: ItemError) -> Self {
-        match error {
-            ItemError::Bad { reason } => Self::Bad { reason },
-            ItemError::Cancelled => Self::Cancelled,
-        }
-    }
-}
-
-/// How far a shard is, as of now.
+/// How far a unit is, as of now.
 #[derive(Debug, Default)]
-pub(crate) struct ShardProgress(Mutex<Progress>);
+pub struct UnitProgress(Mutex<Progress>);
 
 /// Items with a verdict, the item on the device, and how much of it is done.
 #[derive(Clone, Debug, Default)]
@@ -114,16 +101,17 @@ pub(crate) struct Progress {
     pub(crate) share: f32,
 }
 
-impl ShardProgress {
+impl UnitProgress {
     pub(crate) fn now(&self) -> Progress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn on_device(&self, input: &Key, share: f32) {
+    /// An item is on the device, and so much of it is done, from 0 to 1.
+    pub fn on_device(&self, item: &str, share: f32) {
         self.change(|now| {
             now.share = share;
-            if now.current.as_deref() != Some(input.as_str()) {
-                now.current = Some(input.as_str().to_string());
+            if now.current.as_deref() != Some(item) {
+                now.current = Some(item.to_string());
             }
         });
     }

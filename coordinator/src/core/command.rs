@@ -3,26 +3,25 @@
 use std::sync::Arc;
 
 use sr3_proto::{
-    FromWorker, Hello, JobId, RunId, ShardId, ToWorker, UpscaleJob, UpscaleSpec, WorkerId,
-    wire::ledger::{PlanRow, ShardRow},
+    FromWorker, Hello, JobId, Order, RunId, ToWorker, UnitId, WorkerId,
+    wire::ledger::{PlanRow, UnitRow},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{
-    place::{Place, Reported},
-    view::{JobView, Phase, Refusal, WorkerInfo},
-};
+use super::view::{JobView, Phase, Refusal, WorkerInfo};
+use crate::kind::{Begun, Reported};
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
 
 /// What the driver is asked, and told.
 pub(super) enum Command {
     Submit {
-        spec: Box<UpscaleJob>,
-        resolved: Box<UpscaleSpec>,
+        /// Canonical text.
+        spec: String,
+        order: Arc<Order>,
         key: String,
-        /// If whoever submits took the destination already.
-        place: Option<Box<Place>>,
+        /// If whoever submits took its places already.
+        begun: Option<Box<dyn Begun>>,
         answer: Answer<(JobView, bool)>,
     },
     Job {
@@ -62,7 +61,7 @@ pub(super) enum Command {
     Detached {
         worker: WorkerId,
     },
-    /// A job's task took the destination.
+    /// A job's task took its places.
     Began {
         job: JobId,
         run: RunId,
@@ -71,7 +70,7 @@ pub(super) enum Command {
     /// A job's task planned more; the answer comes once that is durable.
     Planned {
         job: JobId,
-        shards: Vec<(ShardId, ShardRow)>,
+        units: Vec<(UnitId, UnitRow)>,
         plan: PlanRow,
         answer: oneshot::Sender<()>,
     },
@@ -80,24 +79,24 @@ pub(super) enum Command {
         job: JobId,
         reason: String,
     },
-    /// A job's task wrote the report, and `_SUCCESS` if it succeeded.
+    /// A job's task wrote its end.
     Finished {
         job: JobId,
         phase: Phase,
         reason: Option<String>,
-        /// What the report says, if it was written.
+        /// What that says, if it was written.
         reported: Option<Reported>,
     },
-    /// The shards after those that are kept.
+    /// The units after those that are kept.
     Kept {
         job: JobId,
-        rows: Vec<(ShardId, ShardRow)>,
+        rows: Vec<(UnitId, UnitRow)>,
     },
-    /// The item that comes next in an isolated shard took down too many workers.
+    /// The item that comes next in an isolated unit took down too many workers.
     Quarantine {
         job: JobId,
-        shard: ShardId,
+        unit: UnitId,
         losses: u32,
-        row: ShardRow,
+        row: UnitRow,
     },
 }

@@ -20,12 +20,13 @@ impl Connected {
             id,
             name: self.hello.name.clone(),
             device: self.hello.device.clone(),
+            offer: self.hello.offer.clone(),
             version: self.hello.version.clone(),
             draining: view.draining,
             leases: u32::try_from(view.leases).unwrap_or(u32::MAX),
             credits: view.credits,
             models: view.models.to_vec(),
-            shards_done: view.shards_done,
+            units_done: view.units_done,
         }
     }
 }

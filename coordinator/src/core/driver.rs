@@ -5,10 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use sr3_proto::{
-    Cancel, Digest, JobId, Lease, RunId, ShardId, ToWorker, UpscaleJob, UpscaleSpec, WorkerId,
-    wire::ledger::{DoneRow, EventRow, IdempotencyRow, PlanRow, ShardRow},
+    Cancel, JobId, Lease, Order, RunId, ToWorker, UnitId, WorkerId,
+    wire::ledger::{DoneRow, EventRow, IdempotencyRow, PlanRow, UnitRow},
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,12 +16,12 @@ use super::{
     command::{Answer, Command},
     committer::{Told, Work},
     connected::Connected,
-    job_task,
-    jobs::Job,
-    place::{Destination, Place, Reported},
+    job_task::{JobTask, Places},
+    jobs::{Job, Next},
     view::{JobView, Phase, Refusal},
 };
 use crate::{
+    kind::{Begun, Reported},
     ledger::Ledger,
     rows,
     scheduler::{Effect, Event, Scheduler},
@@ -30,9 +29,9 @@ use crate::{
 
 /// So many commands are taken before their effects go to the ledger.
 const COMMANDS_AT_ONCE: usize = 512;
-/// So many planned shards are kept in memory for their first grant. When half of them are gone the next ones are read
+/// So many planned units are kept in memory for their first grant. When half of them are gone the next ones are read
 /// from the ledger in one scan: one by one they took 4 ms each.
-pub(super) const KEPT_SHARDS: usize = 8192;
+pub(super) const KEPT_UNITS: usize = 8192;
 
 pub(super) struct Driver {
     pub(super) parts: Parts,
@@ -42,9 +41,9 @@ pub(super) struct Driver {
     pub(super) by_key: HashMap<String, JobId>,
     pub(super) workers: BTreeMap<WorkerId, Connected>,
     pub(super) next_worker: WorkerId,
-    pub(super) kept: HashMap<(JobId, ShardId), Arc<ShardRow>>,
-    /// Items of the shards that were granted and are not recorded, and their encoded bytes.
-    pub(super) granted: HashMap<(JobId, ShardId), (usize, u64)>,
+    pub(super) kept: HashMap<(JobId, UnitId), Arc<UnitRow>>,
+    /// Items of the units that were granted and are not recorded, and their work.
+    pub(super) granted: HashMap<(JobId, UnitId), (usize, u64)>,
     pub(super) work: Work,
     /// Jobs that are to end once the effects at hand are taken.
     pub(super) endings: Vec<(JobId, Phase, String)>,
@@ -85,8 +84,8 @@ impl Driver {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Submit { spec, resolved, key, place, answer } => {
-                self.submit(*spec, *resolved, key, place, answer);
+            Command::Submit { spec, order, key, begun, answer } => {
+                self.submit(spec, order, key, begun, answer);
             }
             Command::Job { job, answer } => {
                 let found = self.jobs.get(&job).map(|job| job.seen.subscribe()).ok_or_else(|| no_job(job));
@@ -119,22 +118,22 @@ impl Driver {
             Command::Report { worker, report } => self.report(worker, report),
             Command::Detached { worker } => self.detached(worker),
             Command::Began { job, run, answer } => self.began(job, run, answer),
-            Command::Planned { job, shards, plan, answer } => self.planned(job, shards, plan, answer),
+            Command::Planned { job, units, plan, answer } => self.planned(job, units, plan, answer),
             Command::Failed { job, reason } => self.end_job(job, Phase::Failed, reason),
             Command::Finished { job, phase, reason, reported } => {
                 self.finished(job, phase, reason, reported);
             }
             Command::Kept { job, rows } => self.keep(job, rows),
-            Command::Quarantine { job, shard, losses, row } => self.quarantine(job, shard, losses, &row),
+            Command::Quarantine { job, unit, losses, row } => self.quarantine(job, unit, losses, &row),
         }
     }
 
     fn submit(
         &mut self,
-        spec: UpscaleJob,
-        resolved: UpscaleSpec,
+        spec: String,
+        order: Arc<Order>,
         key: String,
-        place: Option<Box<Place>>,
+        begun: Option<Box<dyn Begun>>,
         answer: Answer<(JobView, bool)>,
     ) {
         let existing = self.by_key.get(&key).and_then(|id| self.jobs.get(id));
@@ -151,20 +150,20 @@ impl Driver {
             // What it answers with may still be on its way to the ledger.
             return self.work.told.push(Told::answer(answer, answered));
         }
-        let clash = self
-            .jobs
-            .values()
-            .find(|job| !job.phase.is_final() && overlap(&job.resolved.destination, &resolved.destination));
-        if let Some(other) = clash {
+        let clash = self.jobs.values().filter(|job| !job.phase.is_final()).find_map(|job| {
+            let theirs = job.order.written().map(|place| &place.location);
+            let mut both = theirs.filter(|t| order.written().any(|ours| ours.location.overlaps(t)));
+            both.next().map(|location| (job.id, location))
+        });
+        if let Some((other, location)) = clash {
             let reason = format!(
-                "job {} writes to `{}` already: wait for it, cancel it, or choose another destination",
-                other.id, other.resolved.destination
+                "job {other} writes to `{location}` already: wait for it, cancel it, or choose another destination"
             );
             drop(answer.send(Err(Refusal::Conflict(reason))));
             return;
         }
         let id = self.jobs.keys().next_back().map_or(JobId::new(1), |last| last.next());
-        let job = Job::new(id, spec, key.clone(), resolved, self.parts.clock.wall_ms());
+        let job = Job::new(id, spec, key.clone(), order, self.parts.clock.wall_ms());
         self.work.batch.put(rows::job(id), rows::write(job.row()));
         if !key.is_empty() {
             let row = IdempotencyRow { job: id.get(), ..IdempotencyRow::default() };
@@ -175,23 +174,23 @@ impl Driver {
         self.jobs.insert(id, job);
         self.log(id, "accepted".into());
         self.work.told.push(Told::answer(answer, Ok((view, false))));
-        self.start_task(id, place.map_or(Destination::Free, Destination::Taken));
+        self.start_task(id, begun.map_or(Places::Free, Places::Taken));
     }
 
     /// Starts the task that reads and writes for a job.
-    pub(super) fn start_task(&mut self, id: JobId, destination: Destination) {
+    pub(super) fn start_task(&mut self, id: JobId, places: Places) {
         let (Some(job), Some(commands)) = (self.jobs.get(&id), self.commands.upgrade()) else { return };
-        let task = job_task::JobTask {
+        let task = JobTask {
             id,
             owner: job.owner(),
-            spec: Arc::clone(&job.resolved),
-            destination,
+            order: Arc::clone(&job.order),
+            places,
             plan: job.plan.clone(),
             parts: self.parts.clone(),
             ledger: Arc::clone(&self.ledger),
             commands,
             stop_planning: job.stop_planning.clone(),
-            finish: job.finish.subscribe(),
+            next: job.next.subscribe(),
             stop: self.stop.clone(),
         };
         tokio::spawn(task.run());
@@ -203,10 +202,9 @@ impl Driver {
         if job.phase == Phase::Queued {
             job.phase = Phase::Running;
         }
-        let (priority, model) = (job.spec.priority.into(), job.resolved.recipe.model.clone());
-        let paused = job.paused;
+        let (added, paused) = (job.added(), job.paused);
         self.work.batch.put(rows::job(id), rows::write(job.row()));
-        self.event(Event::JobAdded { job: id, priority, model });
+        self.event(added);
         if paused {
             self.event(Event::Paused { job: id });
         }
@@ -217,38 +215,56 @@ impl Driver {
     fn planned(
         &mut self,
         id: JobId,
-        shards: Vec<(ShardId, ShardRow)>,
+        units: Vec<(UnitId, UnitRow)>,
         plan: PlanRow,
         answer: oneshot::Sender<()>,
     ) {
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.phase == Phase::Running) else { return };
-        let done = plan.done;
+        let (done, stage_planned) = (plan.done, plan.stage_planned);
         self.work.batch.put(rows::plan(id), rows::write(plan.clone()));
         job.plan = plan;
         let mut to_compute = Vec::new();
-        for (shard, row) in shards {
-            self.work.batch.put(rows::shard(id, shard), rows::write(row.clone()));
-            if !row.items.is_empty() {
-                job.counts.shards_planned += 1;
-                to_compute.push(shard);
+        for (unit, row) in units {
+            self.work.batch.put(rows::unit(id, unit), rows::write(row.clone()));
+            if row.items > 0 {
+                job.counts.units_planned += 1;
+                to_compute.push(unit);
                 // Without gaps, so that what is kept ends where the next scan begins.
-                if self.kept.len() < KEPT_SHARDS && job.kept_to.is_none_or(|to| to == job.last_to_compute) {
-                    self.kept.insert((id, shard), Arc::new(row));
-                    job.kept_to = Some(shard);
+                if self.kept.len() < KEPT_UNITS && job.kept_to.is_none_or(|to| to == job.last_to_compute) {
+                    self.kept.insert((id, unit), Arc::new(row));
+                    job.kept_to = Some(unit);
                 }
-                job.last_to_compute = shard;
+                job.last_to_compute = unit;
             }
         }
         self.check_bad_items(id);
         let Some(job) = self.jobs.get(&id) else { return };
-        let text = format!("planned {} images in {} shards", job.plan.planned, job.counts.shards_planned);
-        self.event(Event::Planned { job: id, shards: to_compute });
+        let text = format!("planned {} items in {} units", job.plan.planned, job.counts.units_planned);
+        self.event(Event::Planned { job: id, units: to_compute });
         if done {
             self.log(id, text);
+        }
+        if stage_planned {
             self.event(Event::PlanningDone { job: id });
         }
         self.publish(id);
         self.work.told.push(Told::answer(answer, ()));
+    }
+
+    /// Every planned unit is recorded: the next stage opens, or the job ends.
+    fn all_recorded(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if job.plan.done {
+            return self.endings.push((id, Phase::Succeeded, String::new()));
+        }
+        job.plan.stage += 1;
+        job.plan.stage_planned = false;
+        job.plan.cursor.clear();
+        let (stage, next) = (job.plan.stage, job.next.clone());
+        self.work.batch.put(rows::plan(id), rows::write(job.plan.clone()));
+        self.work.told.push(Told::Answer(Box::new(move || {
+            next.send_replace(Next::Stage(stage));
+        })));
     }
 
     fn pause(&mut self, id: JobId, paused: bool, answer: Answer<JobView>) {
@@ -295,10 +311,10 @@ impl Driver {
         job.under_way.clear();
         job.stop_planning.cancel();
         self.work.batch.put(rows::job(id), rows::write(job.row()));
-        let finish = job.finish.clone();
+        let next = job.next.clone();
         // The report rests on what is durable by then.
         self.work.told.push(Told::Answer(Box::new(move || {
-            finish.send_replace(Some(ending));
+            next.send_replace(Next::End(ending));
         })));
         if ending != Phase::Succeeded {
             self.log(id, reason.clone());
@@ -313,11 +329,12 @@ impl Driver {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.phase = phase;
         job.reported = reported.is_some();
-        if let Some(Reported { done, with_notes, quarantined }) = reported {
-            // With the verdicts of shards that were given back.
+        if let Some(Reported { done, with_notes, quarantined, summary }) = reported {
+            // With the verdicts of units that were given back.
             job.counts.done = done;
             job.counts.with_notes = with_notes;
             job.counts.quarantined = quarantined.saturating_sub(job.plan.quarantined);
+            job.summary = summary;
         }
         if let Some(reason) = reason {
             job.reason = reason;
@@ -336,7 +353,7 @@ impl Driver {
     pub(super) fn check_bad_items(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         let bad = job.all_counts().quarantined;
-        if let Some(max) = job.resolved.max_bad_items
+        if let Some(max) = job.order.head.bad_items_max
             && bad > max
         {
             let reason = format!(
@@ -353,10 +370,10 @@ impl Driver {
         self.take_effects(effects);
     }
 
-    /// The same for a report of a finished shard.
-    pub(super) fn shard_done(&mut self, worker: WorkerId, lease: Lease, row: DoneRow) {
+    /// The same for a report of a finished unit.
+    pub(super) fn unit_done(&mut self, worker: WorkerId, lease: Lease, row: DoneRow) {
         let now = self.parts.clock.now();
-        let effects = self.scheduler.apply(Event::ShardDone { worker, lease }, now);
+        let effects = self.scheduler.apply(Event::UnitDone { worker, lease }, now);
         self.effects(effects, Some(row));
     }
 
@@ -367,9 +384,9 @@ impl Driver {
     fn effects(&mut self, effects: Vec<Effect>, mut done: Option<DoneRow>) {
         for effect in effects {
             match effect {
-                Effect::Save { job, shard, open } => {
+                Effect::Save { job, unit, open } => {
                     let row = rows::write(rows::attempts_row(&open));
-                    self.work.batch.put(rows::attempts(job, shard), row);
+                    self.work.batch.put(rows::attempts(job, unit), row);
                 }
                 Effect::Grant { worker, lease, records, isolated } => {
                     self.grant(worker, lease, &records, isolated);
@@ -385,9 +402,9 @@ impl Driver {
                 }
                 Effect::Renewed { worker, leases } => self.welcome(worker, leases),
                 Effect::Drain { worker } => self.tell(worker, ToWorker::Drain),
-                Effect::QuarantineNext { job, shard, losses } => self.quarantine_next(job, shard, losses),
+                Effect::QuarantineNext { job, unit, losses } => self.quarantine_next(job, unit, losses),
                 Effect::Log { job, text } => self.log(job, text),
-                Effect::JobDone { job } => self.endings.push((job, Phase::Succeeded, String::new())),
+                Effect::AllRecorded { job } => self.all_recorded(job),
                 Effect::JobFailed { job, reason } => self.endings.push((job, Phase::Failed, reason)),
             }
         }
@@ -402,11 +419,11 @@ impl Driver {
         job.counts.done += row.done;
         job.counts.quarantined += row.quarantined;
         job.counts.work_done += row.work;
-        job.counts.shards_done += 1;
-        self.work.batch.put(rows::done(lease.job, lease.shard), rows::write(row));
-        self.work.batch.delete(rows::attempts(lease.job, lease.shard));
-        job.under_way.remove(&(worker, lease.shard));
-        self.granted.remove(&(lease.job, lease.shard));
+        job.counts.units_done += 1;
+        self.work.batch.put(rows::done(lease.job, lease.unit), rows::write(row));
+        self.work.batch.delete(rows::attempts(lease.job, lease.unit));
+        job.under_way.remove(&(worker, lease.unit));
+        self.granted.remove(&(lease.job, lease.unit));
         self.tell(worker, ToWorker::Committed { lease });
         self.check_bad_items(lease.job);
         self.publish(lease.job);
@@ -437,32 +454,4 @@ impl Driver {
 
 fn no_job(job: JobId) -> Refusal {
     Refusal::NotFound(format!("there is no job {}; `sr3 jobs` lists them", job.get()))
-}
-
-/// Whether one location lies within the other, or both are one.
-fn overlap(a: &str, b: &str) -> bool {
-    let (a, b) = (a.trim_end_matches('/'), b.trim_end_matches('/'));
-    let within = |inner: &str, outer: &str| {
-        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    within(a, b) || within(b, a)
-}
-
-/// The shard's items that have no verdict among `records` yet, and the work of all of them.
-pub(super) fn open_items(row: &ShardRow, records: &[Bytes]) -> Vec<sr3_proto::ItemTask> {
-    let settled: std::collections::HashSet<String> = records
-        .iter()
-        .filter_map(|bytes| sr3_proto::ItemRecord::try_from(bytes).ok())
-        .map(|record| record.input)
-        .collect();
-    row.items
-        .iter()
-        .filter(|item| !settled.contains(&item.input))
-        .filter_map(|item| rows::item(item.clone()))
-        .collect()
-}
-
-/// Row of a recorded shard.
-pub(super) fn done_row(done: u64, quarantined: u64, manifest: Digest, work: u64) -> DoneRow {
-    DoneRow { done, quarantined, manifest_sha256: manifest.into(), work, ..DoneRow::default() }
 }

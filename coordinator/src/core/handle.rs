@@ -2,22 +2,21 @@
 
 use std::sync::Arc;
 
-use sr3_proto::{
-    Cancel, FromWorker, Hello, JobId, Naming, UpscaleJob, UpscaleSpec, WorkerEnd, WorkerId, off_thread,
-};
+use sr3_proto::{Cancel, FromWorker, Hello, JobId, Order, WorkerEnd, WorkerId, job_spec::Document};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 
 use super::{
-    Parts, Place,
+    Parts,
     command::Command,
     committer,
     driver::Driver,
     view::{JobView, Refusal, WorkerInfo},
 };
 use crate::{
+    kind::{Begun, Known, Ordered},
     ledger::{Ledger, LedgerError},
     rows,
 };
@@ -83,48 +82,62 @@ impl Coordinator {
         &self.stop
     }
 
-    /// Accepts a job; durable when this returns. The flag says whether the key had made it before.
-    pub async fn submit(&self, spec: UpscaleJob, key: String) -> Result<(JobView, bool), Refusal> {
-        for (what, location) in [("source", &spec.source), ("destination", &spec.destination)] {
-            if !location.contains("://") && !std::path::Path::new(location).is_absolute() {
+    /// Accepts a job of any of its kinds, as a person wrote it; durable when this returns. The flag says whether the key had
+    /// made it before.
+    ///
+    /// # Errors
+    /// What is wrong with the spec, or that its places cannot be used.
+    pub async fn submit(&self, spec: &str, key: String) -> Result<(JobView, bool), Refusal> {
+        let wrong = |e| Refusal::Invalid(format!("the spec: {e}"));
+        let document = Document::parse(spec, &self.parts.kinds.names()).map_err(wrong)?;
+        let Some(kind) = self.parts.kinds.find(document.kind()) else {
+            return Err(Refusal::Invalid("the spec's kind is none that this coordinator runs".into()));
+        };
+        let offers = self.workers().await?.into_iter().map(|worker| worker.offer).collect();
+        let known = Known { open_store: Arc::clone(&self.parts.open_store), offers };
+        let Ordered { spec, order } = kind.order(&document, &known).await.map_err(wrong)?;
+        self.check_places(&order)?;
+        let order = Arc::new(order);
+        self.ask(|answer| Command::Submit { spec, order, key, begun: None, answer }).await
+    }
+
+    /// Places are there and allowed, whichever worker asks for them.
+    fn check_places(&self, order: &Order) -> Result<(), Refusal> {
+        for place in &order.head.places {
+            let (what, location) = (&place.what, &place.location);
+            if location.path().is_some_and(std::path::Path::is_relative) {
                 let way_out = "name it from the root: workers stand in other folders";
                 return Err(Refusal::Invalid(format!(
                     "the {what} `{location}` is a relative path: {way_out}"
                 )));
             }
         }
-        let source = (self.parts.open_store)(&spec.source).map(drop);
-        let destination = super::open_destination(&self.parts, &spec.destination).map(drop);
-        for (what, opened) in [("source", source), ("destination", destination)] {
-            opened.map_err(|error| Refusal::Invalid(format!("the {what} cannot be used: {error}")))?;
+        if let Some(state) = &self.parts.state
+            && let Some(place) = order.written().find(|place| place.location.overlaps(state))
+        {
+            return Err(Refusal::Invalid(format!(
+                "the {} `{}` overlaps the place of this coordinator's own state: choose another",
+                place.what, place.location
+            )));
         }
-        let (recipes, wanted) = (Arc::clone(&self.parts.recipes), spec.clone());
-        let recipe = off_thread(move || recipes.resolve(&wanted))
-            .await
-            .map_err(|e| Refusal::Unavailable(e.to_string()))?
-            .map_err(Refusal::Invalid)?;
-        let resolved = UpscaleSpec {
-            source: spec.source.clone(),
-            destination: spec.destination.clone(),
-            model: spec.model.clone(),
-            recipe,
-            naming: Naming::Mirror,
-            include: spec.include.clone(),
-            exclude: spec.exclude.clone(),
-            bytes_min: spec.bytes_min,
-            bytes_max: spec.bytes_max,
-            max_bad_items: spec.max_bad_items,
-            overwrite: spec.overwrite,
-        };
-        let (spec, resolved) = (Box::new(spec), Box::new(resolved));
-        self.ask(|answer| Command::Submit { spec, resolved, key, place: None, answer }).await
+        for place in &order.head.places {
+            let opened = match place.writes {
+                true => super::open_to_write(&self.parts.open_store, &place.location),
+                false => (self.parts.open_store)(&place.location),
+            };
+            opened
+                .map_err(|error| Refusal::Invalid(format!("the {} cannot be used: {error}", place.what)))?;
+        }
+        Ok(())
     }
 
-    /// Accepts a job whose destination is taken already: of a coordinator that works for nobody else.
-    pub async fn submit_begun(&self, spec: UpscaleJob, place: Place) -> Result<JobView, Refusal> {
-        let (spec, resolved) = (Box::new(spec), Box::new(place.state.spec().clone()));
-        let (key, place) = (String::new(), Some(Box::new(place)));
-        let submitted = self.ask(|answer| Command::Submit { spec, resolved, key, place, answer }).await;
+    /// Accepts a job that has its places already: of a coordinator that works for nobody else.
+    ///
+    /// # Errors
+    /// It writes where another job does.
+    pub async fn submit_begun(&self, order: Arc<Order>, begun: Box<dyn Begun>) -> Result<JobView, Refusal> {
+        let (spec, key, begun) = (String::new(), String::new(), Some(begun));
+        let submitted = self.ask(|answer| Command::Submit { spec, order, key, begun, answer }).await;
         submitted.map(|(job, _)| job)
     }
 

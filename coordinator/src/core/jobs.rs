@@ -4,22 +4,25 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use sr3_proto::{
-    Cancel, Digest, JobId, JobSpec, Lease, RunId, ShardId, UpscaleJob, UpscaleSpec, WorkerId,
-    wire::ledger::{self, JobPhase, JobRow, PlanRow},
+    Cancel, Digest, Head, JobId, Lease, Order, RunId, UnitId, WorkerId,
+    wire::{
+        ledger::{self, JobPhase, JobRow, PlanRow},
+        v1,
+    },
 };
 use tokio::sync::watch;
 
 use super::view::{Counts, JobView, OnDevice, Phase};
-use crate::ledger::LedgerError;
+use crate::{ledger::LedgerError, scheduler::Event};
 
 /// A job.
 pub(super) struct Job {
     pub(super) id: JobId,
-    pub(super) spec: UpscaleJob,
-    pub(super) spec_text: String,
+    /// Canonical text.
+    pub(super) spec: String,
+    pub(super) order: Arc<Order>,
     pub(super) idempotency_key: String,
-    pub(super) resolved: Arc<UpscaleSpec>,
-    /// 0 before the destination was taken.
+    /// 0 before its places were taken.
     pub(super) run: RunId,
     pub(super) phase: Phase,
     /// How the ending that is under way comes out.
@@ -30,39 +33,49 @@ pub(super) struct Job {
     pub(super) ended_ms: u64,
     pub(super) plan: PlanRow,
     pub(super) counts: Counts,
-    /// The last of the shards that were kept in memory without a gap; None if none was yet.
-    pub(super) kept_to: Option<ShardId>,
-    /// The last planned shard that has something to compute.
-    pub(super) last_to_compute: ShardId,
+    /// The last of the units that were kept in memory without a gap; None if none was yet.
+    pub(super) kept_to: Option<UnitId>,
+    /// The last planned unit that has something to do.
+    pub(super) last_to_compute: UnitId,
     /// Whether more are being read.
     pub(super) keeping: bool,
     /// Grants that wait for those: worker, lease, verdicts so far, isolated.
     pub(super) parked: Vec<(WorkerId, Lease, Vec<Bytes>, bool)>,
     pub(super) last_event: u64,
-    /// Whether its report lies at the destination.
+    /// Whether its end is written.
     pub(super) reported: bool,
+    pub(super) summary: String,
     /// Items on devices, by worker.
     pub(super) on_device: BTreeMap<WorkerId, OnDevice>,
-    /// Items with a verdict that is not recorded, and their encoded bytes.
-    pub(super) under_way: BTreeMap<(WorkerId, ShardId), (u64, u64)>,
+    /// Items with a verdict that is not recorded, and their work.
+    pub(super) under_way: BTreeMap<(WorkerId, UnitId), (u64, u64)>,
     /// Stops the job's planning.
     pub(super) stop_planning: Cancel,
-    /// Tells the job's task to write its report.
-    pub(super) finish: watch::Sender<Option<Phase>>,
+    /// Tells the job's task how to go on.
+    pub(super) next: watch::Sender<Next>,
     pub(super) seen: watch::Sender<Arc<JobView>>,
+}
+
+/// What a job's task is to do when it has planned a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Plan this stage, if it has not.
+    Stage(u32),
+    /// Write the end of a job that came out like this.
+    End(Phase),
 }
 
 impl Job {
     pub(super) fn new(
         id: JobId,
-        spec: UpscaleJob,
+        spec: String,
         idempotency_key: String,
-        resolved: UpscaleSpec,
+        order: Arc<Order>,
         submitted_ms: u64,
     ) -> Self {
-        let spec_text = JobSpec::Upscale(spec.clone()).to_yaml();
         let empty = JobView {
             id,
+            order: Arc::clone(&order),
             run: RunId::new(0),
             spec: String::new(),
             phase: Phase::Queued,
@@ -72,9 +85,8 @@ impl Job {
             planning_done: false,
             submitted_ms,
             ended_ms: 0,
-            model: String::new(),
-            model_sha256: None,
             reported: false,
+            summary: String::new(),
             leases: 0,
             items_under_way: 0,
             work_under_way: 0,
@@ -84,9 +96,8 @@ impl Job {
         let job = Self {
             id,
             spec,
-            spec_text,
+            order,
             idempotency_key,
-            resolved: Arc::new(resolved),
             run: RunId::new(0),
             phase: Phase::Queued,
             ending: Phase::Succeeded,
@@ -97,22 +108,30 @@ impl Job {
             plan: PlanRow::default(),
             counts: Counts::default(),
             kept_to: None,
-            last_to_compute: ShardId::new(0),
+            last_to_compute: UnitId::new(0),
             keeping: false,
             parked: Vec::new(),
             last_event: 0,
             reported: false,
+            summary: String::new(),
             on_device: BTreeMap::new(),
             under_way: BTreeMap::new(),
             stop_planning: Cancel::new(),
-            finish: watch::Sender::new(None),
+            next: watch::Sender::new(Next::Stage(0)),
             seen: watch::Sender::new(Arc::new(empty)),
         };
         job.seen.send_replace(Arc::new(job.view(0)));
         job
     }
 
-    /// Planned numbers and those of recorded shards together.
+    /// That it exists, for the scheduler.
+    pub(super) fn added(&self) -> Event {
+        let Head { priority, models, needs, .. } = self.order.head.clone();
+        let models = models.into_iter().map(|model| model.sha256).collect();
+        Event::JobAdded { job: self.id, kind: self.order.kind.clone(), priority, models, needs }
+    }
+
+    /// Planned numbers and those of recorded units together.
     pub(super) fn all_counts(&self) -> Counts {
         Counts {
             planned: self.plan.planned,
@@ -126,8 +145,9 @@ impl Job {
     pub(super) fn view(&self, leases: usize) -> JobView {
         JobView {
             id: self.id,
+            order: Arc::clone(&self.order),
             run: self.run,
-            spec: self.spec_text.clone(),
+            spec: self.spec.clone(),
             phase: self.phase,
             paused: self.paused,
             reason: self.reason.clone(),
@@ -135,9 +155,8 @@ impl Job {
             planning_done: self.plan.done || self.phase.is_final(),
             submitted_ms: self.submitted_ms,
             ended_ms: self.ended_ms,
-            model: self.resolved.recipe.model_name.clone(),
-            model_sha256: Some(self.resolved.recipe.model.clone()),
             reported: self.reported,
+            summary: self.summary.clone(),
             leases: u32::try_from(leases).unwrap_or(u32::MAX),
             items_under_way: self.under_way.values().map(|(items, _)| items).sum(),
             work_under_way: self.under_way.values().map(|(_, work)| work).sum(),
@@ -148,8 +167,8 @@ impl Job {
 
     /// What names the job wherever it works: no other job has it, of this cluster or another.
     pub(super) fn owner(&self) -> String {
-        let Self { id, submitted_ms, spec_text, .. } = self;
-        format!("job {id} {}", Digest::of(format!("{submitted_ms} {spec_text}").as_bytes()))
+        let Self { id, submitted_ms, spec, .. } = self;
+        format!("job {id} {}", Digest::of(format!("{submitted_ms} {spec}").as_bytes()))
     }
 
     pub(super) fn row(&self) -> JobRow {
@@ -160,16 +179,15 @@ impl Job {
             quarantined,
             work_planned,
             work_done,
-            shards_planned,
-            shards_done,
+            units_planned,
+            units_done,
             with_notes,
         } = self.all_counts();
         JobRow {
             version: 0,
             id: self.id.get(),
-            spec: self.spec_text.clone(),
-            // A spec always has a JSON form.
-            resolved: serde_json::to_string(&*self.resolved).unwrap_or_default(),
+            spec: self.spec.clone(),
+            order: Some(v1::Order::from(&*self.order)),
             run: self.run.get(),
             phase: phase_row(self.phase).into(),
             reason: self.reason.clone(),
@@ -183,28 +201,25 @@ impl Job {
                 quarantined,
                 work_planned,
                 work_done,
-                shards_planned,
-                shards_done,
+                units_planned,
+                units_done,
                 with_notes,
             }),
             paused: self.paused,
             ending: phase_row(self.ending).into(),
             reported: self.reported,
+            summary: self.summary.clone(),
         }
     }
 
     /// A job that ended, or one whose other rows are still to be read.
-    pub(super) fn from_row(key: &str, row: JobRow) -> Result<Self, LedgerError> {
+    pub(super) fn from_row(key: &str, mut row: JobRow) -> Result<Self, LedgerError> {
         let corrupt = |reason: String| LedgerError::Corrupt { location: format!("row `{key}`"), reason };
-        let JobSpec::Upscale(spec) =
-            JobSpec::parse(&row.spec).map_err(|e| corrupt(format!("its spec cannot be read: {e}")))?
-        else {
-            return Err(corrupt("its kind is none of this version".into()));
-        };
-        let resolved = serde_json::from_str(&row.resolved).map_err(|e| corrupt(e.to_string()))?;
         let (phase, ending) = (phase(row.phase()), phase(row.ending()));
+        let order = row.order.take().ok_or_else(|| corrupt("it has no order".into()))?;
+        let order = Arc::new(Order::try_from(order).map_err(|e| corrupt(e.to_string()))?);
         let counts = row.counts.unwrap_or_default();
-        let mut job = Self::new(JobId::new(row.id), spec, row.idempotency_key, resolved, row.submitted_ms);
+        let mut job = Self::new(JobId::new(row.id), row.spec, row.idempotency_key, order, row.submitted_ms);
         job.run = RunId::new(row.run);
         job.phase = phase;
         job.ending = ending;
@@ -212,6 +227,7 @@ impl Job {
         job.reason = row.reason;
         job.ended_ms = row.ended_ms;
         job.reported = row.reported;
+        job.summary = row.summary;
         if phase.is_final() {
             job.plan.done = true;
             job.plan.planned = counts.planned;
@@ -221,8 +237,8 @@ impl Job {
                 done: counts.done,
                 quarantined: counts.quarantined,
                 work_done: counts.work_done,
-                shards_planned: counts.shards_planned,
-                shards_done: counts.shards_done,
+                units_planned: counts.units_planned,
+                units_done: counts.units_done,
                 with_notes: counts.with_notes,
                 ..Counts::default()
             };

@@ -8,7 +8,7 @@
 //!
 //! Promises: nothing is told to anybody before what it rests on is durable; the order of effects is the order in which
 //! they reach the ledger; when the ledger says that another coordinator took over, this one says nothing more and
-//! ends. A job's own reading and writing (its listing, its report) is done by a task per job that only sends commands.
+//! ends. A job's own reading and writing (its planning, its end) is done by a task per job that only sends commands.
 
 mod command;
 mod committer;
@@ -17,53 +17,46 @@ mod driver;
 mod handle;
 mod job_task;
 mod jobs;
-mod place;
 mod recover;
 mod sessions;
 pub mod view;
 
 use std::sync::Arc;
 
-use sr3_proto::{RecipeSpec, Store, StoreError, UpscaleJob};
+use sr3_proto::{Location, Store, StoreError};
 
 pub use handle::{Coordinator, Running, start};
-pub use place::Place;
 
-use crate::{clock::Clock, planner::ShardLimits, scheduler};
-
-/// Makes a recipe of what a person asked for: opens the model's configuration, and says what is wrong with the request.
-pub trait Recipes: Send + Sync + 'static {
-    /// # Errors
-    /// One line for the person.
-    fn resolve(&self, job: &UpscaleJob) -> Result<RecipeSpec, String>;
-}
+use crate::{clock::Clock, kind::Kinds, scheduler};
 
 /// Opens the store at a location, or says that it is not allowed.
-pub type OpenStore = Arc<dyn Fn(&str) -> Result<Store, StoreError> + Send + Sync>;
+pub type OpenStore = Arc<dyn Fn(&Location) -> Result<Store, StoreError> + Send + Sync>;
 
-/// Opens a destination; a folder on this machine is made if it is not there.
-pub(crate) fn open_destination(parts: &Parts, location: &str) -> Result<Store, StoreError> {
-    match (parts.open_store)(location) {
-        Err(StoreError::NotFound { .. }) if std::path::Path::new(location).is_absolute() => {
-            let path = std::path::Path::new(location);
+/// Opens a place that is written to; a folder on this machine is made if it is not there.
+///
+/// # Errors
+/// As `open_store`.
+pub fn open_to_write(open_store: &OpenStore, location: &Location) -> Result<Store, StoreError> {
+    match (open_store(location), location.path()) {
+        (Err(StoreError::NotFound { .. }), Some(path)) if path.is_absolute() => {
             std::fs::create_dir_all(path).map_err(|e| StoreError::at(path, e))?;
-            (parts.open_store)(location)
+            open_store(location)
         }
-        other => other,
+        (other, _) => other,
     }
 }
 
 /// What a coordinator is made of.
 #[derive(Clone)]
 pub struct Parts {
-    /// Makes recipes.
-    pub recipes: Arc<dyn Recipes>,
-    /// Opens sources and destinations.
+    /// What it can run.
+    pub kinds: Kinds,
+    /// Opens places.
     pub open_store: OpenStore,
+    /// Where its own state lies, which no job writes to; none for one in memory.
+    pub state: Option<Location>,
     /// The scheduler's numbers.
     pub scheduler: scheduler::Config,
-    /// How large shards get.
-    pub shard_limits: ShardLimits,
     /// Its clocks.
     pub clock: Clock,
 }

@@ -1,24 +1,24 @@
-//! Reading the ledger when a coordinator starts: every job as it stood, every open shard with whoever holds it.
+//! Reading the ledger when a coordinator starts: every job as it stood, every open unit with whoever holds it.
 
 use std::{collections::HashSet, sync::Arc};
 
 use futures::TryStreamExt;
-use sr3_proto::{Cancel, JobId, RunId, ShardId, WorkerId};
+use sr3_proto::{Cancel, JobId, RunId, UnitId, WorkerId};
 use tokio::sync::mpsc;
 
 use super::{
     Parts,
     command::Command,
     committer::Work,
-    driver::{Driver, KEPT_SHARDS},
-    jobs::Job,
-    place::Destination,
+    driver::{Driver, KEPT_UNITS},
+    job_task::Places,
+    jobs::{Job, Next},
     view::Phase,
 };
 use crate::{
     ledger::{Ledger, LedgerError},
     rows,
-    scheduler::{Event, RecoveredShard, Scheduler},
+    scheduler::{Event, RecoveredUnit, Scheduler},
 };
 
 impl Driver {
@@ -79,7 +79,7 @@ impl Driver {
             counts.done += row.done;
             counts.quarantined += row.quarantined;
             counts.work_done += row.work;
-            counts.shards_done += 1;
+            counts.units_done += 1;
             done.insert(rows::last_number(&key)?);
         }
         drop(rows_done);
@@ -87,52 +87,53 @@ impl Driver {
         let mut seen = HashSet::new();
         let mut attempts = ledger.scan(&rows::all_attempts(id), None);
         while let Some((key, bytes)) = attempts.try_next().await? {
-            let shard = rows::last_number(&key)?;
-            seen.insert(shard);
-            let state = rows::open_shard(rows::read(&key, &bytes)?);
-            open.push(RecoveredShard { shard: ShardId::new(shard), open: state });
+            let unit = rows::last_number(&key)?;
+            seen.insert(unit);
+            let state = rows::open_unit(rows::read(&key, &bytes)?);
+            open.push(RecoveredUnit { unit: UnitId::new(unit), open: state });
         }
         drop(attempts);
         let mut pending = Vec::new();
-        let (mut last, mut kept) = (ShardId::new(0), Vec::new());
-        let mut shards = ledger.scan(&rows::shards(id), None);
-        while let Some((key, bytes)) = shards.try_next().await? {
-            let row = rows::read::<sr3_proto::wire::ledger::ShardRow>(&key, &bytes)?;
-            if row.items.is_empty() {
+        let (mut last, mut kept) = (UnitId::new(0), Vec::new());
+        let mut units = ledger.scan(&rows::units(id), None);
+        while let Some((key, bytes)) = units.try_next().await? {
+            let row = rows::read::<sr3_proto::wire::ledger::UnitRow>(&key, &bytes)?;
+            if row.items == 0 {
                 continue;
             }
-            counts.shards_planned += 1;
-            let shard = rows::last_number(&key)?;
-            last = ShardId::new(shard);
-            if kept.len() < KEPT_SHARDS && !done.contains(&shard) {
+            counts.units_planned += 1;
+            let unit = rows::last_number(&key)?;
+            last = UnitId::new(unit);
+            if kept.len() < KEPT_UNITS && !done.contains(&unit) {
                 kept.push((last, row));
             }
-            if !done.contains(&shard) && !seen.contains(&shard) {
-                pending.push(ShardId::new(shard));
+            if !done.contains(&unit) && !seen.contains(&unit) {
+                pending.push(UnitId::new(unit));
             }
         }
-        drop(shards);
+        drop(units);
         let Some(job) = self.jobs.get_mut(&id) else { return Ok(()) };
         job.plan = plan.unwrap_or_default();
         job.counts = counts;
         job.last_to_compute = last;
         let planning_done = job.plan.done;
-        let (priority, model) = (job.spec.priority.into(), job.resolved.recipe.model.clone());
+        let stage_planned = planning_done || job.plan.stage_planned;
+        job.next.send_replace(Next::Stage(job.plan.stage));
         match job.phase {
             Phase::Running => {
-                let paused = job.paused;
-                self.event(Event::JobAdded { job: id, priority, model });
+                let (paused, added) = (job.paused, job.added());
+                self.event(added);
                 self.scheduler.recover(id, open, self.parts.clock.now());
                 if paused {
                     self.event(Event::Paused { job: id });
                 }
-                self.event(Event::Planned { job: id, shards: pending });
-                if planning_done {
+                self.event(Event::Planned { job: id, units: pending });
+                if stage_planned {
                     self.event(Event::PlanningDone { job: id });
                 }
             }
             Phase::Finishing => {
-                job.finish.send_replace(Some(job.ending));
+                job.next.send_replace(Next::End(job.ending));
             }
             _ => {}
         }
@@ -153,9 +154,8 @@ impl Driver {
             .map(|(id, job)| (*id, job.run))
             .collect();
         for (id, run) in active {
-            let destination =
-                if run > RunId::new(0) { Destination::Recovered(run) } else { Destination::Free };
-            self.start_task(id, destination);
+            let places = if run > RunId::new(0) { Places::Recovered(run) } else { Places::Free };
+            self.start_task(id, places);
         }
     }
 }

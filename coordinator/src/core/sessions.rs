@@ -5,18 +5,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use sr3_proto::{
-    FromWorker, Grant, Hello, ItemRecord, ItemStatus, JobId, Lease, LeaseProgress, ShardId, ToWorker,
-    WorkerId, wire::ledger::ShardRow,
+    FromWorker, Grant, Hello, JobId, Lease, LeaseProgress, ToWorker, UnitId, WorkerId,
+    session::UnitResult,
+    wire::ledger::{DoneRow, UnitRow},
 };
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     committer::Told,
     connected::Connected,
-    driver::{Driver, KEPT_SHARDS, done_row, open_items},
+    driver::{Driver, KEPT_UNITS},
     view::OnDevice,
 };
-use crate::{rows, scheduler::Event};
+use crate::{kind::SetAside, rows, scheduler::Event};
 
 impl Driver {
     pub(super) fn attach(
@@ -28,12 +29,12 @@ impl Driver {
         let worker = self.next_worker;
         self.next_worker = worker.next();
         let (instance, held) = (hello.instance.clone(), hello.held.clone());
-        let (credits, models) = (hello.credits, hello.models.clone());
+        let (credits, models, offer) = (hello.credits, hello.models.clone(), hello.offer.clone());
         // An older session of the process ends with its channel.
         self.workers.retain(|_, other| other.hello.instance != instance);
         self.workers.insert(worker, Connected { hello, send, goodbye: false });
         self.work.told.push(Told::answer(answer, worker));
-        self.event(Event::Joined { worker, instance, held, credits, models });
+        self.event(Event::Joined { worker, instance, held, credits, models, offer });
     }
 
     pub(super) fn welcome(&mut self, worker: WorkerId, renewed: Vec<(Lease, Lease)>) {
@@ -66,14 +67,14 @@ impl Driver {
                 self.event(Event::Heartbeat { worker, credits, leases, models, draining });
             }
             FromWorker::ItemDone { lease, record } => {
-                let record = Bytes::from(&*record);
                 self.event(Event::ItemDone { worker, lease, record });
             }
-            FromWorker::ShardDone { lease, done, quarantined, manifest, reasons } => {
-                let recorded = self.jobs.get(&lease.job).map_or(0, |job| job.counts.shards_done);
-                let work = self.shard_work(lease.job, lease.shard, recorded);
-                self.shard_done(worker, lease, done_row(done, quarantined, manifest, work));
-                let now = self.jobs.get(&lease.job).map_or(0, |job| job.counts.shards_done);
+            FromWorker::UnitDone { lease, result: UnitResult { done, quarantined, reasons, payload } } => {
+                let recorded = self.jobs.get(&lease.job).map_or(0, |job| job.counts.units_done);
+                let work = self.unit_work(lease.job, lease.unit, recorded);
+                let row = DoneRow { done, quarantined, payload, work, ..DoneRow::default() };
+                self.unit_done(worker, lease, row);
+                let now = self.jobs.get(&lease.job).map_or(0, |job| job.counts.units_done);
                 // Only what was recorded is told.
                 if now > recorded {
                     for reason in reasons {
@@ -81,13 +82,11 @@ impl Driver {
                     }
                 }
             }
-            FromWorker::ShardFailed { lease, reason, kind, records } => {
-                let records = records.iter().map(Bytes::from).collect();
-                self.event(Event::ShardFailed { worker, lease, kind, reason, records });
+            FromWorker::UnitFailed { lease, reason, kind, records } => {
+                self.event(Event::UnitFailed { worker, lease, kind, reason, records });
             }
-            FromWorker::ShardReturned { lease, records } => {
-                let records = records.iter().map(Bytes::from).collect();
-                self.event(Event::ShardReturned { worker, lease, records });
+            FromWorker::UnitReturned { lease, records } => {
+                self.event(Event::UnitReturned { worker, lease, records });
             }
             FromWorker::Goodbye => {
                 if let Some(found) = self.workers.get_mut(&worker) {
@@ -98,32 +97,32 @@ impl Driver {
         }
     }
 
-    /// Encoded bytes of a shard's items; for one that an earlier coordinator granted, the mean of what is left.
-    fn shard_work(&self, job: JobId, shard: ShardId, recorded: u64) -> u64 {
-        if let Some((_, work)) = self.granted.get(&(job, shard)) {
+    /// Work of a unit's items; for one that an earlier coordinator granted, the mean of what is left.
+    fn unit_work(&self, job: JobId, unit: UnitId, recorded: u64) -> u64 {
+        if let Some((_, work)) = self.granted.get(&(job, unit)) {
             return *work;
         }
         let Some(found) = self.jobs.get(&job) else { return 0 };
         let counts = found.all_counts();
         let left = counts.work_planned.saturating_sub(counts.work_done);
-        left / counts.shards_planned.saturating_sub(recorded).max(1)
+        left / counts.units_planned.saturating_sub(recorded).max(1)
     }
 
     fn show_progress(&mut self, worker: WorkerId, leases: &[LeaseProgress]) {
         let Some(name) = self.workers.get(&worker).map(|w| w.hello.name.clone()) else { return };
         self.clear_progress(worker);
         for progress in leases {
-            let Lease { job, shard, .. } = progress.lease;
+            let Lease { job, unit, .. } = progress.lease;
             let Some(found) = self.jobs.get_mut(&job) else { continue };
             if let Some(input) = progress.current.clone() {
                 let on_device = OnDevice { worker: name.clone(), input, share: progress.share };
                 found.on_device.insert(worker, on_device);
             }
-            // Of a shard that an earlier coordinator granted nothing is known.
-            if let Some((items, work)) = self.granted.get(&(job, shard)) {
+            // Of a unit that an earlier coordinator granted nothing is known.
+            if let Some((items, work)) = self.granted.get(&(job, unit)) {
                 let done = f64::from(progress.items_done) + f64::from(progress.share);
                 let work = (*work as f64 * done / (*items).max(1) as f64) as u64;
-                found.under_way.insert((worker, shard), (progress.items_done.into(), work));
+                found.under_way.insert((worker, unit), (progress.items_done.into(), work));
             }
         }
         let of: std::collections::BTreeSet<JobId> = leases.iter().map(|l| l.lease.job).collect();
@@ -139,75 +138,79 @@ impl Driver {
         }
     }
 
-    /// Sends a grant once it is durable. A shard that is not kept in memory is read from the ledger first, beside
+    /// Sends a grant once it is durable. A unit that is not kept in memory is read from the ledger first, beside
     /// everything else.
     pub(super) fn grant(&mut self, worker: WorkerId, lease: Lease, records: &[Bytes], isolated: bool) {
         let Some(send) = self.workers.get(&worker).map(|w| w.send.clone()) else { return };
         let Some(job) = self.jobs.get_mut(&lease.job) else { return };
         // The next ones are on their way already: one scan instead of a look-up each.
-        if job.keeping && job.kept_to.is_some_and(|to| lease.shard > to) {
+        if job.keeping && job.kept_to.is_some_and(|to| lease.unit > to) {
             return job.parked.push((worker, lease, records.to_vec(), isolated));
         }
-        let (spec, run, records) = (Arc::clone(&job.resolved), job.run, records.to_vec());
-        let make = move |row: &ShardRow| {
-            let items = open_items(row, &records);
-            let records = records.iter().filter_map(|bytes| ItemRecord::try_from(bytes).ok()).collect();
-            ToWorker::Grant(Box::new(Grant { lease, spec, run, items, records, isolated }))
+        let (order, run, records) = (Arc::clone(&job.order), job.run, records.to_vec());
+        let make = move |row: &UnitRow| {
+            ToWorker::Grant(Box::new(Grant {
+                lease,
+                order,
+                run,
+                unit: row.payload.clone(),
+                records,
+                isolated,
+            }))
         };
-        if let Some(row) = self.kept.remove(&(lease.job, lease.shard)) {
-            let work = row.items.iter().map(|item| item.input_bytes).sum();
-            self.granted.insert((lease.job, lease.shard), (row.items.len(), work));
+        if let Some(row) = self.kept.remove(&(lease.job, lease.unit)) {
+            self.granted.insert((lease.job, lease.unit), (row.items as usize, row.work));
             let message = make(&row);
             self.work.told.push(Told::Worker(send, message));
             return self.keep_more(lease.job);
         }
         let ledger = Arc::clone(&self.ledger);
-        let key = rows::shard(lease.job, lease.shard);
+        let key = rows::unit(lease.job, lease.unit);
         self.work.told.push(Told::Answer(Box::new(move || {
             tokio::spawn(async move {
                 let row = match ledger.get(&key).await {
-                    Ok(Some(bytes)) => rows::read::<ShardRow>(&key, &bytes),
-                    Ok(None) => Ok(ShardRow::default()),
+                    Ok(Some(bytes)) => rows::read::<UnitRow>(&key, &bytes),
+                    Ok(None) => Ok(UnitRow::default()),
                     Err(error) => Err(error),
                 };
                 match row {
                     Ok(row) => drop(send.send(make(&row)).await),
-                    // The lease runs out, and the shard is granted again.
-                    Err(error) => tracing::warn!(%error, "a shard cannot be read"),
+                    // The lease runs out, and the unit is granted again.
+                    Err(error) => tracing::warn!(%error, "a unit cannot be read"),
                 }
             });
         })));
     }
 
-    /// Reads the next shards of a job when half of those that may be kept are gone.
+    /// Reads the next units of a job when half of those that may be kept are gone.
     pub(super) fn keep_more(&mut self, id: JobId) {
-        let few = self.kept.len() < KEPT_SHARDS / 2;
+        let few = self.kept.len() < KEPT_UNITS / 2;
         let Some(commands) = self.commands.upgrade() else { return };
         let Some(job) = self.jobs.get_mut(&id).filter(|job| few && !job.keeping) else { return };
         let Some(to) = job.kept_to.filter(|to| *to < job.last_to_compute) else { return };
         job.keeping = true;
-        let (ledger, prefix, after) = (Arc::clone(&self.ledger), rows::shards(id), rows::shard(id, to));
+        let (ledger, prefix, after) = (Arc::clone(&self.ledger), rows::units(id), rows::unit(id, to));
         tokio::spawn(async move {
             let mut found = Vec::new();
-            let mut shards = ledger.scan(&prefix, Some(&after)).take(KEPT_SHARDS / 2);
+            let mut units = ledger.scan(&prefix, Some(&after)).take(KEPT_UNITS / 2);
             // What cannot be read now is read for its grant, and reported there.
-            while let Some(Ok((key, bytes))) = shards.next().await {
-                if let (Ok(shard), Ok(row)) = (rows::last_number(&key), rows::read(&key, &bytes)) {
-                    found.push((ShardId::new(shard), row));
+            while let Some(Ok((key, bytes))) = units.next().await {
+                if let (Ok(unit), Ok(row)) = (rows::last_number(&key), rows::read(&key, &bytes)) {
+                    found.push((UnitId::new(unit), row));
                 }
             }
             drop(commands.send(super::command::Command::Kept { job: id, rows: found }).await);
         });
     }
 
-    pub(super) fn keep(&mut self, id: JobId, rows: Vec<(ShardId, ShardRow)>) {
+    pub(super) fn keep(&mut self, id: JobId, rows: Vec<(UnitId, UnitRow)>) {
         let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.phase.is_final()) else { return };
         job.keeping = false;
         let parked = std::mem::take(&mut job.parked);
-        for (shard, row) in rows {
-            job.kept_to = Some(shard);
-            if !row.items.is_empty() {
-                self.kept.insert((id, shard), Arc::new(row));
+        for (unit, row) in rows {
+            job.kept_to = Some(unit);
+            if row.items > 0 {
+                self.kept.insert((id, unit), Arc::new(row));
             }
         }
         for (worker, lease, records, isolated) in parked {
@@ -216,39 +219,32 @@ impl Driver {
     }
 
     /// Makes the record of the item that took down too many workers.
-    pub(super) fn quarantine_next(&mut self, job: JobId, shard: ShardId, losses: u32) {
+    pub(super) fn quarantine_next(&mut self, job: JobId, unit: UnitId, losses: u32) {
         let Some(commands) = self.commands.upgrade() else { return };
-        let (ledger, key) = (Arc::clone(&self.ledger), rows::shard(job, shard));
+        let (ledger, key) = (Arc::clone(&self.ledger), rows::unit(job, unit));
         self.work.told.push(Told::Answer(Box::new(move || {
             tokio::spawn(async move {
-                match ledger.get(&key).await.map(|row| row.map(|bytes| rows::read::<ShardRow>(&key, &bytes)))
-                {
+                match ledger.get(&key).await.map(|row| row.map(|bytes| rows::read::<UnitRow>(&key, &bytes))) {
                     Ok(Some(Ok(row))) => {
-                        let command = super::command::Command::Quarantine { job, shard, losses, row };
+                        let command = super::command::Command::Quarantine { job, unit, losses, row };
                         drop(commands.send(command).await);
                     }
-                    _ => tracing::warn!("a shard cannot be read"),
+                    _ => tracing::warn!("a unit cannot be read"),
                 }
             });
         })));
     }
 
-    pub(super) fn quarantine(&mut self, job: JobId, shard: ShardId, losses: u32, row: &ShardRow) {
+    pub(super) fn quarantine(&mut self, job: JobId, unit: UnitId, losses: u32, row: &UnitRow) {
         let Some(found) = self.jobs.get(&job) else { return };
-        let Some(records) = self.scheduler.records_of(job, shard) else { return };
-        let Some(item) = open_items(row, records).into_iter().next() else { return };
+        let Some(records) = self.scheduler.records_of(job, unit) else { return };
         let reason = format!("{losses} workers ended while they computed it");
-        let input = item.input.to_string();
-        let record = ItemRecord::without_result(
-            input.as_str(),
-            Some(item.output),
-            ItemStatus::Quarantined,
-            reason.as_str(),
-            &found.resolved.recipe,
-        );
-        self.log(job, format!("set aside: {input}: {reason}"));
+        let kind = self.parts.kinds.find(&found.order.kind);
+        let aside = kind.and_then(|kind| kind.set_aside(&found.order, &row.payload, records, &reason));
+        let Some(SetAside { item, record }) = aside else { return };
+        self.log(job, format!("set aside: {item}: {reason}"));
         let now = self.parts.clock.now();
-        let effects = self.scheduler.quarantined(job, shard, Bytes::from(&record), now);
+        let effects = self.scheduler.quarantined(job, unit, record, now);
         self.take_effects(effects);
     }
 }

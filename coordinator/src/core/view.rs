@@ -1,6 +1,8 @@
 //! What is seen of jobs and workers from outside.
 
-use sr3_proto::{Digest, JobId, RunId, WorkerId};
+use std::sync::Arc;
+
+use sr3_proto::{Digest, JobId, Offer, Order, RunId, WorkerId};
 
 /// How a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,10 +28,10 @@ impl Phase {
     }
 }
 
-/// Numbers of items, shards and encoded bytes.
+/// Numbers of items, units and work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Entries of the listing that the job takes.
+    /// Entries that the job takes.
     pub planned: u64,
     /// With a result of this job.
     pub done: u64,
@@ -37,14 +39,14 @@ pub struct Counts {
     pub skipped: u64,
     /// Without a result.
     pub quarantined: u64,
-    /// Encoded bytes of what is to be computed.
+    /// Work of what is to be done, in any unit that the kind chose.
     pub work_planned: u64,
     /// Of that, recorded.
     pub work_done: u64,
-    /// Shards with something to compute.
-    pub shards_planned: u64,
+    /// Units with something to do.
+    pub units_planned: u64,
     /// Of these, recorded.
-    pub shards_done: u64,
+    pub units_done: u64,
     /// Of the items with a result, those with something to know about them; counted when the job has ended.
     pub with_notes: u64,
 }
@@ -65,7 +67,9 @@ pub struct OnDevice {
 pub struct JobView {
     /// The job.
     pub id: JobId,
-    /// The run that it is on its destination; 0 before it took that.
+    /// What it is, resolved.
+    pub order: Arc<Order>,
+    /// The run that it is at the place that it writes to; 0 before it took that.
     pub run: RunId,
     /// Its spec in canonical form.
     pub spec: String,
@@ -83,17 +87,15 @@ pub struct JobView {
     pub submitted_ms: u64,
     /// Milliseconds since the Unix epoch; 0 before the end.
     pub ended_ms: u64,
-    /// The model's name.
-    pub model: String,
-    /// Its digest.
-    pub model_sha256: Option<Digest>,
-    /// Whether its report lies at the destination.
+    /// Whether its end is written where it writes.
     pub reported: bool,
-    /// Shards at workers.
+    /// What came of it as a whole, as JSON of its kind; empty before the end.
+    pub summary: String,
+    /// Units at workers.
     pub leases: u32,
     /// Items that have a verdict at their workers and are not recorded yet.
     pub items_under_way: u64,
-    /// Encoded bytes of these, and of those on devices as far as they are.
+    /// Work of these, and of those on devices as far as they are.
     pub work_under_way: u64,
     /// Items on devices.
     pub on_device: Vec<OnDevice>,
@@ -110,18 +112,20 @@ pub struct WorkerInfo {
     pub name: String,
     /// What it computes on.
     pub device: String,
+    /// What it has.
+    pub offer: Offer,
     /// Version of its program.
     pub version: String,
     /// Whether it takes no more.
     pub draining: bool,
-    /// Shards at it.
+    /// Units at it.
     pub leases: u32,
-    /// Shards that it would take.
+    /// Units that it would take.
     pub credits: u32,
     /// Models that are loaded.
     pub models: Vec<Digest>,
-    /// Shards recorded since it joined.
-    pub shards_done: u64,
+    /// Units recorded since it joined.
+    pub units_done: u64,
 }
 
 /// Why a call was refused.

@@ -1,10 +1,10 @@
-//! Who gets the next shard.
+//! Who gets the next unit.
 //!
 //! Every pair of a job with something to lease and a worker with a credit has a cost: what the job was served so far
 //! over its priority, and a bit more where the worker would have to load the model. The cheapest pair comes first; among
-//! equals the worker with the fewest shards.
+//! equals the worker with the fewest units.
 
-use sr3_proto::{JobId, ShardId, WorkerId};
+use sr3_proto::{JobId, UnitId, WorkerId};
 
 use super::{
     Effect, Scheduler, Time,
@@ -12,13 +12,13 @@ use super::{
 };
 
 impl Scheduler {
-    /// Hands out shards until no credit or no shard is left.
+    /// Hands out units until no credit or no unit is left.
     pub(super) fn assign(&mut self, now: Time) {
         while !self.free.is_empty() {
             let Some((job, worker)) = self.cheapest(now) else { break };
             let Some(found) = self.jobs.get_mut(&job) else { break };
-            let Some(shard) = found.take_next(now) else { break };
-            self.grant(job, shard, worker, now);
+            let Some(unit) = found.take_next(now) else { break };
+            self.grant(job, unit, worker, now);
         }
         if !self.free.is_empty() {
             self.assign_backups(now);
@@ -30,11 +30,11 @@ impl Scheduler {
         for (&id, job) in self.jobs.iter().filter(|(_, job)| job.has_next(now)) {
             for &worker in &self.free {
                 let Some(found) = self.workers.get(&worker) else { continue };
-                if found.cannot.contains(&id) {
+                if !job.may_go_to(id, found) {
                     continue;
                 }
-                let loaded = found.models.contains(&job.model);
-                let extra = if loaded { 0.0 } else { self.config.affinity_shards };
+                let loaded = job.is_loaded_at(found);
+                let extra = if loaded { 0.0 } else { self.config.affinity_units };
                 let cost = (job.served + extra, found.leases.len(), id, worker);
                 if best.is_none_or(|best| (cost.0, cost.1) < (best.0, best.1)) {
                     best = Some(cost);
@@ -56,47 +56,48 @@ impl Scheduler {
             }
             let Some(median) = job.median() else { continue };
             let late = median.mul_f64(self.config.straggler_factor).max(self.config.straggler_least);
-            for (&shard, open) in &job.open {
+            for (&unit, open) in &job.open {
                 if let [only] = open.held.as_slice()
                     && only.since + late <= now
                     // One item after the other is slow by intent.
                     && !open.state.is_isolated(&self.config)
                 {
-                    wanted.push((id, shard, only.worker));
+                    wanted.push((id, unit, only.worker));
                 }
             }
         }
-        for (job, shard, holder) in wanted {
+        for (job, unit, holder) in wanted {
             let other = self.free.iter().copied().find(|id| {
-                Some(*id) != holder && self.workers.get(id).is_some_and(|w| !w.cannot.contains(&job))
+                let fits = |worker| self.jobs.get(&job).is_some_and(|found| found.may_go_to(job, worker));
+                Some(*id) != holder && self.workers.get(id).is_some_and(fits)
             });
             if let Some(worker) = other {
-                let text = format!("shard {shard} takes long: worker {worker} tries it too");
+                let text = format!("unit {unit} takes long: worker {worker} tries it too");
                 self.effects.push(Effect::Log { job, text });
-                self.grant(job, shard, worker, now);
+                self.grant(job, unit, worker, now);
             }
         }
     }
 
-    fn grant(&mut self, job: JobId, shard: ShardId, worker: WorkerId, now: Time) {
+    fn grant(&mut self, job: JobId, unit: UnitId, worker: WorkerId, now: Time) {
         let token = self.next_token;
         let (epoch, deadline) = (self.epoch, now + self.config.lease_ttl);
         let Some(found) = self.jobs.get_mut(&job) else { return };
         let Some(holder) = self.workers.get_mut(&worker) else { return };
         self.next_token += 1;
-        found.served += 1.0 / f64::from(found.priority);
-        let open = found.open.entry(shard).or_default();
+        found.served += 1.0 / f64::from(found.demand.priority);
+        let open = found.open.entry(unit).or_default();
         open.state.attempts += 1;
         open.state.holder = Some((holder.instance.clone(), epoch, token));
         let attempt = open.state.attempts;
         let instance = holder.instance.clone();
         open.held.push(Held { worker: Some(worker), instance, token, attempt, since: now, deadline });
-        holder.leases.insert((job, shard));
+        holder.leases.insert((job, unit));
         holder.credits -= 1;
         let (state, records) = (open.state.clone(), open.state.records.clone());
         let isolated = state.is_isolated(&self.config);
-        let lease = self.lease(job, shard, attempt, token);
-        self.effects.push(Effect::Save { job, shard, open: state });
+        let lease = self.lease(job, unit, attempt, token);
+        self.effects.push(Effect::Save { job, unit, open: state });
         self.effects.push(Effect::Grant { worker, lease, records, isolated });
         self.update_free(worker);
     }
@@ -110,11 +111,11 @@ impl Job {
     }
 
     /// What was tried before comes first.
-    fn take_next(&mut self, now: Time) -> Option<ShardId> {
+    fn take_next(&mut self, now: Time) -> Option<UnitId> {
         match self.waiting.first() {
-            Some(&(not_before, shard)) if not_before <= now => {
+            Some(&(not_before, unit)) if not_before <= now => {
                 self.waiting.pop_first();
-                Some(shard)
+                Some(unit)
             }
             _ => self.pending.pop_front(),
         }

@@ -1,4 +1,4 @@
-//! Jobs and their shards: what is pending, open and recorded, and what every report means.
+//! Jobs and their units: what is pending, open and recorded, and what every report means.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -6,35 +6,43 @@ use std::{
 };
 
 use bytes::Bytes;
-use sr3_proto::{Digest, FailureKind, JobId, Lease, ShardId, WorkerId};
+use sr3_proto::{Digest, FailureKind, JobId, Lease, Needs, UnitId, WorkerId};
 
-use super::{Effect, OpenShard, Scheduler, Time};
+use super::{Effect, OpenUnit, Scheduler, Time, workers::Worker};
 
 /// So many recent durations give a job's median.
 const DURATIONS: usize = 64;
 
-#[derive(Debug)]
-pub(super) struct Job {
+/// What a job asks of workers.
+#[derive(Clone, Debug)]
+pub(super) struct Demand {
+    pub(super) kind: String,
     pub(super) priority: u32,
-    pub(super) model: Digest,
-    pub(super) paused: bool,
-    /// Never leased.
-    pub(super) pending: VecDeque<ShardId>,
-    /// Leased before and not recorded.
-    pub(super) open: BTreeMap<ShardId, Open>,
-    /// Of the open ones, those that wait for a worker, and until when.
-    pub(super) waiting: BTreeSet<(Time, ShardId)>,
-    pub(super) planning_done: bool,
-    /// Shards granted, over the priority: who has the least comes next.
-    pub(super) served: f64,
-    pub(super) durations: VecDeque<Duration>,
-    done_told: bool,
+    pub(super) models: Vec<Digest>,
+    pub(super) needs: Needs,
 }
 
-/// A shard that was leased.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) demand: Demand,
+    pub(super) paused: bool,
+    /// Never leased.
+    pub(super) pending: VecDeque<UnitId>,
+    /// Leased before and not recorded.
+    pub(super) open: BTreeMap<UnitId, Open>,
+    /// Of the open ones, those that wait for a worker, and until when.
+    pub(super) waiting: BTreeSet<(Time, UnitId)>,
+    pub(super) planning_done: bool,
+    /// Units granted, over the priority: who has the least comes next.
+    pub(super) served: f64,
+    pub(super) durations: VecDeque<Duration>,
+    pub(super) done_told: bool,
+}
+
+/// A unit that was leased.
 #[derive(Debug, Default)]
 pub(super) struct Open {
-    pub(super) state: OpenShard,
+    pub(super) state: OpenUnit,
     pub(super) held: Vec<Held>,
 }
 
@@ -52,10 +60,10 @@ pub(super) struct Held {
 }
 
 impl Job {
-    pub(super) fn new(priority: u32, model: Digest, served: f64) -> Self {
+    pub(super) fn new(demand: Demand, served: f64) -> Self {
+        let demand = Demand { priority: demand.priority.max(1), ..demand };
         Self {
-            priority: priority.max(1),
-            model,
+            demand,
             paused: false,
             pending: VecDeque::new(),
             open: BTreeMap::new(),
@@ -65,6 +73,16 @@ impl Job {
             durations: VecDeque::new(),
             done_told: false,
         }
+    }
+
+    /// Whether the worker has what the job needs, and did not fail at it.
+    pub(super) fn may_go_to(&self, id: JobId, worker: &Worker) -> bool {
+        !worker.cannot.contains(&id) && worker.offer.lacks(&self.demand.kind, &self.demand.needs).is_none()
+    }
+
+    /// Whether the worker has all of the job's models loaded.
+    pub(super) fn is_loaded_at(&self, worker: &Worker) -> bool {
+        self.demand.models.iter().all(|model| worker.models.contains(model))
     }
 
     pub(super) fn lease_count(&self) -> usize {
@@ -79,11 +97,11 @@ impl Job {
 }
 
 impl Scheduler {
-    pub(super) fn add_job(&mut self, job: JobId, priority: u32, model: Digest) {
+    pub(super) fn add_job(&mut self, job: JobId, demand: Demand) {
         // A new job begins level with the least served, so that it cannot claim what it was not there for.
         let level = self.jobs.values().map(|job| job.served).fold(f64::INFINITY, f64::min);
         let level = if level.is_finite() { level } else { 0.0 };
-        self.jobs.entry(job).or_insert_with(|| Job::new(priority, model, level));
+        self.jobs.entry(job).or_insert_with(|| Job::new(demand, level));
     }
 
     pub(super) fn set_paused(&mut self, job: JobId, paused: bool) {
@@ -94,11 +112,11 @@ impl Scheduler {
 
     pub(super) fn end_job(&mut self, id: JobId, reason: &str) {
         let Some(job) = self.jobs.remove(&id) else { return };
-        for (shard, open) in job.open {
+        for (unit, open) in job.open {
             for held in open.held {
                 let Some(worker) = held.worker else { continue };
-                let lease = self.lease(id, shard, held.attempt, held.token);
-                self.forget_lease(worker, id, shard);
+                let lease = self.lease(id, unit, held.attempt, held.token);
+                self.forget_lease(worker, id, unit);
                 self.revoke(worker, lease, reason);
             }
         }
@@ -107,26 +125,26 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn shard_done(&mut self, worker: WorkerId, lease: Lease, now: Time) {
+    pub(super) fn unit_done(&mut self, worker: WorkerId, lease: Lease, now: Time) {
         let Some(since) = self.held_mut(worker, lease).map(|held| held.since) else {
             return self.revoke(worker, lease, "it was recorded, or given to another worker");
         };
         let Some(job) = self.jobs.get_mut(&lease.job) else { return };
-        let Some(open) = job.open.remove(&lease.shard) else { return };
-        job.waiting.retain(|(_, shard)| *shard != lease.shard);
+        let Some(open) = job.open.remove(&lease.unit) else { return };
+        job.waiting.retain(|(_, unit)| *unit != lease.unit);
         job.durations.push_back(now.saturating_sub(since));
         if job.durations.len() > DURATIONS {
             job.durations.pop_front();
         }
         if let Some(found) = self.workers.get_mut(&worker) {
-            found.shards_done += 1;
+            found.units_done += 1;
         }
         self.effects.push(Effect::Record { worker, lease });
         for held in open.held {
             let Some(holder) = held.worker else { continue };
-            self.forget_lease(holder, lease.job, lease.shard);
+            self.forget_lease(holder, lease.job, lease.unit);
             if held.token != lease.token {
-                let other = self.lease(lease.job, lease.shard, held.attempt, held.token);
+                let other = self.lease(lease.job, lease.unit, held.attempt, held.token);
                 self.revoke(holder, other, "another attempt was quicker");
             }
         }
@@ -137,19 +155,19 @@ impl Scheduler {
         if self.held_mut(worker, lease).is_none() {
             return self.revoke(worker, lease, "it is no longer held");
         }
-        if let Some(open) = self.open_mut(lease.job, lease.shard) {
+        if let Some(open) = self.open_mut(lease.job, lease.unit) {
             // Said again after a session broke, it is the same record.
             if !open.state.records.contains(&record) {
                 open.state.records.push(record);
             }
             open.state.item_lost.clear();
             let state = open.state.clone();
-            self.effects.push(Effect::Save { job: lease.job, shard: lease.shard, open: state });
+            self.effects.push(Effect::Save { job: lease.job, unit: lease.unit, open: state });
             self.effects.push(Effect::Committed { worker, lease });
         }
     }
 
-    pub(super) fn shard_failed(
+    pub(super) fn unit_failed(
         &mut self,
         worker: WorkerId,
         lease: Lease,
@@ -160,11 +178,11 @@ impl Scheduler {
         if self.held_mut(worker, lease).is_none() {
             return self.revoke(worker, lease, "it is no longer held");
         }
-        let (job, shard) = (lease.job, lease.shard);
-        self.give_up(job, shard, lease.token);
-        self.keep(job, shard, records);
-        self.save(job, shard);
-        self.effects.push(Effect::Log { job, text: format!("shard {shard} failed: {reason}") });
+        let (job, unit) = (lease.job, lease.unit);
+        self.give_up(job, unit, lease.token);
+        self.keep(job, unit, records);
+        self.save(job, unit);
+        self.effects.push(Effect::Log { job, text: format!("unit {unit} failed: {reason}") });
         self.effects.push(Effect::Committed { worker, lease });
         match kind {
             FailureKind::Job => self.fail_job(job, reason.to_string()),
@@ -173,14 +191,14 @@ impl Scheduler {
                     found.cannot.insert(job);
                 }
                 let mut connected = self.workers.values().filter(|w| w.is_connected());
-                if connected.all(|w| w.cannot.contains(&job)) {
+                if self.jobs.get(&job).is_some_and(|j| connected.all(|w| !j.may_go_to(job, w))) {
                     let reason = format!("no worker can run it: {reason}");
                     return self.fail_job(job, reason);
                 }
-                self.retry(job, shard, now);
+                self.retry(job, unit, now);
             }
             FailureKind::Transient => {
-                let Some(open) = self.open_mut(job, shard) else { return };
+                let Some(open) = self.open_mut(job, unit) else { return };
                 open.state.failures += 1;
                 let failures = open.state.failures;
                 if failures > self.config.failures_max {
@@ -188,64 +206,64 @@ impl Scheduler {
                         job,
                         match failures {
                             1 => reason.to_string(),
-                            _ => format!("shard {shard} failed {failures} times, last: {reason}"),
+                            _ => format!("unit {unit} failed {failures} times, last: {reason}"),
                         },
                     );
                 }
                 let doubled = self.config.backoff_first.saturating_mul(1 << (failures - 1).min(16));
-                self.save(job, shard);
-                self.retry(job, shard, now + doubled.min(self.config.backoff_max));
+                self.save(job, unit);
+                self.retry(job, unit, now + doubled.min(self.config.backoff_max));
             }
         }
     }
 
-    pub(super) fn shard_returned(&mut self, worker: WorkerId, lease: Lease, records: Vec<Bytes>, now: Time) {
+    pub(super) fn unit_returned(&mut self, worker: WorkerId, lease: Lease, records: Vec<Bytes>, now: Time) {
         if self.held_mut(worker, lease).is_none() {
             return self.revoke(worker, lease, "it is no longer held");
         }
-        self.give_up(lease.job, lease.shard, lease.token);
-        self.keep(lease.job, lease.shard, records);
-        self.save(lease.job, lease.shard);
+        self.give_up(lease.job, lease.unit, lease.token);
+        self.keep(lease.job, lease.unit, records);
+        self.save(lease.job, lease.unit);
         self.effects.push(Effect::Committed { worker, lease });
-        self.retry(lease.job, lease.shard, now);
+        self.retry(lease.job, lease.unit, now);
     }
 
-    /// A lease ends with a goodbye: nothing is known against the shard.
-    pub(super) fn leave_behind(&mut self, job: JobId, shard: ShardId, token: u64, now: Time) {
-        self.give_up(job, shard, token);
-        self.save(job, shard);
-        self.retry(job, shard, now);
+    /// A lease ends with a goodbye: nothing is known against the unit.
+    pub(super) fn leave_behind(&mut self, job: JobId, unit: UnitId, token: u64, now: Time) {
+        self.give_up(job, unit, token);
+        self.save(job, unit);
+        self.retry(job, unit, now);
     }
 
     /// A lease ends without a word from its holder.
-    pub(super) fn lose(&mut self, job: JobId, shard: ShardId, token: u64, now: Time) {
-        let Some((worker, instance)) = self.give_up(job, shard, token) else { return };
+    pub(super) fn lose(&mut self, job: JobId, unit: UnitId, token: u64, now: Time) {
+        let Some((worker, instance)) = self.give_up(job, unit, token) else { return };
         let config = self.config;
-        let Some(open) = self.open_mut(job, shard) else { return };
+        let Some(open) = self.open_mut(job, unit) else { return };
         let was_isolated = open.state.is_isolated(&config);
         if was_isolated {
             open.state.item_lost.push(instance.clone());
         }
         open.state.lost.push(instance);
         let who = worker.map(|worker| format!(" {worker}")).unwrap_or_default();
-        let mut text = format!("shard {shard} lost its worker{who}, which makes {}", open.state.lost.len());
+        let mut text = format!("unit {unit} lost its worker{who}, which makes {}", open.state.lost.len());
         if open.state.is_isolated(&config) && !was_isolated {
             text += "; its items run one by one from now on";
         }
         let alone = u32::try_from(open.state.item_lost.len()).unwrap_or(u32::MAX);
         self.effects.push(Effect::Log { job, text });
-        self.save(job, shard);
+        self.save(job, unit);
         if alone >= config.losses_before_quarantine {
-            self.effects.push(Effect::QuarantineNext { job, shard, losses: alone });
+            self.effects.push(Effect::QuarantineNext { job, unit, losses: alone });
         } else {
-            self.retry(job, shard, now);
+            self.retry(job, unit, now);
         }
     }
 
     /// A process is back: it did not end, so nothing that it was lost with ended it.
     pub(super) fn take_losses_back(&mut self, instance: &str) {
         for (&job, found) in &mut self.jobs {
-            for (&shard, open) in &mut found.open {
+            for (&unit, open) in &mut found.open {
                 let before = open.state.lost.len();
                 open.state.lost.retain(|lost| lost != instance);
                 if open.state.lost.len() == before {
@@ -253,22 +271,22 @@ impl Scheduler {
                 }
                 open.state.item_lost.retain(|lost| lost != instance);
                 let text = format!(
-                    "the worker that shard {shard} had lost is back, which leaves {}",
+                    "the worker that unit {unit} had lost is back, which leaves {}",
                     open.state.lost.len()
                 );
                 self.effects.push(Effect::Log { job, text });
-                self.effects.push(Effect::Save { job, shard, open: open.state.clone() });
+                self.effects.push(Effect::Save { job, unit, open: open.state.clone() });
             }
         }
     }
 
-    /// Puts an open shard that nobody holds among those that wait.
-    pub(super) fn retry(&mut self, job: JobId, shard: ShardId, not_before: Time) {
+    /// Puts an open unit that nobody holds among those that wait.
+    pub(super) fn retry(&mut self, job: JobId, unit: UnitId, not_before: Time) {
         if let Some(found) = self.jobs.get_mut(&job)
-            && found.open.get(&shard).is_some_and(|open| open.held.is_empty())
-            && !found.waiting.iter().any(|(_, waiting)| *waiting == shard)
+            && found.open.get(&unit).is_some_and(|open| open.held.is_empty())
+            && !found.waiting.iter().any(|(_, waiting)| *waiting == unit)
         {
-            found.waiting.insert((not_before, shard));
+            found.waiting.insert((not_before, unit));
         }
     }
 
@@ -286,35 +304,35 @@ impl Scheduler {
             && !job.done_told
         {
             job.done_told = true;
-            self.effects.push(Effect::JobDone { job: id });
+            self.effects.push(Effect::AllRecorded { job: id });
         }
     }
 
     /// Ends a lease; returns who held it.
-    fn give_up(&mut self, job: JobId, shard: ShardId, token: u64) -> Option<(Option<WorkerId>, String)> {
-        let open = self.open_mut(job, shard)?;
+    fn give_up(&mut self, job: JobId, unit: UnitId, token: u64) -> Option<(Option<WorkerId>, String)> {
+        let open = self.open_mut(job, unit)?;
         let at = open.held.iter().position(|held| held.token == token)?;
         let held = open.held.swap_remove(at);
         if open.state.holder.as_ref().is_some_and(|(_, _, holder)| *holder == token) {
             open.state.holder = None;
         }
         if let Some(worker) = held.worker {
-            self.forget_lease(worker, job, shard);
+            self.forget_lease(worker, job, unit);
         }
         Some((held.worker, held.instance))
     }
 
     /// Keeps the verdicts of an attempt that ended, unless another one goes on, which would bring its own.
-    fn keep(&mut self, job: JobId, shard: ShardId, records: Vec<Bytes>) {
-        if let Some(open) = self.open_mut(job, shard).filter(|open| open.held.is_empty()) {
+    fn keep(&mut self, job: JobId, unit: UnitId, records: Vec<Bytes>) {
+        if let Some(open) = self.open_mut(job, unit).filter(|open| open.held.is_empty()) {
             open.state.records.extend(records);
         }
     }
 
-    fn save(&mut self, job: JobId, shard: ShardId) {
-        if let Some(open) = self.open_mut(job, shard) {
+    fn save(&mut self, job: JobId, unit: UnitId) {
+        if let Some(open) = self.open_mut(job, unit) {
             let state = open.state.clone();
-            self.effects.push(Effect::Save { job, shard, open: state });
+            self.effects.push(Effect::Save { job, unit, open: state });
         }
     }
 
@@ -322,18 +340,18 @@ impl Scheduler {
         self.effects.push(Effect::Revoke { worker, lease, reason: reason.to_string() });
     }
 
-    fn forget_lease(&mut self, worker: WorkerId, job: JobId, shard: ShardId) {
+    fn forget_lease(&mut self, worker: WorkerId, job: JobId, unit: UnitId) {
         if let Some(found) = self.workers.get_mut(&worker) {
-            found.leases.remove(&(job, shard));
+            found.leases.remove(&(job, unit));
         }
     }
 
-    pub(super) fn lease(&self, job: JobId, shard: ShardId, attempt: u32, token: u64) -> Lease {
-        Lease { epoch: self.epoch, job, shard, attempt, token }
+    pub(super) fn lease(&self, job: JobId, unit: UnitId, attempt: u32, token: u64) -> Lease {
+        Lease { epoch: self.epoch, job, unit, attempt, token }
     }
 
-    fn open_mut(&mut self, job: JobId, shard: ShardId) -> Option<&mut Open> {
-        self.jobs.get_mut(&job)?.open.get_mut(&shard)
+    fn open_mut(&mut self, job: JobId, unit: UnitId) -> Option<&mut Open> {
+        self.jobs.get_mut(&job)?.open.get_mut(&unit)
     }
 
     /// The lease in force that `lease` is, if this worker holds it in this epoch.
@@ -341,12 +359,12 @@ impl Scheduler {
         if lease.epoch != self.epoch {
             return None;
         }
-        let open = self.open_mut(lease.job, lease.shard)?;
+        let open = self.open_mut(lease.job, lease.unit)?;
         open.held.iter_mut().find(|held| held.token == lease.token && held.worker == Some(worker))
     }
 
-    pub(super) fn token_of(&self, worker: WorkerId, job: JobId, shard: ShardId) -> Option<u64> {
-        let open = self.jobs.get(&job)?.open.get(&shard)?;
+    pub(super) fn token_of(&self, worker: WorkerId, job: JobId, unit: UnitId) -> Option<u64> {
+        let open = self.jobs.get(&job)?.open.get(&unit)?;
         open.held.iter().find(|held| held.worker == Some(worker)).map(|held| held.token)
     }
 }

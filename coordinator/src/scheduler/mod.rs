@@ -1,20 +1,20 @@
-//! Who works on what: leases of shards to workers, as a pure state machine.
+//! Who works on what: leases of units to workers, as a pure state machine.
 //!
 //! `apply(event, now)` changes the state and returns effects, in the order in which they must take place: what is to be
 //! made durable, and what is to be told once it is. Time is an argument, there is no randomness, and nothing is read
 //! or written here, so tests drive it through any history.
 //!
 //! Promises:
-//! - A shard is recorded once: the first report under a lease that is held wins, every other is refused.
+//! - A unit is recorded once: the first report under a lease that is held wins, every other is refused.
 //! - A lease is held until it is reported, given back, revoked, or not renewed for its time. One loss path: whatever
 //!   took a worker away, its leases are lost when their time is over, or at once when it says goodbye.
-//! - Losing a worker does not spend a shard's attempts. A shard that lost [`Config::losses_before_isolation`] workers
+//! - Losing a worker does not spend a unit's attempts. A unit that lost [`Config::losses_before_isolation`] workers
 //!   is isolated: its items run one after the other, so that the next loss has a name; the item that takes down
 //!   [`Config::losses_before_quarantine`] workers alone is quarantined. A process that comes back after its lease was
 //!   lost was cut off, or stood still, and did not end: that loss is taken back.
-//! - A failure spends an attempt; the shard waits longer each time, and after [`Config::failures_max`] the job fails.
+//! - A failure spends an attempt; the unit waits longer each time, and after [`Config::failures_max`] the job fails.
 //! - Jobs share the workers by their priorities; a worker that has the model loaded is preferred.
-//! - Near the end of a job a shard that takes much longer than others gets one backup attempt.
+//! - Near the end of a job a unit that takes much longer than others gets one backup attempt.
 //!
 //! It never decides about items: that is the planner's and the worker's.
 
@@ -31,10 +31,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use sr3_proto::{Digest, FailureKind, JobId, Lease, ShardId, WorkerId};
+use sr3_proto::{Digest, FailureKind, JobId, Lease, Needs, Offer, UnitId, WorkerId};
 
 use jobs::Job;
-pub use recovery::RecoveredShard;
+pub use recovery::RecoveredUnit;
 use workers::Worker;
 
 /// Time since an origin that the driver chose; only differences count.
@@ -47,22 +47,22 @@ pub struct Config {
     pub lease_ttl: Duration,
     /// How often workers report; several must fit into the time of a lease.
     pub heartbeat_every: Duration,
-    /// Failures of a shard, after which its job fails.
+    /// Failures of a unit, after which its job fails.
     pub failures_max: u32,
     /// Wait after the first failure; doubled by each further one.
     pub backoff_first: Duration,
     /// Longest wait.
     pub backoff_max: Duration,
-    /// Workers that a shard loses before its items run one by one.
+    /// Workers that a unit loses before its items run one by one.
     pub losses_before_isolation: u32,
     /// Workers that an isolated item takes down before it is quarantined.
     pub losses_before_quarantine: u32,
-    /// A shard gets a backup attempt when it takes so many times the median of its job.
+    /// A unit gets a backup attempt when it takes so many times the median of its job.
     pub straggler_factor: f64,
     /// And at least so long.
     pub straggler_least: Duration,
-    /// How many shards of unfairness between jobs a loaded model is worth.
-    pub affinity_shards: f64,
+    /// How many units of unfairness between jobs a loaded model is worth.
+    pub affinity_units: f64,
 }
 
 impl Default for Config {
@@ -77,7 +77,7 @@ impl Default for Config {
             losses_before_quarantine: 3,
             straggler_factor: 3.0,
             straggler_least: Duration::from_secs(30),
-            affinity_shards: 8.0,
+            affinity_units: 8.0,
         }
     }
 }
@@ -93,16 +93,18 @@ pub enum Event {
         instance: String,
         /// From earlier sessions.
         held: Vec<Lease>,
-        /// Shards that it would take.
+        /// Units that it would take.
         credits: u32,
         /// Models that are loaded.
         models: Vec<Digest>,
+        /// What it has.
+        offer: Offer,
     },
     /// A worker lives, and works on these.
     Heartbeat {
         /// Who.
         worker: WorkerId,
-        /// Shards that it would take.
+        /// Units that it would take.
         credits: u32,
         /// What it works on.
         leases: Vec<Lease>,
@@ -123,14 +125,14 @@ pub enum Event {
         /// Who.
         worker: WorkerId,
     },
-    /// A shard's manifest lies at the destination.
-    ShardDone {
+    /// A unit's manifest lies at the destination.
+    UnitDone {
         /// Who.
         worker: WorkerId,
         /// Under what.
         lease: Lease,
     },
-    /// An item of an isolated shard has its verdict.
+    /// An item of an isolated unit has its verdict.
     ItemDone {
         /// Who.
         worker: WorkerId,
@@ -139,8 +141,8 @@ pub enum Event {
         /// The verdict, which is kept for the next attempt.
         record: Bytes,
     },
-    /// A shard could not be done.
-    ShardFailed {
+    /// A unit could not be done.
+    UnitFailed {
         /// Who.
         worker: WorkerId,
         /// Under what.
@@ -152,8 +154,8 @@ pub enum Event {
         /// Verdicts, which are kept for the next attempt.
         records: Vec<Bytes>,
     },
-    /// A shard is given back.
-    ShardReturned {
+    /// A unit is given back.
+    UnitReturned {
         /// Who.
         worker: WorkerId,
         /// Under what.
@@ -165,19 +167,23 @@ pub enum Event {
     JobAdded {
         /// The job.
         job: JobId,
+        /// Its kind.
+        kind: String,
         /// Weight of its share, at least 1.
         priority: u32,
-        /// Its model.
-        model: Digest,
+        /// Its models.
+        models: Vec<Digest>,
+        /// What its units need of a worker.
+        needs: Needs,
     },
-    /// Shards of a job are planned, in order, and durable.
+    /// Units of a job are planned, in order, and durable.
     Planned {
         /// The job.
         job: JobId,
         /// Those that have something to compute.
-        shards: Vec<ShardId>,
+        units: Vec<UnitId>,
     },
-    /// No more shards will be planned.
+    /// No more units will be planned before all of these are recorded.
     PlanningDone {
         /// The job.
         job: JobId,
@@ -206,16 +212,16 @@ pub enum Event {
 /// What is to take place.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Make the shard's open state durable.
+    /// Make the unit's open state durable.
     Save {
         /// The job.
         job: JobId,
-        /// The shard.
-        shard: ShardId,
+        /// The unit.
+        unit: UnitId,
         /// What is to be read back after a restart.
-        open: OpenShard,
+        open: OpenUnit,
     },
-    /// Then hand the shard to the worker.
+    /// Then hand the unit to the worker.
     Grant {
         /// To whom.
         worker: WorkerId,
@@ -226,7 +232,7 @@ pub enum Effect {
         /// Whether its items run one by one.
         isolated: bool,
     },
-    /// Record the shard: once in its life. Then tell the worker, if it is still there.
+    /// Record the unit: once in its life. Then tell the worker, if it is still there.
     Record {
         /// Who did it.
         worker: WorkerId,
@@ -261,13 +267,13 @@ pub enum Effect {
         /// Whom.
         worker: WorkerId,
     },
-    /// The item of this isolated shard that comes next took down too many workers: answer with its record as
+    /// The item of this isolated unit that comes next took down too many workers: answer with its record as
     /// [`Scheduler::quarantined`].
     QuarantineNext {
         /// The job.
         job: JobId,
-        /// The shard.
-        shard: ShardId,
+        /// The unit.
+        unit: UnitId,
         /// How many.
         losses: u32,
     },
@@ -278,8 +284,8 @@ pub enum Effect {
         /// One line.
         text: String,
     },
-    /// Every shard is recorded.
-    JobDone {
+    /// Every planned unit is recorded.
+    AllRecorded {
         /// The job.
         job: JobId,
     },
@@ -292,16 +298,16 @@ pub enum Effect {
     },
 }
 
-/// The part of an open shard's state that outlives a coordinator.
+/// The part of an open unit's state that outlives a coordinator.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OpenShard {
+pub struct OpenUnit {
     /// Leases granted so far.
     pub attempts: u32,
     /// Failures so far.
     pub failures: u32,
     /// Processes that were lost with it and did not come back.
     pub lost: Vec<String>,
-    /// Of these, those that were lost while the next item of the isolated shard ran alone.
+    /// Of these, those that were lost while the next item of the isolated unit ran alone.
     pub item_lost: Vec<String>,
     /// Verdicts so far.
     pub records: Vec<Bytes>,
@@ -309,7 +315,7 @@ pub struct OpenShard {
     pub holder: Option<(String, u64, u64)>,
 }
 
-impl OpenShard {
+impl OpenUnit {
     fn is_isolated(&self, config: &Config) -> bool {
         self.lost.len() >= config.losses_before_isolation as usize
     }
@@ -347,44 +353,49 @@ impl Scheduler {
         &self.config
     }
 
-    /// Shards of the job at workers now.
+    /// Units of the job at workers now.
     pub fn leases_of(&self, job: JobId) -> usize {
         self.jobs.get(&job).map_or(0, Job::lease_count)
     }
 
-    /// Leases of a worker, its credits, whether it drains, its loaded models and the shards that it finished.
+    /// Leases of a worker, its credits, whether it drains, its loaded models and the units that it finished.
     pub fn worker(&self, worker: WorkerId) -> Option<WorkerView<'_>> {
         self.workers.get(&worker).map(Worker::view)
     }
 
-    /// Verdicts that an open shard has so far.
-    pub fn records_of(&self, job: JobId, shard: ShardId) -> Option<&[Bytes]> {
-        Some(&self.jobs.get(&job)?.open.get(&shard)?.state.records)
+    /// Verdicts that an open unit has so far.
+    pub fn records_of(&self, job: JobId, unit: UnitId) -> Option<&[Bytes]> {
+        Some(&self.jobs.get(&job)?.open.get(&unit)?.state.records)
     }
 
     /// What happens when `event` does, at `now`. Times must not run backwards.
     pub fn apply(&mut self, event: Event, now: Time) -> Vec<Effect> {
         match event {
-            Event::Joined { worker, instance, held, credits, models } => {
-                self.join(worker, instance, held, credits, models, now);
+            Event::Joined { worker, instance, held, credits, models, offer } => {
+                self.join(worker, instance, held, credits, models, offer, now);
             }
             Event::Heartbeat { worker, credits, leases, models, draining } => {
                 self.heartbeat(worker, credits, &leases, models, draining, now);
             }
             Event::Left { worker, goodbye } => self.leave(worker, goodbye, now),
             Event::DrainAsked { worker } => self.drain(worker),
-            Event::ShardDone { worker, lease } => self.shard_done(worker, lease, now),
+            Event::UnitDone { worker, lease } => self.unit_done(worker, lease, now),
             Event::ItemDone { worker, lease, record } => self.item_done(worker, lease, record),
-            Event::ShardFailed { worker, lease, kind, reason, records } => {
-                self.shard_failed(worker, lease, (kind, &reason), records, now);
+            Event::UnitFailed { worker, lease, kind, reason, records } => {
+                self.unit_failed(worker, lease, (kind, &reason), records, now);
             }
-            Event::ShardReturned { worker, lease, records } => {
-                self.shard_returned(worker, lease, records, now);
+            Event::UnitReturned { worker, lease, records } => {
+                self.unit_returned(worker, lease, records, now);
             }
-            Event::JobAdded { job, priority, model } => self.add_job(job, priority, model),
-            Event::Planned { job, shards } => {
+            Event::JobAdded { job, kind, priority, models, needs } => {
+                self.add_job(job, jobs::Demand { kind, priority, models, needs });
+            }
+            Event::Planned { job, units } => {
                 if let Some(job) = self.jobs.get_mut(&job) {
-                    job.pending.extend(shards);
+                    job.pending.extend(units);
+                    // What comes after everything was recorded is the next stage.
+                    job.planning_done = false;
+                    job.done_told = false;
                 }
             }
             Event::PlanningDone { job } => {
@@ -403,13 +414,13 @@ impl Scheduler {
     }
 
     /// The answer to [`Effect::QuarantineNext`]: the item's verdict.
-    pub fn quarantined(&mut self, job: JobId, shard: ShardId, record: Bytes, now: Time) -> Vec<Effect> {
-        if let Some(open) = self.jobs.get_mut(&job).and_then(|job| job.open.get_mut(&shard)) {
+    pub fn quarantined(&mut self, job: JobId, unit: UnitId, record: Bytes, now: Time) -> Vec<Effect> {
+        if let Some(open) = self.jobs.get_mut(&job).and_then(|job| job.open.get_mut(&unit)) {
             open.state.records.push(record);
             open.state.item_lost.clear();
             let state = open.state.clone();
-            self.effects.push(Effect::Save { job, shard, open: state });
-            self.retry(job, shard, now);
+            self.effects.push(Effect::Save { job, unit, open: state });
+            self.retry(job, unit, now);
         }
         self.assign(now);
         std::mem::take(&mut self.effects)
@@ -418,13 +429,13 @@ impl Scheduler {
     fn tick(&mut self, now: Time) {
         let mut lost = Vec::new();
         for (&job, state) in &self.jobs {
-            for (&shard, open) in &state.open {
+            for (&unit, open) in &state.open {
                 let over = open.held.iter().filter(|held| held.deadline <= now);
-                lost.extend(over.map(|held| (job, shard, held.token)));
+                lost.extend(over.map(|held| (job, unit, held.token)));
             }
         }
-        for (job, shard, token) in lost {
-            self.lose(job, shard, token, now);
+        for (job, unit, token) in lost {
+            self.lose(job, unit, token, now);
         }
         self.silence(now);
         let gone: Vec<_> = self
@@ -443,14 +454,14 @@ impl Scheduler {
 /// What people see of a worker.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerView<'a> {
-    /// Shards at it.
+    /// Units at it.
     pub leases: usize,
-    /// Shards that it would take.
+    /// Units that it would take.
     pub credits: u32,
     /// Whether it takes no more.
     pub draining: bool,
     /// Models that are loaded.
     pub models: &'a [Digest],
-    /// Shards recorded since it joined.
-    pub shards_done: u64,
+    /// Units recorded since it joined.
+    pub units_done: u64,
 }

@@ -1,28 +1,28 @@
 //! After a restart: leases of earlier epochs, and the processes that come back for them.
 
-use sr3_proto::{JobId, Lease, ShardId, WorkerId};
+use sr3_proto::{JobId, Lease, UnitId, WorkerId};
 
 use super::{
-    Effect, OpenShard, Scheduler, Time,
+    Effect, OpenUnit, Scheduler, Time,
     jobs::{Held, Open},
 };
 
-/// An open shard as the ledger has it.
+/// An open unit as the ledger has it.
 #[derive(Clone, Debug)]
-pub struct RecoveredShard {
-    /// The shard.
-    pub shard: ShardId,
+pub struct RecoveredUnit {
+    /// The unit.
+    pub unit: UnitId,
     /// Its state.
-    pub open: OpenShard,
+    pub open: OpenUnit,
 }
 
 impl Scheduler {
-    /// Puts back shards that were leased before the restart. Whoever held one has the time of a lease to come back
+    /// Puts back units that were leased before the restart. Whoever held one has the time of a lease to come back
     /// for it. Only right after [`super::Event::JobAdded`].
-    pub fn recover(&mut self, job: JobId, shards: Vec<RecoveredShard>, now: Time) {
+    pub fn recover(&mut self, job: JobId, units: Vec<RecoveredUnit>, now: Time) {
         let deadline = now + self.config.lease_ttl;
         let Some(found) = self.jobs.get_mut(&job) else { return };
-        for RecoveredShard { shard, open: state } in shards {
+        for RecoveredUnit { unit, open: state } in units {
             let mut open = Open { held: Vec::new(), state };
             match &open.state.holder {
                 Some((instance, _, token)) => {
@@ -38,15 +38,15 @@ impl Scheduler {
                     });
                 }
                 None => {
-                    found.waiting.insert((now, shard));
+                    found.waiting.insert((now, unit));
                 }
             }
-            found.open.insert(shard, open);
+            found.open.insert(unit, open);
         }
     }
 
     /// A process comes back with a lease: of an earlier session, or of an earlier epoch. If it is still the one that
-    /// holds the shard it gets a new lease for it.
+    /// holds the unit it gets a new lease for it.
     pub(super) fn renew_held(
         &mut self,
         worker: WorkerId,
@@ -56,7 +56,7 @@ impl Scheduler {
     ) -> Option<Lease> {
         let (token, epoch) = (self.next_token, self.epoch);
         let deadline = now + self.config.lease_ttl;
-        let open = self.jobs.get_mut(&old.job)?.open.get_mut(&old.shard)?;
+        let open = self.jobs.get_mut(&old.job)?.open.get_mut(&old.unit)?;
         let (holder, of_epoch, of_token) = open.state.holder.as_ref()?;
         if holder != instance || *of_epoch != old.epoch || *of_token != old.token {
             return None;
@@ -69,7 +69,7 @@ impl Scheduler {
         open.state.holder = Some((instance.to_string(), epoch, token));
         self.next_token += 1;
         let state = open.state.clone();
-        self.effects.push(Effect::Save { job: old.job, shard: old.shard, open: state });
-        Some(self.lease(old.job, old.shard, attempt, token))
+        self.effects.push(Effect::Save { job: old.job, unit: old.unit, open: state });
+        Some(self.lease(old.job, old.unit, attempt, token))
     }
 }

@@ -17,7 +17,7 @@ struct World {
     instances: BTreeMap<WorkerId, String>,
     /// What workers that went silent still think they hold.
     zombies: Vec<(WorkerId, Lease)>,
-    recorded: BTreeMap<(JobId, ShardId), Lease>,
+    recorded: BTreeMap<(JobId, UnitId), Lease>,
     granted: BTreeSet<Lease>,
     isolated: BTreeSet<Lease>,
     done: BTreeSet<JobId>,
@@ -25,7 +25,16 @@ struct World {
     last_token: u64,
 }
 
-const SHARDS: u64 = 6;
+const UNITS: u64 = 6;
+
+fn added(job: JobId, priority: u32) -> Event {
+    let (kind, needs) = ("k".to_string(), Needs { class: "f32".into(), memory_bytes: 0 });
+    Event::JobAdded { job, kind, priority, models: vec![Digest::of(b"m")], needs }
+}
+
+fn offer() -> Offer {
+    Offer { kinds: vec!["k".into()], classes: vec!["f32".into()], ..Offer::default() }
+}
 
 impl World {
     fn new(config: Config) -> Self {
@@ -45,8 +54,8 @@ impl World {
         };
         for job in [1, 2] {
             let job = JobId::new(job);
-            world.event(Event::JobAdded { job, priority: job.get() as u32, model: Digest::of(b"m") });
-            world.event(Event::Planned { job, shards: (0..SHARDS).map(ShardId::new).collect() });
+            world.event(added(job, job.get() as u32));
+            world.event(Event::Planned { job, units: (0..UNITS).map(UnitId::new).collect() });
             world.event(Event::PlanningDone { job });
         }
         world
@@ -64,7 +73,7 @@ impl World {
                 Effect::Grant { worker, lease, isolated, .. } => {
                     assert!(lease.token > self.last_token, "tokens grow");
                     self.last_token = lease.token;
-                    assert!(!self.recorded.contains_key(&(lease.job, lease.shard)), "granted after recorded");
+                    assert!(!self.recorded.contains_key(&(lease.job, lease.unit)), "granted after recorded");
                     self.granted.insert(lease);
                     if isolated {
                         self.isolated.insert(lease);
@@ -75,7 +84,7 @@ impl World {
                     assert!(self.granted.contains(&lease), "recorded under a lease that was granted");
                     let known = self.held.get_mut(&worker).is_none_or(|held| held.remove(&lease));
                     assert!(known, "recorded for whoever holds it");
-                    let before = self.recorded.insert((lease.job, lease.shard), lease);
+                    let before = self.recorded.insert((lease.job, lease.unit), lease);
                     assert!(before.is_none(), "recorded twice");
                 }
                 Effect::Revoke { worker, lease, .. } => {
@@ -92,8 +101,8 @@ impl World {
                     }
                     self.held.insert(worker, held);
                 }
-                Effect::QuarantineNext { job, shard, .. } => to_quarantine.push((job, shard)),
-                Effect::JobDone { job } => assert!(self.done.insert(job), "done twice"),
+                Effect::QuarantineNext { job, unit, .. } => to_quarantine.push((job, unit)),
+                Effect::AllRecorded { job } => assert!(self.done.insert(job), "done twice"),
                 Effect::JobFailed { job, reason } => {
                     assert!(!reason.is_empty());
                     self.failed.insert(job);
@@ -104,8 +113,8 @@ impl World {
                 | Effect::Log { .. } => {}
             }
         }
-        for (job, shard) in to_quarantine {
-            let effects = self.scheduler.quarantined(job, shard, Bytes::from_static(b"{}"), self.now);
+        for (job, unit) in to_quarantine {
+            let effects = self.scheduler.quarantined(job, unit, Bytes::from_static(b"{}"), self.now);
             self.take(effects);
         }
     }
@@ -116,7 +125,7 @@ impl World {
         self.held.insert(worker, BTreeSet::new());
         self.instances.insert(worker, instance.clone());
         let models = Vec::new();
-        self.event(Event::Joined { worker, instance, held, credits: 2, models });
+        self.event(Event::Joined { worker, instance, held, credits: 2, models, offer: offer() });
         worker
     }
 
@@ -147,14 +156,14 @@ impl World {
             }
             Op::Done(n) => {
                 if let Some((worker, lease)) = self.some_lease(n) {
-                    self.event(Event::ShardDone { worker, lease });
+                    self.event(Event::UnitDone { worker, lease });
                     self.held.get_mut(&worker).map(|held| held.remove(&lease));
                 }
             }
             Op::Failed(n, kind) => {
                 if let Some((worker, lease)) = self.some_lease(n) {
                     self.held.get_mut(&worker).map(|held| held.remove(&lease));
-                    self.event(Event::ShardFailed {
+                    self.event(Event::UnitFailed {
                         worker,
                         lease,
                         kind,
@@ -166,7 +175,7 @@ impl World {
             Op::Returned(n) => {
                 if let Some((worker, lease)) = self.some_lease(n) {
                     self.held.get_mut(&worker).map(|held| held.remove(&lease));
-                    self.event(Event::ShardReturned { worker, lease, records: Vec::new() });
+                    self.event(Event::UnitReturned { worker, lease, records: Vec::new() });
                 }
             }
             Op::Vanish(n) => {
@@ -195,7 +204,7 @@ impl World {
             Op::LateReport(n) => {
                 // A zombie's report under its old session and lease.
                 if let Some(&(worker, lease)) = self.zombies.get(n % self.zombies.len().max(1)) {
-                    self.event(Event::ShardDone { worker, lease });
+                    self.event(Event::UnitDone { worker, lease });
                 }
             }
             Op::Pause(job) => self.event(Event::Paused { job: JobId::new(job) }),
@@ -222,7 +231,7 @@ impl World {
             self.now += Duration::from_secs(5);
             self.event(Event::Tick);
             while let Some(lease) = self.held[&worker].first().copied() {
-                self.event(Event::ShardDone { worker, lease });
+                self.event(Event::UnitDone { worker, lease });
             }
             self.heartbeat(worker);
         }
@@ -266,9 +275,9 @@ fn op() -> impl Strategy<Value = Op> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// No shard lost, none recorded twice, no stale report recorded, tokens only grow, every job ends.
+    /// No unit lost, none recorded twice, no stale report recorded, tokens only grow, every job ends.
     #[test]
-    fn every_job_ends_with_every_shard_recorded_once(ops in prop::collection::vec(op(), 0..120)) {
+    fn every_job_ends_with_every_unit_recorded_once(ops in prop::collection::vec(op(), 0..120)) {
         let mut world = World::new(Config::default());
         for op in &ops {
             world.apply(op);
@@ -279,13 +288,13 @@ proptest! {
             if world.failed.contains(&job) {
                 prop_assert!(!world.done.contains(&job));
             } else {
-                prop_assert!(world.done.contains(&job), "job {job}: {recorded} of {SHARDS} recorded");
-                prop_assert_eq!(recorded, SHARDS);
+                prop_assert!(world.done.contains(&job), "job {job}: {recorded} of {UNITS} recorded");
+                prop_assert_eq!(recorded, UNITS);
             }
         }
     }
 
-    /// A coordinator that restarts with what was saved goes on, and processes that come back keep their shards.
+    /// A coordinator that restarts with what was saved goes on, and processes that come back keep their units.
     #[test]
     fn a_restart_loses_nothing(ops in prop::collection::vec(op(), 0..60), comes_back in any::<bool>()) {
         let mut world = World::new(Config::default());
@@ -294,8 +303,8 @@ proptest! {
         }
         let mut open = BTreeMap::new();
         for (&job, state) in &world.scheduler.jobs {
-            for (&shard, shard_state) in &state.open {
-                open.insert((job, shard), shard_state.state.clone());
+            for (&unit, unit_state) in &state.open {
+                open.insert((job, unit), unit_state.state.clone());
             }
         }
         let mut next = World::new(Config::default());
@@ -304,16 +313,16 @@ proptest! {
         next.granted.clone_from(&world.granted);
         next.recorded.clone_from(&world.recorded);
         for job in [1, 2].map(JobId::new).into_iter().filter(|job| !world.failed.contains(job)) {
-            next.event(Event::JobAdded { job, priority: 1, model: Digest::of(b"m") });
-            let shards = open.iter().filter(|((of, _), _)| *of == job);
-            let shards: Vec<_> =
-                shards.map(|((_, shard), open)| RecoveredShard { shard: *shard, open: open.clone() }).collect();
-            let known: BTreeSet<_> = shards.iter().map(|s| s.shard).collect();
-            next.scheduler.recover(job, shards, next.now);
-            let pending = (0..SHARDS)
-                .map(ShardId::new)
+            next.event(added(job, 1));
+            let units = open.iter().filter(|((of, _), _)| *of == job);
+            let units: Vec<_> =
+                units.map(|((_, unit), open)| RecoveredUnit { unit: *unit, open: open.clone() }).collect();
+            let known: BTreeSet<_> = units.iter().map(|s| s.unit).collect();
+            next.scheduler.recover(job, units, next.now);
+            let pending = (0..UNITS)
+                .map(UnitId::new)
                 .filter(|s| !known.contains(s) && !world.recorded.contains_key(&(job, *s)));
-            next.event(Event::Planned { job, shards: pending.collect() });
+            next.event(Event::Planned { job, units: pending.collect() });
             next.event(Event::PlanningDone { job });
         }
         if comes_back {
@@ -328,7 +337,7 @@ proptest! {
         next.settle();
         for job in [1, 2].map(JobId::new).into_iter().filter(|job| !world.failed.contains(job)) {
             let recorded = next.recorded.keys().filter(|(of, _)| *of == job).count() as u64;
-            prop_assert!(next.failed.contains(&job) || recorded == SHARDS, "{recorded}");
+            prop_assert!(next.failed.contains(&job) || recorded == UNITS, "{recorded}");
         }
     }
 }
@@ -341,28 +350,28 @@ fn a_stale_lease_cannot_commit() {
     world.now += Duration::from_secs(60);
     world.event(Event::Tick);
     // It was stopped past its lease; its stream is still open.
-    world.event(Event::ShardDone { worker: slow, lease });
+    world.event(Event::UnitDone { worker: slow, lease });
     assert!(world.recorded.is_empty());
     // Silent workers get nothing new.
     assert!(!world.held[&slow].iter().any(|held| held.token > lease.token + 1));
     let quick = world.join("quick".into(), Vec::new());
-    let again = *world.held[&quick].iter().find(|l| (l.job, l.shard) == (lease.job, lease.shard)).unwrap();
+    let again = *world.held[&quick].iter().find(|l| (l.job, l.unit) == (lease.job, lease.unit)).unwrap();
     assert!(again.token > lease.token && again.attempt == 2);
-    world.event(Event::ShardDone { worker: quick, lease: again });
-    world.event(Event::ShardDone { worker: slow, lease });
+    world.event(Event::UnitDone { worker: quick, lease: again });
+    world.event(Event::UnitDone { worker: slow, lease });
     assert_eq!(world.recorded.len(), 1);
-    assert_eq!(world.recorded[&(lease.job, lease.shard)], again);
+    assert_eq!(world.recorded[&(lease.job, lease.unit)], again);
 }
 
 #[test]
-fn a_shard_that_takes_workers_down_is_isolated_and_its_item_quarantined() {
+fn a_unit_that_takes_workers_down_is_isolated_and_its_item_quarantined() {
     let mut world = World::new(Config::default());
     world.event(Event::Paused { job: JobId::new(2) });
-    let poison = (JobId::new(1), ShardId::new(0));
+    let poison = (JobId::new(1), UnitId::new(0));
     let mut quarantined = 0;
     for round in 0..8 {
         let worker = world.join(format!("w{round}"), Vec::new());
-        let Some(lease) = world.held[&worker].iter().copied().find(|l| (l.job, l.shard) == poison) else {
+        let Some(lease) = world.held[&worker].iter().copied().find(|l| (l.job, l.unit) == poison) else {
             break;
         };
         assert_eq!(world.isolated.contains(&lease), round >= 2, "round {round}");
@@ -377,7 +386,7 @@ fn a_shard_that_takes_workers_down_is_isolated_and_its_item_quarantined() {
 }
 
 #[test]
-fn a_process_that_was_only_away_counts_against_no_shard() {
+fn a_process_that_was_only_away_counts_against_no_unit() {
     let mut world = World::new(Config::default());
     for round in 0..6 {
         // It stands still, or is cut off, past its leases.
@@ -409,9 +418,9 @@ fn failures_wait_longer_each_time_and_then_fail_the_job() {
     world.event(Event::Ended { job: JobId::new(2), reason: "not here".into() });
     let worker = world.join("w".into(), Vec::new());
     for round in 1..=3 {
-        let lease = *world.held[&worker].iter().find(|l| l.shard == ShardId::new(0)).unwrap();
+        let lease = *world.held[&worker].iter().find(|l| l.unit == UnitId::new(0)).unwrap();
         world.held.get_mut(&worker).unwrap().remove(&lease);
-        world.event(Event::ShardFailed {
+        world.event(Event::UnitFailed {
             worker,
             lease,
             kind: Transient,
@@ -434,20 +443,20 @@ fn a_job_that_no_worker_can_run_fails_with_the_reason() {
     let lease = *world.held[&worker].iter().find(|l| l.job == JobId::new(1)).unwrap();
     world.held.get_mut(&worker).unwrap().remove(&lease);
     let reason = "another digest".to_string();
-    world.event(Event::ShardFailed { worker, lease, kind: FailureKind::Worker, reason, records: Vec::new() });
+    world.event(Event::UnitFailed { worker, lease, kind: FailureKind::Worker, reason, records: Vec::new() });
     assert_eq!(world.failed.iter().copied().collect::<Vec<_>>(), [JobId::new(1)]);
     assert!(world.held[&worker].iter().all(|l| l.job == JobId::new(2)), "the other goes on");
 }
 
 #[test]
 fn priorities_share_the_workers() {
-    let mut world = World::new(Config { affinity_shards: 0.0, ..Config::default() });
+    let mut world = World::new(Config { affinity_units: 0.0, ..Config::default() });
     let worker = world.join("w".into(), Vec::new());
     let mut order = Vec::new();
     for _ in 0..9 {
         let lease = *world.held[&worker].first().unwrap();
         order.push(lease.job.get());
-        world.event(Event::ShardDone { worker, lease });
+        world.event(Event::UnitDone { worker, lease });
         world.heartbeat(worker);
     }
     let second = order.iter().filter(|job| **job == 2).count();
@@ -464,14 +473,15 @@ fn a_worker_that_has_the_model_is_preferred() {
             held: Vec::new(),
             credits: 1,
             models,
+            offer: offer(),
         };
         scheduler.apply(event, Duration::ZERO);
     };
     join(&mut scheduler, 1, Vec::new());
     join(&mut scheduler, 2, vec![Digest::of(b"m")]);
     let job = JobId::new(1);
-    scheduler.apply(Event::JobAdded { job, priority: 1, model: Digest::of(b"m") }, Duration::ZERO);
-    let effects = scheduler.apply(Event::Planned { job, shards: vec![ShardId::new(0)] }, Duration::ZERO);
+    scheduler.apply(added(job, 1), Duration::ZERO);
+    let effects = scheduler.apply(Event::Planned { job, units: vec![UnitId::new(0)] }, Duration::ZERO);
     let granted = effects.iter().find_map(|effect| match effect {
         Effect::Grant { worker, .. } => Some(worker.get()),
         _ => None,
@@ -489,19 +499,58 @@ fn a_straggler_gets_one_backup_and_the_first_of_both_counts() {
         world.now += Duration::from_secs(2);
         for worker in [slow, quick] {
             for lease in world.held[&worker].clone() {
-                if (lease.job, lease.shard) != (kept.job, kept.shard) {
-                    world.event(Event::ShardDone { worker, lease });
+                if (lease.job, lease.unit) != (kept.job, kept.unit) {
+                    world.event(Event::UnitDone { worker, lease });
                 }
             }
             world.heartbeat(worker);
         }
     }
     let backup = *world.held[&quick].first().expect("a backup");
-    assert_eq!((backup.shard, backup.attempt), (kept.shard, 2));
-    assert_eq!(world.granted.iter().filter(|l| l.shard == kept.shard && l.job == kept.job).count(), 2);
-    world.event(Event::ShardDone { worker: quick, lease: backup });
+    assert_eq!((backup.unit, backup.attempt), (kept.unit, 2));
+    assert_eq!(world.granted.iter().filter(|l| l.unit == kept.unit && l.job == kept.job).count(), 2);
+    world.event(Event::UnitDone { worker: quick, lease: backup });
     assert!(world.held[&slow].is_empty(), "the slow one was told");
-    world.event(Event::ShardDone { worker: slow, lease: kept });
-    assert_eq!(world.recorded[&(kept.job, kept.shard)], backup);
+    world.event(Event::UnitDone { worker: slow, lease: kept });
+    assert_eq!(world.recorded[&(kept.job, kept.unit)], backup);
     assert!(world.done.contains(&kept.job));
+}
+
+#[test]
+fn a_unit_goes_to_a_worker_that_has_what_its_job_needs_and_waits_for_one() {
+    let mut scheduler = Scheduler::new(Config::default(), 1);
+    let job = JobId::new(1);
+    scheduler.apply(added(job, 1), Duration::ZERO);
+    scheduler.apply(Event::Planned { job, units: vec![UnitId::new(0)] }, Duration::ZERO);
+    let mut join = |id: u64, offer: Offer| {
+        let (worker, instance) = (WorkerId::new(id), id.to_string());
+        let (held, models) = (Vec::new(), Vec::new());
+        let event = Event::Joined { worker, instance, held, credits: 1, models, offer };
+        let effects = scheduler.apply(event, Duration::ZERO);
+        effects.iter().any(|effect| matches!(effect, Effect::Grant { .. }))
+    };
+    assert!(!join(1, Offer { classes: vec!["cuda/sm_90/f32".into()], ..offer() }), "another class");
+    assert!(!join(2, Offer { kinds: vec!["other".into()], ..offer() }), "another kind");
+    assert!(join(3, offer()));
+}
+
+#[test]
+fn a_stage_ends_when_its_units_are_recorded_and_the_next_may_come() {
+    let mut scheduler = Scheduler::new(Config::default(), 1);
+    let (job, worker) = (JobId::new(1), WorkerId::new(1));
+    let (held, models) = (Vec::new(), Vec::new());
+    let joined = Event::Joined { worker, instance: "i".into(), held, credits: 9, models, offer: offer() };
+    scheduler.apply(joined, Duration::ZERO);
+    scheduler.apply(added(job, 1), Duration::ZERO);
+    for stage in 0..3 {
+        let effects =
+            scheduler.apply(Event::Planned { job, units: vec![UnitId::new(stage)] }, Duration::ZERO);
+        let lease = effects.iter().find_map(|effect| match effect {
+            Effect::Grant { lease, .. } => Some(*lease),
+            _ => None,
+        });
+        assert_eq!(scheduler.apply(Event::PlanningDone { job }, Duration::ZERO), []);
+        let effects = scheduler.apply(Event::UnitDone { worker, lease: lease.unwrap() }, Duration::ZERO);
+        assert!(effects.contains(&Effect::AllRecorded { job }), "stage {stage}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sr3_proto::{Digest, JobId, Lease, ShardId, WorkerId};
+use sr3_proto::{Digest, JobId, Lease, Offer, UnitId, WorkerId};
 
 use super::{Effect, Scheduler, Time, WorkerView};
 
@@ -10,14 +10,15 @@ use super::{Effect, Scheduler, Time, WorkerView};
 pub(super) struct Worker {
     pub(super) instance: String,
     pub(super) credits: u32,
-    pub(super) leases: BTreeSet<(JobId, ShardId)>,
+    pub(super) leases: BTreeSet<(JobId, UnitId)>,
     pub(super) models: Vec<Digest>,
+    pub(super) offer: Offer,
     /// Jobs that it cannot run.
     pub(super) cannot: BTreeSet<JobId>,
     pub(super) draining: bool,
     connected: bool,
     seen: Time,
-    pub(super) shards_done: u64,
+    pub(super) units_done: u64,
 }
 
 impl Worker {
@@ -27,7 +28,7 @@ impl Worker {
             credits: self.credits,
             draining: self.draining,
             models: &self.models,
-            shards_done: self.shards_done,
+            units_done: self.units_done,
         }
     }
 
@@ -46,6 +47,7 @@ impl Worker {
 }
 
 impl Scheduler {
+    #[expect(clippy::too_many_arguments, reason = "the fields of one event")]
     pub(super) fn join(
         &mut self,
         worker: WorkerId,
@@ -53,6 +55,7 @@ impl Scheduler {
         held: Vec<Lease>,
         credits: u32,
         models: Vec<Digest>,
+        offer: Offer,
         now: Time,
     ) {
         // A process has one session: an older one is a connection that has not noticed its end.
@@ -63,31 +66,32 @@ impl Scheduler {
             credits,
             leases: BTreeSet::new(),
             models,
+            offer,
             cannot: BTreeSet::new(),
             draining: false,
             connected: true,
             seen: now,
-            shards_done: 0,
+            units_done: 0,
         };
         for id in &older {
             if let Some(worker) = self.workers.get(id) {
                 joined.cannot.extend(&worker.cannot);
-                joined.shards_done += worker.shards_done;
+                joined.units_done += worker.units_done;
             }
         }
         let mut renewed = Vec::new();
         for old in held {
             if let Some(new) = self.renew_held(worker, &instance, old, now) {
-                joined.leases.insert((new.job, new.shard));
+                joined.leases.insert((new.job, new.unit));
                 renewed.push((old, new));
             }
         }
         self.workers.insert(worker, joined);
         // What an older session still held and this one does not name never reached the process.
         for id in older {
-            for (job, shard) in self.workers.get(&id).map(|w| w.leases.clone()).unwrap_or_default() {
-                if let Some(token) = self.token_of(id, job, shard) {
-                    self.leave_behind(job, shard, token, now);
+            for (job, unit) in self.workers.get(&id).map(|w| w.leases.clone()).unwrap_or_default() {
+                if let Some(token) = self.token_of(id, job, unit) {
+                    self.leave_behind(job, unit, token, now);
                 }
             }
             self.workers.remove(&id);
@@ -110,7 +114,7 @@ impl Scheduler {
         let Some(found) = self.workers.get_mut(&worker) else { return };
         found.seen = now;
         // Grants that it has not seen yet count too.
-        let named: BTreeSet<_> = leases.iter().map(|lease| (lease.job, lease.shard)).collect();
+        let named: BTreeSet<_> = leases.iter().map(|lease| (lease.job, lease.unit)).collect();
         let on_the_way = found.leases.difference(&named).count();
         found.credits = credits.saturating_sub(u32::try_from(on_the_way).unwrap_or(u32::MAX));
         found.models = models;
@@ -134,9 +138,9 @@ impl Scheduler {
         found.connected = false;
         found.seen = now;
         let leases = if goodbye { found.leases.clone() } else { BTreeSet::new() };
-        for (job, shard) in leases {
-            if let Some(token) = self.token_of(worker, job, shard) {
-                self.leave_behind(job, shard, token, now);
+        for (job, unit) in leases {
+            if let Some(token) = self.token_of(worker, job, unit) {
+                self.leave_behind(job, unit, token, now);
             }
         }
         if goodbye {

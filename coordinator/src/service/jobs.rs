@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::stream::BoxStream;
 use sr3_proto::{
-    JobId, JobSpec, WorkerId,
+    JobId, Offer, WorkerId,
     wire::v1::{self, job_service_server::JobService},
 };
 use tokio::sync::mpsc;
@@ -32,11 +32,7 @@ type Answer<T> = Result<Response<T>, Status>;
 impl JobService for Jobs {
     async fn submit_job(&self, request: Request<v1::SubmitJobRequest>) -> Answer<v1::SubmitJobResponse> {
         let v1::SubmitJobRequest { spec, idempotency_key } = request.into_inner();
-        let spec = JobSpec::parse(&spec).map_err(|e| Status::invalid_argument(format!("the spec: {e}")))?;
-        let JobSpec::Upscale(job) = spec else {
-            return Err(Status::invalid_argument("the spec's kind is none that this coordinator runs"));
-        };
-        let submitted = active(&self.0)?.submit(job, idempotency_key).await;
+        let submitted = active(&self.0)?.submit(&spec, idempotency_key).await;
         let (job, existed) = submitted.map_err(status)?;
         Ok(Response::new(v1::SubmitJobResponse { job: Some((&job).into()), existed }))
     }
@@ -172,6 +168,7 @@ impl From<&JobView> for v1::Job {
             Phase::Cancelled => v1::JobState::Cancelled,
         };
         let counts = view.counts;
+        let v1::Order { kind, name, places, models, class, .. } = v1::Order::from(&*view.order);
         Self {
             id: view.id.get(),
             spec: view.spec.clone(),
@@ -184,15 +181,19 @@ impl From<&JobView> for v1::Job {
                 quarantined: counts.quarantined,
                 work_planned: counts.work_planned,
                 work_done: counts.work_done,
-                shards_planned: counts.shards_planned,
+                units_planned: counts.units_planned,
                 with_notes: counts.with_notes,
-                shards_done: counts.shards_done,
+                units_done: counts.units_done,
             }),
             planning_done: view.planning_done,
             submitted_ms: view.submitted_ms,
             ended_ms: view.ended_ms,
-            model: view.model.clone(),
-            model_sha256: view.model_sha256.clone().map(String::from).unwrap_or_default(),
+            kind,
+            name,
+            places,
+            models,
+            class,
+            summary: view.summary.clone(),
             leases: view.leases,
             items_under_way: view.items_under_way,
             work_under_way: view.work_under_way,
@@ -211,8 +212,23 @@ impl From<OnDevice> for v1::CurrentItem {
 
 impl From<WorkerInfo> for v1::Worker {
     fn from(worker: WorkerInfo) -> Self {
-        let WorkerInfo { id, name, device, version, draining, leases, credits, models, shards_done } = worker;
-        let models = models.into_iter().map(String::from).collect();
-        Self { id: id.get(), name, device, version, draining, leases, credits, models, shards_done }
+        let WorkerInfo { id, name, device, offer, version, draining, leases, credits, models, units_done } =
+            worker;
+        let Offer { kinds, classes, memory_bytes, threads } = offer;
+        Self {
+            id: id.get(),
+            name,
+            device,
+            version,
+            draining,
+            leases,
+            credits,
+            models: models.into_iter().map(String::from).collect(),
+            units_done,
+            kinds,
+            classes,
+            memory_bytes,
+            threads,
+        }
     }
 }

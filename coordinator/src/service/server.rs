@@ -13,14 +13,15 @@ use futures::{
 };
 use sr3_proto::{
     Cancel,
-    wire::{self, FRAME_BYTES, WINDOW_BYTES, v1},
+    net::{self, Address},
+    wire::{self, v1},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
     time::Instant,
 };
-use tonic::transport::{Channel, Endpoint, Server, server::Connected};
+use tonic::transport::{Channel, Endpoint, server::Connected};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -55,14 +56,10 @@ pub enum ServerError {
     /// The listener broke.
     #[error("the listener broke: {0}")]
     Listener(#[from] tonic::transport::Error),
-    /// An address that cannot be one.
-    #[error("`{address}` is not an address of a coordinator: use http://HOST:PORT")]
-    Address {
-        /// What was given.
-        address: String,
-    },
 }
 
+/// A peer that is there answers at once.
+const PEERS_PATIENCE: Duration = Duration::from_secs(1);
 /// For answers that are on their way when the process ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
 
@@ -92,19 +89,13 @@ where
         .build_v1()
         .ok();
     let server_stop = stop.clone();
-    let server = Server::builder()
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .max_frame_size(FRAME_BYTES)
-        .http2_keepalive_interval(Some(Duration::from_secs(5)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .tcp_nodelay(true)
+    let server = net::server()
         .add_service(health_service)
         .add_optional_service(reflection)
         .add_service(v1::job_service_server::JobServiceServer::new(Jobs(seen.clone())))
         .add_service(
             v1::worker_session_service_server::WorkerSessionServiceServer::new(Sessions(seen))
-                .max_decoding_message_size(64 << 20),
+                .max_decoding_message_size(net::MESSAGE_BYTES_MAX),
         )
         .serve_with_incoming(incoming.take_until(Box::pin(async move { server_stop.cancelled().await })));
     let server = tokio::spawn(server);
@@ -163,22 +154,14 @@ where
     ended
 }
 
-/// The coordinator at `http://host:port`, as its peers ask it. Nothing is connected yet.
-///
-/// # Errors
-/// [`ServerError::Address`].
-pub fn peer(address: &str) -> Result<Channel, ServerError> {
-    Ok(peer_endpoint(address)?.connect_lazy())
+/// A coordinator, as its peers ask it. Nothing is connected yet.
+pub fn peer(address: &Address) -> Channel {
+    peer_endpoint(address).connect_lazy()
 }
 
 /// With the patience of peers.
-pub fn peer_endpoint(address: &str) -> Result<Endpoint, ServerError> {
-    let bad = || ServerError::Address { address: address.to_string() };
-    let endpoint = Endpoint::from_shared(address.to_string()).map_err(|_| bad())?;
-    if endpoint.uri().host().is_none() {
-        return Err(bad());
-    }
-    Ok(endpoint.connect_timeout(Duration::from_secs(1)).timeout(Duration::from_secs(1)))
+pub fn peer_endpoint(address: &Address) -> Endpoint {
+    address.endpoint(PEERS_PATIENCE).timeout(PEERS_PATIENCE)
 }
 
 /// Returns when no peer has said for so long that it is active.

@@ -1,6 +1,6 @@
 //! The models in the box: part of the binary, so that the first command needs no download.
 
-use super::checkpoint::{Checkpoint, CheckpointError};
+use super::checkpoint::{Checkpoint, CheckpointConfig, CheckpointError};
 
 /// The model that is used where none is named.
 pub const DEFAULT_MODEL: &str = "photo-4x";
@@ -29,6 +29,14 @@ impl Bundled {
     #[must_use]
     pub fn find(name: &str) -> Option<Self> {
         BUNDLED.iter().copied().find(|bundled| bundled.name == name)
+    }
+
+    /// Its configuration, without its weights.
+    ///
+    /// # Errors
+    /// As [`Self::checkpoint`].
+    pub fn config(&self) -> Result<CheckpointConfig, CheckpointError> {
+        CheckpointConfig::from_json(self.config, self.name)
     }
 
     /// Reads it.

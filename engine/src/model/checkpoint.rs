@@ -167,6 +167,15 @@ pub enum CheckpointError {
     },
 }
 
+/// A checkpoint's files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// Names and contents, in the order in which they are to be written: whoever finds the last finds all.
+    pub files: [(&'static str, Vec<u8>); 2],
+    /// sha256 of the weights.
+    pub digest: String,
+}
+
 impl Checkpoint {
     /// Joins a configuration and weights. The digest, here and in the configuration, becomes that of the file that
     /// [`write_folder`](Self::write_folder) would write.
@@ -208,10 +217,18 @@ impl Checkpoint {
         config_file: &str,
         weights_file: &str,
     ) -> Result<Self, CheckpointError> {
-        let config: CheckpointConfig = serde_json::from_slice(config_json).map_err(|error| {
-            CheckpointError::Json { file: config_file.to_string(), reason: one_line(&error.to_string()) }
-        })?;
-        config.validate(config_file)?;
+        Self::with_config(CheckpointConfig::from_json(config_json, config_file)?, weights, weights_file)
+    }
+
+    /// Joins a configuration that was read already with the weights that it names; `weights_file` is what errors call them.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] where the weights are not those, or not the network's.
+    pub fn with_config(
+        config: CheckpointConfig,
+        weights: &[u8],
+        weights_file: &str,
+    ) -> Result<Self, CheckpointError> {
         let file = || weights_file.to_string();
         let digest = sha256_hex(weights);
         if digest != config.sha256 {
@@ -232,6 +249,25 @@ impl Checkpoint {
         Ok(Self { config, weights, digest })
     }
 
+    /// The two files of the checkpoint, and the digest of the weights.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] where it was changed into one that cannot be read again.
+    pub fn encode(&self) -> Result<Encoded, CheckpointError> {
+        check_network(&self.config.model, &self.weights, WEIGHTS_FILE)?;
+        let weights = encode_weights(&self.weights);
+        let digest = sha256_hex(&weights);
+        let mut config = self.config.clone();
+        config.sha256.clone_from(&digest);
+        config.validate(CONFIG_FILE)?;
+        let mut json = serde_json::to_vec_pretty(&config).map_err(|error| CheckpointError::Json {
+            file: CONFIG_FILE.to_string(),
+            reason: one_line(&error.to_string()),
+        })?;
+        json.push(b'\n');
+        Ok(Encoded { files: [(WEIGHTS_FILE, weights), (CONFIG_FILE, json)], digest })
+    }
+
     /// Writes the checkpoint into a folder, which is made if it is not there. Returns the digest of the weights' file
     /// as written: it is not [`digest`](Self::digest) where the weights were read from a file of another order or type.
     ///
@@ -245,19 +281,9 @@ impl Checkpoint {
             let file = shown(path);
             move |source| CheckpointError::Write { file, source }
         };
-        check_network(&self.config.model, &self.weights, WEIGHTS_FILE)?;
-        let weights = encode_weights(&self.weights);
-        let digest = sha256_hex(&weights);
-        let mut config = self.config.clone();
-        config.sha256.clone_from(&digest);
-        config.validate(CONFIG_FILE)?;
-        let mut json = serde_json::to_vec_pretty(&config).map_err(|error| CheckpointError::Json {
-            file: CONFIG_FILE.to_string(),
-            reason: one_line(&error.to_string()),
-        })?;
-        json.push(b'\n');
+        let Encoded { files, digest } = self.encode()?;
         std::fs::create_dir_all(folder).map_err(failed(folder))?;
-        for (name, bytes) in [(WEIGHTS_FILE, &weights), (CONFIG_FILE, &json)] {
+        for (name, bytes) in &files {
             let path = folder.join(name);
             replace_file(&path, bytes).map_err(failed(&path))?;
         }
@@ -266,7 +292,6 @@ impl Checkpoint {
     }
 }
 
-/// sha256 in lower-case hexadecimal.
 pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

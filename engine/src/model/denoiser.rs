@@ -23,8 +23,21 @@ pub enum DenoiserError {
         /// What both must be a multiple of.
         multiple: usize,
     },
+    /// The device has no room for it. Fewer items at once may fit.
+    #[error(
+        "the device is out of memory for {items} tiles of {height}×{width}: take a smaller --tile, or another device"
+    )]
+    OutOfMemory {
+        /// Items of the batch.
+        items: usize,
+        /// Rows of each.
+        height: usize,
+        /// Columns of each.
+        width: usize,
+    },
     /// The tensor library refused.
-    #[error("the tensor library failed")]
+    #[cfg(feature = "candle")]
+    #[error("the tensor library failed: {}", super::first_line(.0))]
     Candle(#[from] candle_core::Error),
 }
 
@@ -55,4 +68,54 @@ pub trait Denoiser: Send {
         noise_levels: &[f32],
         prediction: &mut [f32],
     ) -> Result<(), DenoiserError>;
+}
+
+/// A network that is lent: whoever holds it uses it for one picture after the other, each in its own way.
+impl<D: Denoiser + ?Sized> Denoiser for &mut D {
+    fn in_channels(&self) -> usize {
+        (**self).in_channels()
+    }
+
+    fn out_channels(&self) -> usize {
+        (**self).out_channels()
+    }
+
+    fn size_multiple(&self) -> usize {
+        (**self).size_multiple()
+    }
+
+    fn predict(
+        &mut self,
+        shape: [usize; 3],
+        input: &[f32],
+        noise_levels: &[f32],
+        prediction: &mut [f32],
+    ) -> Result<(), DenoiserError> {
+        (**self).predict(shape, input, noise_levels, prediction)
+    }
+}
+
+/// A network whose executor is known only when it runs.
+impl Denoiser for Box<dyn Denoiser> {
+    fn in_channels(&self) -> usize {
+        (**self).in_channels()
+    }
+
+    fn out_channels(&self) -> usize {
+        (**self).out_channels()
+    }
+
+    fn size_multiple(&self) -> usize {
+        (**self).size_multiple()
+    }
+
+    fn predict(
+        &mut self,
+        shape: [usize; 3],
+        input: &[f32],
+        noise_levels: &[f32],
+        prediction: &mut [f32],
+    ) -> Result<(), DenoiserError> {
+        (**self).predict(shape, input, noise_levels, prediction)
+    }
 }

@@ -1,6 +1,7 @@
 //! Networks: their configuration, the graph it builds, the executors that run it, and their files.
 
 pub mod bundled;
+#[cfg(feature = "candle")]
 mod candle;
 pub mod checkpoint;
 mod config;
@@ -12,7 +13,10 @@ mod presets;
 pub mod tensors;
 mod weights;
 
+#[cfg(feature = "candle")]
 pub use candle::CandleUNet;
+#[cfg(feature = "candle")]
+pub(crate) use candle::{first_line, is_out_of_memory};
 pub use config::{ConfigError, Layout, UNetConfig};
 pub use denoiser::{Denoiser, DenoiserError};
 pub use graph::{Graph, NORM_EPS, Node, NodeId, Op, Param, ParamId, Shape};

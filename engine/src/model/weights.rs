@@ -62,7 +62,8 @@ pub enum ModelError {
         found: &'static str,
     },
     /// The tensor library refused.
-    #[error("the tensor library could not take the weights")]
+    #[cfg(feature = "candle")]
+    #[error("the tensor library could not take the weights: {}", super::first_line(.0))]
     Candle(#[from] candle_core::Error),
 }
 

@@ -1,6 +1,7 @@
 //! A convolution by itself, for programs that want one kernel and for measuring it.
 
-use super::conv::{self, ConvShape, Epilogue, Way, WeightShape};
+use super::conv;
+use super::conv_shape::{ConvShape, Epilogue, Way, WeightShape};
 use super::precision::Precision;
 use super::simd::Isa;
 use super::source::Source;

@@ -4,9 +4,10 @@ use proptest::prelude::*;
 
 use super::bf16;
 use super::conv::{
-    ConvShape, Epilogue, Way, backward_input, backward_input_packing, backward_weights,
-    backward_weights_scratch, fold_doubled, forward, forward_packing, pack_weights, packing_scratch,
+    backward_input, backward_input_packing, backward_weights, backward_weights_scratch, fold_doubled,
+    forward, forward_packing, pack_weights, packing_scratch,
 };
+use super::conv_shape::{ConvShape, Epilogue, Way};
 use super::precision::Precision;
 use super::simd::Isa;
 use super::source::{Prologue, Segment, Source};

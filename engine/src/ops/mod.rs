@@ -8,8 +8,11 @@ pub(crate) mod conv;
 mod conv2d;
 #[cfg(test)]
 mod conv_check;
+pub(crate) mod conv_shape;
+mod faster;
 pub(crate) mod group_norm;
 pub(crate) mod matmul;
+pub(crate) mod pair_up;
 pub mod peaks;
 pub(crate) mod pointwise;
 mod precision;

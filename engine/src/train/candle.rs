@@ -1,6 +1,6 @@
 //! One training step on candle tensors: the way to GPUs, and what the CPU plan's step is held to.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 
 use super::AdamConfig;
@@ -45,21 +45,4 @@ impl CandleTrainer {
         self.optimizer.backward_step(&loss)?;
         Ok(loss)
     }
-}
-
-/// A device by its name: `cpu`, or `cuda:0` for the first NVIDIA GPU of a build with the feature `cuda`.
-///
-/// # Errors
-/// One line that names the device and the reason.
-pub fn device(name: &str) -> std::result::Result<Device, String> {
-    if name == "cpu" {
-        return Ok(Device::Cpu);
-    }
-    let Some(ordinal) = name.strip_prefix("cuda:").and_then(|n| n.parse().ok()) else {
-        return Err(format!("no device is called {name:?}: cpu, or cuda:0 for the first NVIDIA GPU"));
-    };
-    if !candle_core::utils::cuda_is_available() {
-        return Err(format!("{name} cannot be used: this sr3 was built without the feature `cuda`"));
-    }
-    Device::new_cuda(ordinal).map_err(|e| format!("{name} cannot be used: {e}"))
 }

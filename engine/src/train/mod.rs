@@ -1,8 +1,11 @@
 //! Training: what a step does with the gradients that a network yields.
 
+#[cfg(feature = "candle")]
 mod candle;
 mod optimizer;
 
-pub use candle::{CandleTrainer, device};
+#[cfg(feature = "candle")]
+pub use candle::CandleTrainer;
+#[cfg(feature = "candle")]
 pub use candle_core::Tensor;
 pub use optimizer::{Adam, AdamConfig};

@@ -4,7 +4,8 @@
 
 use rayon::prelude::*;
 
-use super::{LowRes, RGB, Recipe, UpscaleError};
+use super::picture::{LowRes, RGB, UpscaleError};
+use super::recipe::Recipe;
 use crate::diffusion::{NoiseSource, Region, START, Step, Target, Tiling};
 use crate::ops::resize::{Filter, resize};
 

@@ -4,7 +4,9 @@ use std::ops::ControlFlow;
 
 use rayon::prelude::*;
 
-use super::{LowRes, Passes, UpscaleError, Upscaled, Upscaler, canvas};
+use super::passes::Passes;
+use super::picture::{LowRes, RGB, UpscaleError, Upscaled};
+use super::{Upscaler, canvas};
 use crate::diffusion::Consistency;
 use crate::model::Denoiser;
 use crate::ops::resize::{Filter, resize};
@@ -62,7 +64,7 @@ impl<D: Denoiser> Upscaler<D> {
         let mut rgb = if passes.count() > 1 {
             canvas::cut(result.rgb, found, size)
         } else {
-            let mut rgb = resize(&result.rgb, [found[0], found[1], super::RGB], size, Filter::Bicubic);
+            let mut rgb = resize(&result.rgb, [found[0], found[1], RGB], size, Filter::Bicubic);
             canvas::clamp(&mut rgb);
             rgb
         };
@@ -120,11 +122,11 @@ fn keep_means(consistency: &Consistency, rgb: &mut [f32], image: &LowRes<'_>, si
     }
     for _ in 0..REGION_ROUNDS {
         let rest: Vec<f32> = image.rgb.iter().zip(consistency.reduce(rgb)).map(|(y, d)| y - d).collect();
-        let means = resize(&rest, [low[0], low[1], super::RGB], regions, Filter::Area);
+        let means = resize(&rest, [low[0], low[1], RGB], regions, Filter::Area);
         if means.iter().all(|mean| mean.abs() <= REGION_ERROR) {
             return;
         }
-        let shift = resize(&means, [regions[0], regions[1], super::RGB], size, Filter::Bicubic);
+        let shift = resize(&means, [regions[0], regions[1], RGB], size, Filter::Bicubic);
         rgb.par_iter_mut().with_min_len(1 << 16).zip(&shift).for_each(|(value, shift)| *value += shift);
         canvas::clamp(rgb);
     }
@@ -136,7 +138,7 @@ fn reduced(first: Upscaled, step: usize, filled: [usize; 2], (above, below): (us
     let [height, width] = filled.map(|side| side * step);
     let rgb = canvas::pad(first.rgb, [first.height, first.width], [height, width]);
     let to = filled.map(|side| side / below * above);
-    let mut rgb = resize(&rgb, [height, width, super::RGB], to, Filter::Bicubic);
+    let mut rgb = resize(&rgb, [height, width, RGB], to, Filter::Bicubic);
     canvas::clamp(&mut rgb);
     Upscaled { width: to[1], height: to[0], rgb, ..first }
 }

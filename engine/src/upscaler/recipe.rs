@@ -43,7 +43,7 @@ pub struct Recipe {
 }
 
 /// What a user asks for. None means the checkpoint's own choice.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct RecipeRequest<'a> {
     /// One of the checkpoint's presets.
     pub preset: Option<&'a str>,

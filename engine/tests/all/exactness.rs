@@ -2,10 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use candle_core::{DType, Device};
 use sha2::{Digest, Sha256};
 use sr3_engine::model::bundled::Bundled;
-use sr3_engine::model::{CandleUNet, CpuUNet, Denoiser};
+use sr3_engine::model::{CpuUNet, Denoiser};
 use sr3_engine::ops::{Isa, Precision};
 use sr3_engine::upscaler::{LowRes, Recipe, RecipeRequest, Upscaler};
 
@@ -60,11 +59,16 @@ fn a_whole_upscale_has_the_pinned_bits_on_every_instruction_set_and_number_of_th
 }
 
 #[test]
+#[cfg(feature = "candle")]
 fn a_hundred_ancestral_steps_stay_above_90_db_of_the_network_in_f64() {
     let checkpoint = Bundled::find("photo-4x").unwrap().checkpoint().unwrap();
-    let exact =
-        CandleUNet::with_dtype(&checkpoint.config.model, &checkpoint.weights, &Device::Cpu, DType::F64)
-            .unwrap();
+    let exact = sr3_engine::model::CandleUNet::with_dtype(
+        &checkpoint.config.model,
+        &checkpoint.weights,
+        &candle_core::Device::Cpu,
+        candle_core::DType::F64,
+    )
+    .unwrap();
     let recipe = recipe(None, Some("ancestral"), Some(100));
     let expected = upscale(exact, recipe.clone());
     let found = on_cpu(Isa::detect(), recipe);

@@ -130,6 +130,19 @@ fn written_safetensors_read_back_and_are_what_other_writers_write() {
 }
 
 #[test]
+fn two_tensors_of_one_name_are_refused_where_the_formats_own_library_takes_the_last() {
+    let tensor = r#""a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#;
+    let header = format!("{{{tensor},{tensor}}}");
+    let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 4]].concat();
+    let error = read_safetensors(&bytes, &ReadLimits::default()).unwrap_err().to_string();
+    assert!(error.contains("the name a appears twice"), "{error}");
+    assert!(
+        safetensors::SafeTensors::deserialize(&bytes).is_ok(),
+        "no reason any more to read the format here"
+    );
+}
+
+#[test]
 fn a_tensor_whose_data_does_not_fill_its_shape_is_not_written() {
     let tensor = HostTensor { dtype: Dtype::F32, shape: vec![2], data: vec![0; 4] };
     let tensors = TensorMap::from([("a".to_string(), tensor)]);

@@ -3,7 +3,9 @@
 
 mod checkpoint;
 mod common;
+mod devices;
 mod exactness;
+#[cfg(feature = "candle")]
 mod executors_agree;
 mod image_formats;
 mod image_hard_files;
@@ -27,6 +29,8 @@ mod sampling_traces;
 mod schedules;
 mod tiling;
 mod tiling_upscale;
+#[cfg(feature = "candle")]
 mod training_step;
+#[cfg(feature = "candle")]
 mod unet_candle;
 mod unet_plan;

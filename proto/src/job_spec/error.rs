@@ -15,12 +15,12 @@ pub struct SpecError {
 
 impl SpecError {
     /// An error at a line.
-    pub(super) fn at(line: u32, message: impl Into<String>) -> Self {
+    pub(crate) fn at(line: u32, message: impl Into<String>) -> Self {
         Self { line: Some(line), message: message.into() }
     }
 
-    /// An error whose line is found further up.
-    pub(super) fn nowhere(message: impl Into<String>) -> Self {
+    /// An error whose line is found further up, or that has none.
+    pub fn nowhere(message: impl Into<String>) -> Self {
         Self { line: None, message: message.into() }
     }
 

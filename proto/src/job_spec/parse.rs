@@ -1,10 +1,11 @@
-//! Text to [`JobSpec`] and back.
+//! Text to a [`Document`], and specs back to text.
 
-use serde::Deserialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    JobSpec, SpecError, UpscaleJob, check,
+    SpecError,
     error::{advice, nearest, shown},
+    read::fields_of,
     tree::{self, Key, Node, Value},
 };
 
@@ -12,14 +13,21 @@ use super::{
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
 
 const KIND: &str = "kind";
-const KINDS: &[&str] = &["upscale"];
 
-impl JobSpec {
-    /// Reads a spec: one YAML (or JSON) document.
+/// A job spec as it was written: its kind, and the fields that are for the kind to read.
+#[derive(Clone, Debug)]
+pub struct Document {
+    kind: String,
+    fields: Vec<(Key, Node)>,
+    line: u32,
+}
+
+impl Document {
+    /// Reads a spec of one of `kinds`.
     ///
     /// # Errors
     /// The first thing that is wrong, with its line: never more than one line of text.
-    pub fn parse(text: &str) -> Result<Self, SpecError> {
+    pub fn parse(text: &str, kinds: &[&str]) -> Result<Self, SpecError> {
         let Node { line, value } = document(text)?;
         let Value::Map(mut fields) = value else {
             return Err(SpecError::at(line, "a job is a map of fields, such as `kind: upscale`"));
@@ -28,47 +36,66 @@ impl JobSpec {
         let Value::Scalar { text: name, .. } = &kind.value else {
             return Err(SpecError::at(kind.line, format!("`{KIND}`: expected text, found {}", kind.shown())));
         };
-        let lines: Vec<_> = fields.iter().map(|(key, _)| key.clone()).collect();
-        let body = Node { line, value: Value::Map(fields) };
-        match name.as_str() {
-            "upscale" => {
-                let job = UpscaleJob::deserialize(&body)?;
-                if let Some((field, message)) = check::contradiction(&job) {
-                    let line = lines.iter().find(|key| key.name == field).map(|key| key.line);
-                    return Err(SpecError { line, message: format!("`{field}`: {message}") });
-                }
-                Ok(Self::Upscale(job))
-            }
-            _ => {
-                let advice = advice(name, KINDS, "kinds are");
-                Err(SpecError::at(kind.line, format!("unknown kind {}; {advice}", shown(name))))
-            }
+        if !kinds.contains(&name.as_str()) {
+            let advice = advice(name, kinds, "kinds are");
+            return Err(SpecError::at(kind.line, format!("unknown kind {}; {advice}", shown(name))));
         }
+        Ok(Self { kind: name.clone(), fields, line })
     }
 
-    /// Whether [`Self::parse`] takes it, for a spec that was built from something else than text.
+    /// Its kind.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// Refuses fields that are none of `known`.
     ///
     /// # Errors
-    /// What it says, without a line.
-    pub fn check(&self) -> Result<(), SpecError> {
-        match Self::parse(&self.to_yaml()) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(SpecError { line: None, ..error }),
+    /// The first, with the nearest right name.
+    pub fn only(&self, known: &[&[&str]]) -> Result<(), SpecError> {
+        let known = known.concat();
+        match self.fields.iter().find(|(key, _)| !known.contains(&key.name.as_str())) {
+            None => Ok(()),
+            Some((key, _)) => {
+                let advice = advice(&key.name, &known, "fields are");
+                Err(SpecError::at(key.line, format!("unknown field {}; {advice}", shown(&key.name))))
+            }
         }
     }
 
-    /// Its canonical text, which [`Self::parse`] reads back to the same spec: JSON, which is YAML, with the fields in
-    /// the order of the schema and absent ones left out.
-    pub fn to_yaml(&self) -> String {
-        // Strings, numbers and lists of them always have a text.
-        escaped(&serde_json::to_string_pretty(self).unwrap_or_default())
+    /// Those of its fields that the struct `T` has: a spec may be made of several.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn part<T: DeserializeOwned>(&self) -> Result<T, SpecError> {
+        let names = fields_of::<T>();
+        let of_it = self.fields.iter().filter(|(key, _)| names.contains(&key.name.as_str())).cloned();
+        T::deserialize(&Node { line: self.line, value: Value::Map(of_it.collect()) })
     }
 
-    /// The line of `field` in a text that [`Self::parse`] takes, for what is found wrong with its value later.
-    pub fn line_of(text: &str, field: &str) -> Option<u32> {
-        let Value::Map(fields) = document(text).ok()?.value else { return None };
-        fields.iter().find(|(key, _)| key.name == field).map(|(_, value)| value.line)
+    /// That a field's value cannot be: it contradicts another, or what it names is not there.
+    pub fn wrong(&self, field: &str, message: &str) -> SpecError {
+        let line = self.fields.iter().find(|(key, _)| key.name == field).map(|(_, value)| value.line);
+        SpecError { line, message: format!("`{field}`: {message}") }
     }
+
+    /// The line of a field's value; none where the field is not given.
+    pub fn line_of(&self, field: &str) -> Option<u32> {
+        self.fields.iter().find(|(key, _)| key.name == field).map(|(_, value)| value.line)
+    }
+}
+
+/// The canonical text of a spec, which [`Document::parse`] reads back to the same: JSON, which is YAML, with the fields in
+/// the order of the struct and absent ones left out.
+pub fn to_yaml<T: Serialize>(kind: &str, spec: &T) -> String {
+    #[derive(Serialize)]
+    struct Written<'a, T> {
+        kind: &'a str,
+        #[serde(flatten)]
+        spec: &'a T,
+    }
+    // Strings, numbers and lists of them always have a text.
+    escaped(&serde_json::to_string_pretty(&Written { kind, spec }).unwrap_or_default())
 }
 
 fn document(text: &str) -> Result<Node, SpecError> {

@@ -158,3 +158,37 @@ impl<'de> MapAccess<'de> for Map<'_> {
 fn located(error: SpecError, line: u32) -> SpecError {
     SpecError { line: error.line.or(Some(line)), ..error }
 }
+
+/// Names of a struct's fields, in its order.
+pub fn fields_of<T: de::DeserializeOwned>() -> &'static [&'static str] {
+    let mut names: &[&str] = &[];
+    // It is asked for nothing else: whatever it says comes after it has named its fields.
+    drop(T::deserialize(Names(&mut names)));
+    names
+}
+
+/// Listens to which fields a struct asks for, and has none.
+struct Names<'a>(&'a mut &'static [&'static str]);
+
+impl<'de> Deserializer<'de> for Names<'_> {
+    type Error = SpecError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, SpecError> {
+        Err(SpecError::nowhere("only structs have fields"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, SpecError> {
+        *self.0 = fields;
+        self.deserialize_any(visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}

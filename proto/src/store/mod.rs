@@ -167,7 +167,15 @@ impl Store {
     /// Opens the store at `location`, with the settings of this process: an existing folder, or a bucket, of which
     /// nothing is asked yet ([`check`](Self::check) does).
     pub fn open(location: &str) -> Result<Self, StoreError> {
-        Self::open_with(&location.parse()?, &Settings::of_process())
+        Self::at(&location.parse()?)
+    }
+
+    /// The same, for a location that was read already.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn at(location: &Location) -> Result<Self, StoreError> {
+        Self::open_with(location, &Settings::of_process())
     }
 
     /// Opens the store at `location` with these settings.

@@ -3,12 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-
 use super::v1;
 use crate::{
-    Digest, FailureKind, FromWorker, Grant, Hello, ItemRecord, ItemTask, JobId, Key, Lease, LeaseProgress,
-    OnExisting, OutputFormat, RunId, ShardId, ToWorker, WorkerId,
+    Digest, FailureKind, FromWorker, Grant, Head, Hello, JobId, Lease, LeaseProgress, Location, Needs, Offer,
+    Order, RunId, ToWorker, UnitId, WorkerId,
+    order::{ModelName, Place},
+    session::UnitResult,
 };
 
 /// A message that breaks the protocol.
@@ -31,15 +31,15 @@ fn need<T>(field: &'static str, value: Option<T>) -> Result<T, WireError> {
 
 impl From<Lease> for v1::Lease {
     fn from(lease: Lease) -> Self {
-        let Lease { epoch, job, shard, attempt, token } = lease;
-        Self { epoch, job: job.get(), shard: shard.get(), attempt, token }
+        let Lease { epoch, job, unit, attempt, token } = lease;
+        Self { epoch, job: job.get(), unit: unit.get(), attempt, token }
     }
 }
 
 impl From<v1::Lease> for Lease {
     fn from(lease: v1::Lease) -> Self {
-        let v1::Lease { epoch, job, shard, attempt, token } = lease;
-        Self { epoch, job: JobId::new(job), shard: ShardId::new(shard), attempt, token }
+        let v1::Lease { epoch, job, unit, attempt, token } = lease;
+        Self { epoch, job: JobId::new(job), unit: UnitId::new(unit), attempt, token }
     }
 }
 
@@ -59,29 +59,80 @@ fn texts(digests: Vec<Digest>) -> Vec<String> {
     digests.into_iter().map(String::from).collect()
 }
 
-/// A record as it is kept in the ledger and sent: compact JSON.
-impl From<&ItemRecord> for Bytes {
-    fn from(record: &ItemRecord) -> Self {
-        // Its maps have text keys and its floats are finite or null: it always has a JSON form.
-        serde_json::to_vec(record).unwrap_or_default().into()
+impl From<&Order> for v1::Order {
+    fn from(order: &Order) -> Self {
+        let Order { kind, head, payload } = order.clone();
+        let Head { name, priority, places, models, needs: Needs { class, memory_bytes }, bad_items_max } =
+            head;
+        Self {
+            kind,
+            name: name.unwrap_or_default(),
+            priority,
+            places: places.into_iter().map(v1::Place::from).collect(),
+            models: models.into_iter().map(v1::ModelName::from).collect(),
+            class,
+            bad_items_max,
+            payload,
+            memory_bytes,
+        }
     }
 }
 
-impl TryFrom<&Bytes> for ItemRecord {
+impl TryFrom<v1::Order> for Order {
     type Error = WireError;
 
-    fn try_from(bytes: &Bytes) -> Result<Self, WireError> {
-        serde_json::from_slice(bytes).map_err(|e| bad("record", e))
+    fn try_from(order: v1::Order) -> Result<Self, WireError> {
+        let v1::Order { kind, name, priority, places, models, class, bad_items_max, payload, memory_bytes } =
+            order;
+        let head = Head {
+            name: Some(name).filter(|name| !name.is_empty()),
+            priority,
+            places: places.into_iter().map(Place::try_from).collect::<Result<_, _>>()?,
+            models: models.into_iter().map(ModelName::try_from).collect::<Result<_, _>>()?,
+            needs: Needs { class, memory_bytes },
+            bad_items_max,
+        };
+        Ok(Self { kind, head, payload })
     }
 }
 
-fn records(bytes: &[Bytes]) -> Result<Vec<ItemRecord>, WireError> {
-    bytes.iter().map(ItemRecord::try_from).collect()
+impl From<Place> for v1::Place {
+    fn from(place: Place) -> Self {
+        let Place { what, location, writes } = place;
+        Self { what, location: location.to_string(), writes }
+    }
+}
+
+impl TryFrom<v1::Place> for Place {
+    type Error = WireError;
+
+    fn try_from(place: v1::Place) -> Result<Self, WireError> {
+        let v1::Place { what, location, writes } = place;
+        let location = location.parse::<Location>().map_err(|e| bad("places", e))?;
+        Ok(Self { what, location, writes })
+    }
+}
+
+impl From<ModelName> for v1::ModelName {
+    fn from(model: ModelName) -> Self {
+        let ModelName { name, sha256 } = model;
+        Self { name, sha256: sha256.into() }
+    }
+}
+
+impl TryFrom<v1::ModelName> for ModelName {
+    type Error = WireError;
+
+    fn try_from(model: v1::ModelName) -> Result<Self, WireError> {
+        let v1::ModelName { name, sha256 } = model;
+        Ok(Self { name, sha256: digest("models", sha256)? })
+    }
 }
 
 impl From<Hello> for v1::Hello {
     fn from(hello: Hello) -> Self {
-        let Hello { name, version, device, instance, held, credits, models } = hello;
+        let Hello { name, version, device, offer, instance, held, credits, models } = hello;
+        let Offer { kinds, classes, memory_bytes, threads } = offer;
         Self {
             protocol: super::PROTOCOL,
             name,
@@ -91,6 +142,10 @@ impl From<Hello> for v1::Hello {
             held: held.into_iter().map(v1::Lease::from).collect(),
             credits,
             models: texts(models),
+            kinds,
+            classes,
+            memory_bytes,
+            threads,
         }
     }
 }
@@ -99,7 +154,20 @@ impl TryFrom<v1::Hello> for Hello {
     type Error = WireError;
 
     fn try_from(hello: v1::Hello) -> Result<Self, WireError> {
-        let v1::Hello { protocol, name, version, device, instance, held, credits, models } = hello;
+        let v1::Hello {
+            protocol,
+            name,
+            version,
+            device,
+            instance,
+            held,
+            credits,
+            models,
+            kinds,
+            classes,
+            memory_bytes,
+            threads,
+        } = hello;
         if protocol != super::PROTOCOL {
             return Err(bad(
                 "protocol",
@@ -114,7 +182,8 @@ impl TryFrom<v1::Hello> for Hello {
             return Err(bad("instance", "it is empty"));
         }
         let held = held.into_iter().map(Lease::from).collect();
-        Ok(Self { name, version, device, instance, held, credits, models: digests("models", models)? })
+        let offer = Offer { kinds, classes, memory_bytes, threads };
+        Ok(Self { name, version, device, offer, instance, held, credits, models: digests("models", models)? })
     }
 }
 
@@ -127,24 +196,26 @@ impl From<FromWorker> for v1::SessionRequest {
                 Message::Heartbeat(v1::Heartbeat { credits, leases, models: texts(models), draining })
             }
             FromWorker::ItemDone { lease, record } => {
-                Message::ItemDone(v1::ItemDone { lease: Some(lease.into()), record: (&*record).into() })
+                Message::ItemDone(v1::ItemDone { lease: Some(lease.into()), record })
             }
-            FromWorker::ShardDone { lease, done, quarantined, manifest, reasons } => {
-                let (lease, manifest_sha256) = (Some(lease.into()), manifest.into());
-                Message::ShardDone(v1::ShardDone { lease, done, quarantined, manifest_sha256, reasons })
-            }
-            FromWorker::ShardFailed { lease, reason, kind, records } => {
-                Message::ShardFailed(v1::ShardFailed {
+            FromWorker::UnitDone { lease, result: UnitResult { done, quarantined, reasons, payload } } => {
+                Message::UnitDone(v1::UnitDone {
                     lease: Some(lease.into()),
-                    reason,
-                    kind: v1::FailureKind::from(kind).into(),
-                    records: records.iter().map(Bytes::from).collect(),
+                    done,
+                    quarantined,
+                    payload,
+                    reasons,
                 })
             }
-            FromWorker::ShardReturned { lease, records } => Message::ShardReturned(v1::ShardReturned {
+            FromWorker::UnitFailed { lease, reason, kind, records } => Message::UnitFailed(v1::UnitFailed {
                 lease: Some(lease.into()),
-                records: records.iter().map(Bytes::from).collect(),
+                reason,
+                kind: v1::FailureKind::from(kind).into(),
+                records,
             }),
+            FromWorker::UnitReturned { lease, records } => {
+                Message::UnitReturned(v1::UnitReturned { lease: Some(lease.into()), records })
+            }
             FromWorker::Goodbye => Message::Goodbye(v1::Goodbye {}),
         };
         Self { message: Some(message) }
@@ -165,26 +236,20 @@ impl TryFrom<v1::SessionRequest> for FromWorker {
                 draining,
             },
             Message::ItemDone(v1::ItemDone { lease: held, record }) => {
-                Self::ItemDone { lease: lease(held)?, record: Box::new(ItemRecord::try_from(&record)?) }
+                Self::ItemDone { lease: lease(held)?, record }
             }
-            Message::ShardDone(v1::ShardDone {
-                lease: held,
-                done,
-                quarantined,
-                manifest_sha256,
-                reasons,
-            }) => {
-                let manifest = digest("manifest_sha256", manifest_sha256)?;
-                Self::ShardDone { lease: lease(held)?, done, quarantined, manifest, reasons }
+            Message::UnitDone(v1::UnitDone { lease: held, done, quarantined, payload, reasons }) => {
+                let result = UnitResult { done, quarantined, reasons, payload };
+                Self::UnitDone { lease: lease(held)?, result }
             }
-            Message::ShardFailed(failed) => Self::ShardFailed {
+            Message::UnitFailed(failed) => Self::UnitFailed {
                 kind: failed.kind().into(),
                 lease: lease(failed.lease)?,
-                records: records(&failed.records)?,
+                records: failed.records,
                 reason: failed.reason,
             },
-            Message::ShardReturned(v1::ShardReturned { lease: held, records: verdicts }) => {
-                Self::ShardReturned { lease: lease(held)?, records: records(&verdicts)? }
+            Message::UnitReturned(v1::UnitReturned { lease: held, records }) => {
+                Self::UnitReturned { lease: lease(held)?, records }
             }
             Message::Goodbye(v1::Goodbye {}) => Self::Goodbye,
         })
@@ -290,17 +355,9 @@ fn millis(time: Duration) -> u32 {
 
 impl From<Grant> for v1::Grant {
     fn from(grant: Grant) -> Self {
-        let Grant { lease, spec, run, items, records, isolated } = grant;
-        Self {
-            lease: Some(lease.into()),
-            model: spec.model.clone(),
-            // Like a record, it always has a JSON form.
-            spec: serde_json::to_string(&*spec).unwrap_or_default(),
-            run: run.get(),
-            items: items.into_iter().map(v1::Item::from).collect(),
-            records: records.iter().map(Bytes::from).collect(),
-            isolated,
-        }
+        let Grant { lease, order, run, unit, records, isolated } = grant;
+        let order = Some(v1::Order::from(&*order));
+        Self { lease: Some(lease.into()), order, run: run.get(), unit, records, isolated }
     }
 }
 
@@ -308,126 +365,44 @@ impl TryFrom<v1::Grant> for Grant {
     type Error = WireError;
 
     fn try_from(grant: v1::Grant) -> Result<Self, WireError> {
-        let v1::Grant { lease: held, spec, model: _, run, items, records: verdicts, isolated } = grant;
-        Ok(Self {
-            lease: lease(held)?,
-            spec: Arc::new(serde_json::from_str(&spec).map_err(|e| bad("spec", e))?),
-            run: RunId::new(run),
-            items: items.into_iter().map(ItemTask::try_from).collect::<Result<_, _>>()?,
-            records: records(&verdicts)?,
-            isolated,
-        })
-    }
-}
-
-impl From<ItemTask> for v1::Item {
-    fn from(item: ItemTask) -> Self {
-        let ItemTask { input, input_bytes, input_etag, output, format, on_existing } = item;
-        let (kind, own_sha256) = match on_existing {
-            OnExisting::Keep => (v1::OnExisting::Keep, String::new()),
-            OnExisting::ReplaceOwn(own) => (v1::OnExisting::ReplaceOwn, own.into()),
-            OnExisting::Replace => (v1::OnExisting::Replace, String::new()),
-        };
-        Self {
-            input: input.into(),
-            input_bytes,
-            output: output.into(),
-            format: format.name().to_string(),
-            on_existing: kind.into(),
-            own_sha256,
-            etag: input_etag.unwrap_or_default(),
-        }
-    }
-}
-
-impl TryFrom<v1::Item> for ItemTask {
-    type Error = WireError;
-
-    fn try_from(item: v1::Item) -> Result<Self, WireError> {
-        let on_existing = match item.on_existing() {
-            v1::OnExisting::Unspecified | v1::OnExisting::Keep => OnExisting::Keep,
-            v1::OnExisting::ReplaceOwn => OnExisting::ReplaceOwn(digest("own_sha256", item.own_sha256)?),
-            v1::OnExisting::Replace => OnExisting::Replace,
-        };
-        Ok(Self {
-            input: Key::new(item.input).map_err(|e| bad("input", e))?,
-            input_bytes: item.input_bytes,
-            input_etag: Some(item.etag).filter(|etag| !etag.is_empty()),
-            output: Key::new(item.output).map_err(|e| bad("output", e))?,
-            format: OutputFormat::from_name(&item.format)
-                .ok_or_else(|| bad("format", format!("`{}` is none of ours", item.format)))?,
-            on_existing,
-        })
+        let v1::Grant { lease: held, order, run, unit, records, isolated } = grant;
+        let order = Arc::new(Order::try_from(need("order", order)?)?);
+        Ok(Self { lease: lease(held)?, order, run: RunId::new(run), unit, records, isolated })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{FormatChoice, ItemStatus, Naming, RecipeSpec, UpscaleSpec};
-
-    fn spec() -> UpscaleSpec {
-        UpscaleSpec {
-            source: "s3://a/in".into(),
-            destination: "s3://a/out".into(),
-            model: "photo-4x".into(),
-            recipe: RecipeSpec {
-                model: Digest::of(b"m"),
-                model_name: "photo-4x".into(),
-                preset: "default".into(),
-                sampler: None,
-                steps: Some(3),
-                sampling: "ddim".into(),
-                seed: u64::MAX,
-                scale: 4,
-                format: FormatChoice::Auto,
-                quality: 95,
-                background: None,
-                tile: None,
-                projection: true,
-                dtype: Default::default(),
-            },
-            naming: Naming::Mirror,
-            include: vec!["*.png".into()],
-            exclude: Vec::new(),
-            bytes_min: None,
-            bytes_max: Some(7),
-            max_bad_items: Some(0),
-            overwrite: false,
-        }
+    fn order() -> Order {
+        let place = |what: &str, location: &str, writes| Place {
+            what: what.into(),
+            location: location.parse().unwrap(),
+            writes,
+        };
+        let head = Head {
+            name: Some("holidays".into()),
+            priority: 3,
+            places: vec![place("source", "s3://a/in", false), place("destination", "/out", true)],
+            models: vec![ModelName { name: "photo-4x".into(), sha256: Digest::of(b"m") }],
+            needs: Needs { class: "f32".into(), memory_bytes: 7 },
+            bad_items_max: Some(0),
+        };
+        Order { kind: "upscale".into(), head, payload: "{}".into() }
     }
 
     fn held() -> Lease {
-        Lease { epoch: 3, job: JobId::new(1), shard: ShardId::new(0), attempt: 2, token: 9 }
-    }
-
-    fn record() -> ItemRecord {
-        let mut record = ItemRecord::without_result("é#.png", None, ItemStatus::Ok, "x", &spec().recipe);
-        record.consistency_error = Some(1.0e-7);
-        record
+        Lease { epoch: 3, job: JobId::new(1), unit: UnitId::new(0), attempt: 2, token: 9 }
     }
 
     #[test]
     fn what_is_sent_arrives() {
-        let item = |on_existing| ItemTask {
-            input: Key::new("a/é#.gif").unwrap(),
-            input_bytes: 5,
-            input_etag: Some("e".into()),
-            output: Key::new("a/é#.gif.png").unwrap(),
-            format: OutputFormat::Png,
-            on_existing,
-        };
-        let items = vec![
-            item(OnExisting::Keep),
-            item(OnExisting::Replace),
-            item(OnExisting::ReplaceOwn(Digest::of(b"own"))),
-        ];
         let grant = Grant {
             lease: held(),
-            spec: Arc::new(spec()),
+            order: Arc::new(order()),
             run: RunId::new(4),
-            items,
-            records: vec![record()],
+            unit: "unit".into(),
+            records: vec!["record".into()],
             isolated: true,
         };
         for message in [
@@ -454,21 +429,23 @@ mod tests {
                 models: vec![Digest::of(b"m")],
                 draining: true,
             },
-            FromWorker::ItemDone { lease: held(), record: Box::new(record()) },
-            FromWorker::ShardDone {
+            FromWorker::ItemDone { lease: held(), record: "record".into() },
+            FromWorker::UnitDone {
                 lease: held(),
-                done: 1,
-                quarantined: 2,
-                manifest: Digest::of(b"x"),
-                reasons: vec!["r".into()],
+                result: UnitResult {
+                    done: 1,
+                    quarantined: 2,
+                    payload: "x".into(),
+                    reasons: vec!["r".into()],
+                },
             },
-            FromWorker::ShardFailed {
+            FromWorker::UnitFailed {
                 lease: held(),
                 reason: "r".into(),
                 kind: FailureKind::Worker,
-                records: vec![record()],
+                records: vec!["record".into()],
             },
-            FromWorker::ShardReturned { lease: held(), records: vec![record()] },
+            FromWorker::UnitReturned { lease: held(), records: vec!["record".into()] },
             FromWorker::Goodbye,
         ] {
             let wire = v1::SessionRequest::from(message.clone());
@@ -480,18 +457,19 @@ mod tests {
     fn another_protocol_is_refused_with_both_versions() {
         let hello = v1::Hello { protocol: 99, version: "9.0".into(), ..v1::Hello::default() };
         let text = Hello::try_from(hello).unwrap_err().to_string();
-        assert!(text.contains("99") && text.contains("9.0") && text.contains("version 1"), "{text}");
+        assert!(text.contains("99") && text.contains("9.0") && text.contains("version 2"), "{text}");
     }
 
     #[test]
-    fn a_key_that_leaves_its_root_is_refused() {
-        let item = v1::Item {
-            input: "../a".into(),
-            output: "a".into(),
-            format: "png".into(),
-            ..v1::Item::default()
-        };
-        assert_eq!(ItemTask::try_from(item).unwrap_err().field, "input");
+    fn what_is_no_message_is_refused_with_its_field() {
         assert!(FromWorker::try_from(v1::SessionRequest { message: None }).is_err());
+        let mut wire = v1::Order::from(&order());
+        wire.places[0].location = "http://elsewhere/".into();
+        assert_eq!(Order::try_from(wire).unwrap_err().field, "places");
+        let mut wire = v1::Order::from(&order());
+        wire.models[0].sha256 = "short".into();
+        assert_eq!(Order::try_from(wire).unwrap_err().field, "models");
+        let grant = v1::Grant { lease: Some(held().into()), ..v1::Grant::default() };
+        assert_eq!(Grant::try_from(grant).unwrap_err().field, "order");
     }
 }

@@ -7,11 +7,10 @@ use clap::Args;
 use sr3_engine::diffusion::{LevelSpacing, Objective, Sampler, Target, Tile};
 use sr3_engine::model::CpuUNet;
 use sr3_engine::upscaler::{LowRes, Recipe, UpscaleError, Upscaler};
-use sr3_proto::Dtype;
+use sr3_jobs::{Dtype, upscale::engine_models::precision};
 
 use super::unet::{Case, weights};
 use super::{BenchResult, Measured, Timing, time};
-use crate::engine_models::precision;
 
 const IMAGES: usize = 16;
 const LOW: usize = 32;

@@ -3,14 +3,14 @@
 use std::hint::black_box;
 
 use clap::{Args, ValueEnum};
+use sr3_engine::device::Device;
 use sr3_engine::diffusion::Loss;
-use sr3_engine::model::{CandleUNet, CpuUNet, Denoiser, Graph, Layout, UNetConfig, Weights, random_weights};
+use sr3_engine::model::{CpuUNet, Denoiser, Graph, Layout, UNetConfig, Weights, random_weights};
 use sr3_engine::ops::{Isa, Precision};
-use sr3_engine::train::{Adam, AdamConfig, CandleTrainer, Tensor, device};
-use sr3_proto::Dtype;
+use sr3_engine::train::{Adam, AdamConfig};
+use sr3_jobs::{Dtype, upscale::engine_models::precision};
 
 use super::{BenchResult, Measured, Timing, time};
-use crate::engine_models::precision;
 
 /// Network, work and device.
 #[derive(Clone, Debug, Args)]
@@ -21,9 +21,9 @@ pub struct UnetArgs {
     /// What is timed.
     #[arg(long, value_enum, default_value = "sample")]
     pub mode: Mode,
-    /// cpu, or cuda:0 for the first NVIDIA GPU.
-    #[arg(long, default_value = "cpu")]
-    pub device: String,
+    /// cpu, candle-cpu, or cuda:0 for the first NVIDIA GPU.
+    #[arg(long, default_value = "cpu", value_parser = super::super::model_args::device)]
+    pub device: Device,
     /// What convolutions are computed in: f32, bf16, or auto, the faster one. GPUs have f32 alone.
     #[arg(long, default_value = "f32")]
     pub dtype: Dtype,
@@ -111,7 +111,8 @@ pub(super) fn run(args: &UnetArgs) -> BenchResult {
         noise: (0..pixels * 3).map(|i| ((i * 31 % 983) as f32 / 491.0) - 1.0).collect(),
     };
     let repeat = args.timing.repeat;
-    let on_cpu = args.device == "cpu";
+    args.device.check()?;
+    let on_cpu = args.device == Device::Cpu;
     let precision = match (on_cpu, args.dtype) {
         (true, dtype) => precision(dtype, args.timing.isa()),
         (false, Dtype::Bf16) => return Err("bf16 is for the CPU: leave --dtype out".into()),
@@ -127,10 +128,10 @@ pub(super) fn run(args: &UnetArgs) -> BenchResult {
             }
         }
         (Mode::Sample, false) => {
-            let network = CandleUNet::new(&config, &weights(&config)?, &device(&args.device)?)?;
+            let network = args.device.open(&config, &weights(&config)?, precision)?;
             sample(network, &batch, repeat)?
         }
-        (Mode::Train, false) => train_on_device(&config, &batch, &args.device, repeat)?,
+        (Mode::Train, false) => train_on_device(&config, &batch, args.device, repeat)?,
     };
     args.timing.report(&Measured {
         case: &format!("{}/{}", args.case.name(), if args.mode == Mode::Sample { "sample" } else { "train" }),
@@ -139,7 +140,7 @@ pub(super) fn run(args: &UnetArgs) -> BenchResult {
         seconds: &seconds,
         precision,
         threads: rayon::current_num_threads(),
-        device: &args.device,
+        device: &args.device.to_string(),
         layout: if on_cpu { "channels_last" } else { "nchw" },
     });
     Ok(())
@@ -163,8 +164,19 @@ fn train_on_cpu(mut network: CpuUNet, batch: &Batch, isa: Isa, repeat: u32) -> S
     })?)
 }
 
-fn train_on_device(config: &UNetConfig, batch: &Batch, name: &str, repeat: u32) -> Seconds {
-    let device = device(name)?;
+#[cfg(not(feature = "candle"))]
+fn train_on_device(_: &UNetConfig, _: &Batch, device: Device, _: u32) -> Seconds {
+    Err(device.check().err().map_or("it does not train here".into(), Into::into))
+}
+
+#[cfg(feature = "candle")]
+fn train_on_device(config: &UNetConfig, batch: &Batch, device: Device, repeat: u32) -> Seconds {
+    use sr3_engine::{
+        model::CandleUNet,
+        train::{CandleTrainer, Tensor},
+    };
+
+    let device = device.candle()?;
     let network = CandleUNet::new(config, &weights(config)?, &device)?;
     let mut trainer = CandleTrainer::new(network, &AdamConfig::default())?;
     let [n, height, width] = batch.shape;

@@ -5,6 +5,7 @@
 //! same bits on different machines (candle's kernels and its exponential differ between them), and it is not fast on a
 //! CPU. It never changes its weights by itself.
 
+mod failure;
 mod ops;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
@@ -13,6 +14,7 @@ use super::config::UNetConfig;
 use super::denoiser::{Denoiser, DenoiserError};
 use super::graph::{Graph, Node, NodeId, Op, ParamId};
 use super::weights::{ModelError, Weights, order_weights};
+pub(crate) use failure::{first_line, is_out_of_memory};
 
 /// A U-Net whose weights are candle variables on one device.
 #[derive(Clone, Debug)]
@@ -53,7 +55,17 @@ impl CandleUNet {
         if !matches!(dtype, DType::F32 | DType::F64) {
             return Err(ModelError::Precision { found: dtype.as_str() });
         }
-        let graph = Graph::build(config)?;
+        Self::of_graph(Graph::build(config)?, config.size_multiple(), weights, device, dtype)
+    }
+
+    /// A network of any graph: one image in, one of its size out.
+    pub(crate) fn of_graph(
+        graph: Graph,
+        size_multiple: usize,
+        weights: &Weights,
+        device: &Device,
+        dtype: DType,
+    ) -> std::result::Result<Self, ModelError> {
         let ordered = order_weights(&graph, weights)?;
         let mut vars = Vec::with_capacity(ordered.len());
         for (param, values) in graph.params.iter().zip(ordered) {
@@ -61,11 +73,11 @@ impl CandleUNet {
             vars.push(Var::from_tensor(&tensor)?);
         }
         Ok(Self {
+            in_channels: graph.nodes[0].shape.channels(),
+            out_channels: graph.node(graph.output()).shape.channels(),
             graph,
             vars,
-            in_channels: config.in_channel,
-            out_channels: config.out_channel,
-            size_multiple: config.size_multiple(),
+            size_multiple,
             device: device.clone(),
             dtype,
         })
@@ -130,6 +142,23 @@ impl CandleUNet {
         let detached: Vec<Tensor> = self.vars.iter().map(Var::as_detached_tensor).collect();
         let params: Vec<&Tensor> = detached.iter().collect();
         self.run(&params, &input.detach(), &noise_level.detach(), visit)
+    }
+
+    /// The prediction for one item, (H, W, out_channels), of its input (H, W, in_channels).
+    fn predict_item(
+        &self,
+        [height, width]: [usize; 2],
+        input: &[f32],
+        level: f32,
+        prediction: &mut [f32],
+    ) -> Result<()> {
+        let item = Tensor::from_slice(input, (1, height, width, self.in_channels), &self.device)?;
+        let image = item.permute((0, 3, 1, 2))?.contiguous()?.to_dtype(self.dtype)?;
+        let level = Tensor::from_slice(&[level], 1, &self.device)?.to_dtype(self.dtype)?;
+        let result = self.run_detached(&image, &level, |_, _| ())?;
+        let result = result.permute((0, 2, 3, 1))?.to_dtype(DType::F32)?;
+        prediction.copy_from_slice(&result.flatten_all()?.to_vec1::<f32>()?);
+        Ok(())
     }
 
     /// Evaluates every node in order, shows it to `visit`, and lets go of a value after its last reader.
@@ -245,12 +274,12 @@ impl Denoiser for CandleUNet {
 
         let items = input.chunks_exact(item_in).zip(noise_levels).zip(prediction.chunks_exact_mut(item_out));
         for ((item, &level), out) in items {
-            let item = Tensor::from_slice(item, (1, height, width, self.in_channels), &self.device)?;
-            let image = item.permute((0, 3, 1, 2))?.contiguous()?.to_dtype(self.dtype)?;
-            let level = Tensor::from_slice(&[level], 1, &self.device)?.to_dtype(self.dtype)?;
-            let result = self.run_detached(&image, &level, |_, _| ())?;
-            let result = result.permute((0, 2, 3, 1))?.to_dtype(DType::F32)?;
-            out.copy_from_slice(&result.flatten_all()?.to_vec1::<f32>()?);
+            self.predict_item([height, width], item, level, out).map_err(|error| {
+                if is_out_of_memory(&error) {
+                    return DenoiserError::OutOfMemory { items: n, height, width };
+                }
+                error.into()
+            })?;
         }
         Ok(())
     }

@@ -278,6 +278,19 @@ const LEVELS_MAX: usize = 10_000;
 const TIMESTEPS_MAX: usize = 1_000_000;
 
 impl CheckpointConfig {
+    /// Reads a configuration; `file` is what errors call it.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] where it is none, or describes nothing that can be.
+    pub fn from_json(bytes: &[u8], file: &str) -> Result<Self, CheckpointError> {
+        let config: Self = serde_json::from_slice(bytes).map_err(|error| CheckpointError::Json {
+            file: file.to_string(),
+            reason: one_line(&error.to_string()),
+        })?;
+        config.validate(file)?;
+        Ok(config)
+    }
+
     /// What is denoised, with the factor of the residual.
     #[must_use]
     pub const fn x0_target(&self) -> diffusion::Target {

@@ -1,6 +1,8 @@
-//! The machine behind [`Pickle::load`]: a stack, marks, a memo, and one step for each opcode.
+//! A pickle machine that executes nothing: a stack, marks, a memo, and one step for each opcode of protocols 2 to 5.
 //!
-//! What it may build is in `pickle`, what it may name in `callable`.
+//! It builds plain data, a [`Pickle`]. A name in Python (GLOBAL) is resolved by a fixed list, [`Callable`], to "a storage", "a
+//! tensor", "an ordered dictionary" or "held but never looked into"; any other is an error that says the name. Calling
+//! one (REDUCE) builds the record of it, no code runs. The number of opcodes is bounded, and with it the memory.
 
 use std::collections::HashMap;
 

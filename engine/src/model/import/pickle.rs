@@ -1,17 +1,11 @@
-//! A pickle machine that executes nothing.
-//!
-//! It knows the opcodes of protocols 2 to 5 and builds plain data: texts, numbers, tuples, lists, dictionaries. A
-//! name in Python (GLOBAL) is resolved by a fixed list, [`Callable`], to "a storage", "a tensor", "an ordered
-//! dictionary" or "held but never looked into"; any other is an error that says the name. Calling one (REDUCE) builds
-//! the record of it, no code runs.
+//! What a pickle holds, as plain data: texts, numbers, tuples, lists, dictionaries, and records of storages and tensors.
 //!
 //! Values are small and `Copy`: texts borrow from the pickle, containers live in one arena and are named by index. So
 //! shared references cost nothing, cycles leak nothing, no value is dropped recursively, and no length in the pickle
-//! is believed before the bytes are there. The number of opcodes is bounded, and with it the memory.
+//! is believed before the bytes are there.
 
 use super::callable::Callable;
-use super::machine;
-use crate::model::tensors::{Dtype, TensorFileError};
+use crate::model::tensors::Dtype;
 
 /// A value on the machine's stack.
 #[derive(Clone, Copy, Debug)]
@@ -58,11 +52,6 @@ pub(super) struct Pickle<'a> {
 }
 
 impl<'a> Pickle<'a> {
-    /// Runs the pickle at the start of `bytes`, up to its STOP.
-    pub(super) fn load(bytes: &'a [u8]) -> Result<Self, TensorFileError> {
-        machine::run(bytes)
-    }
-
     /// The items of a tuple or a list.
     pub(super) fn items(&self, value: Value<'a>) -> Option<&[Value<'a>]> {
         match self.node(value) {

@@ -1,10 +1,11 @@
 //! PyTorch's checkpoint files, `.pth` and `.pt`: the zip archive of PyTorch 1.6 and later, and the format before it.
 //!
-//! Nothing in the file is executed (see `pickle`), nothing is allocated because the file claims it, and a file that
+//! Nothing in the file is executed (see `machine`), nothing is allocated because the file claims it, and a file that
 //! is damaged, cut off or hostile is an error of one line.
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::machine;
 use super::pickle::{Node, Pickle, StorageRef, Value};
 use super::view;
 use super::zip::Archive;
@@ -67,7 +68,7 @@ fn load_pickle<'a>(bytes: &'a [u8], limits: &ReadLimits) -> Result<Pickle<'a>, T
         let (part, unit, limit) = ("the pickle", "bytes", limits.header_bytes_max);
         return Err(TensorFileError::HeaderTooLarge { part, size: bytes.len() as u64, unit, limit });
     }
-    Pickle::load(bytes)
+    machine::run(bytes)
 }
 
 /// The format before PyTorch 1.6: five pickles (magic, version, system, tensors, storage keys), then for each key the
@@ -76,7 +77,7 @@ fn read_legacy(bytes: &[u8], limits: &ReadLimits) -> Result<TensorMap, TensorFil
     let mut rest = bytes;
     let mut next = || {
         let head = &rest[..rest.len().min(usize::try_from(limits.header_bytes_max).unwrap_or(usize::MAX))];
-        let pickle = Pickle::load(head)?;
+        let pickle = machine::run(head)?;
         rest = &rest[pickle.length..];
         Ok::<_, TensorFileError>(pickle)
     };

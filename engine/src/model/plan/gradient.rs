@@ -1,7 +1,7 @@
 //! The backward pass of a plan: for each forward step, last first, the step that carries gradients back.
 
 use super::step::{Buffer, ConvStep, Extent, GradientTo, SourceGradient, SourceRef, Step};
-use crate::ops::conv::Way;
+use crate::ops::conv_shape::Way;
 use crate::ops::{attention, conv, group_norm};
 
 /// Appends the backward pass; yields the gradients of the buffers asked for (the first is where it starts from).

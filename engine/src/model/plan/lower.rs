@@ -3,10 +3,11 @@
 //! A norm that only convolutions read is applied while they read; a concatenation that only those read is never made;
 //! a shift and a sum that follow a convolution are done while its output is in the cache. All else is a step of its own.
 
-use super::program::ProgramKey;
+use super::key::ProgramKey;
 use super::step::{Buffer, ConvStep, Extent, NormRef, SegmentRef, SourceRef, Step};
 use crate::model::graph::{Graph, NodeId, Op, Shape};
-use crate::ops::conv::{self, ConvShape, Way};
+use crate::ops::conv;
+use crate::ops::conv_shape::{ConvShape, Way};
 use crate::ops::{attention, group_norm};
 
 /// The forward pass.

@@ -7,6 +7,7 @@
 mod backward;
 mod forward;
 mod gradient;
+mod key;
 mod liveness;
 mod lower;
 mod program;
@@ -21,7 +22,8 @@ use crate::ops::arena::Arena;
 use crate::ops::{Isa, Precision};
 use backward::ParamGradients;
 use forward::Run;
-use program::{Program, ProgramKey};
+use key::ProgramKey;
+use program::Program;
 use rayon::prelude::*;
 use weights::PlanWeights;
 
@@ -61,11 +63,20 @@ impl CpuUNet {
     /// # Errors
     /// [`ModelError`] where the configuration describes no network or the weights are not its own.
     pub fn new(config: &UNetConfig, weights: &Weights, isa: Isa) -> Result<Self, ModelError> {
-        let graph = Graph::build(config)?;
+        Self::of_graph(Graph::build(config)?, config.size_multiple(), weights, isa)
+    }
+
+    /// [`Self::new`] for any graph: one image in, one of its size out, and a noise level that something reads.
+    pub(crate) fn of_graph(
+        graph: Graph,
+        size_multiple: usize,
+        weights: &Weights,
+        isa: Isa,
+    ) -> Result<Self, ModelError> {
         let weights = PlanWeights::new(&graph, &order_weights(&graph, weights)?);
         Ok(Self {
             graph,
-            size_multiple: config.size_multiple(),
+            size_multiple,
             isa,
             precision: Precision::F32,
             weights,

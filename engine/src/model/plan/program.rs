@@ -3,23 +3,11 @@
 use std::ops::Range;
 
 use super::gradient;
+use super::key::ProgramKey;
 use super::liveness::{Lifetime, place};
 use super::lower::{self, Lowered};
 use super::step::{Buffer, Step};
 use crate::model::graph::Graph;
-use crate::ops::Precision;
-
-/// What a program was made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ProgramKey {
-    pub(super) batch: usize,
-    pub(super) height: usize,
-    pub(super) width: usize,
-    /// Of the convolutions.
-    pub(super) precision: Precision,
-    /// Whether the backward pass follows.
-    pub(super) training: bool,
-}
 
 /// Steps in order, and where their buffers lie.
 pub(super) struct Program {

@@ -1,7 +1,7 @@
 //! The steps of a plan: what is computed from which buffers.
 
 use crate::model::graph::ParamId;
-use crate::ops::conv::ConvShape;
+use crate::ops::conv_shape::ConvShape;
 
 /// Index of a buffer of a plan.
 pub(super) type Buffer = usize;

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use crate::model::graph::{Graph, Op, ParamId};
-use crate::ops::conv::{self, Way, WeightShape};
+use crate::ops::conv;
+use crate::ops::conv_shape::{Way, WeightShape};
 use crate::ops::{Isa, Precision};
 
 /// Every weight of a network.

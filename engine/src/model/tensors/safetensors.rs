@@ -1,4 +1,8 @@
 //! The safetensors format: 8 bytes with the header's length, a JSON header, the tensors' bytes without gaps.
+//!
+//! It is read here and not by the crate `safetensors`, which takes headers of up to 100 MB whatever its caller can afford,
+//! lets the last of two tensors of one name count without a word, and does not say which tensor's shape, type or size is
+//! wrong. Files come from strangers here. Tests hold the two to the same files, both ways.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;

@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use super::{BAND_FLOATS, ConvShape};
+use crate::ops::conv_shape::{BAND_FLOATS, ConvShape};
 use crate::ops::matmul::{Left, Right, Size, matmul};
 use crate::ops::scratch::with_scratch;
 use crate::ops::simd::{Isa, LANES};

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, LANES, Simd};
+use super::lanes::{Kernel, LANES, Simd};
 
 /// # Safety
 /// The machine must have AVX2 and FMA.

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use super::algorithm::{Algorithm, load};
 use super::tiles::{Block, Grid};
-use crate::ops::conv::Epilogue;
+use crate::ops::conv_shape::Epilogue;
 use crate::ops::shared::Shared;
 use crate::ops::simd::{Isa, Kernel, LANES, Simd, dispatch};
 

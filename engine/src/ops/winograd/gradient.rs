@@ -16,7 +16,7 @@ use super::algorithm::Algorithm;
 use super::plain::{self, OUTPUTS, POINTS, POSITIONS, Plain};
 use super::tiles::{Block, Grid};
 use super::transform::{Element, Transformed, share_out, transform_block, transform_scratch};
-use crate::ops::conv::ConvShape;
+use crate::ops::conv_shape::ConvShape;
 use crate::ops::matmul::{Left, Right, Size, product};
 use crate::ops::precision::Precision;
 use crate::ops::scratch::with_scratch;

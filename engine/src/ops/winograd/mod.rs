@@ -19,20 +19,20 @@ mod weights;
 
 use rayon::prelude::*;
 
-use super::conv::{ConvShape, Epilogue};
+use super::conv_shape::{ConvShape, Epilogue};
 use super::matmul::{Left, Right, Size, product};
 use super::precision::Precision;
 use super::scratch::with_scratch;
 use super::shared::Shared;
 use super::simd::{Isa, LANES};
-use super::source::{Source, Window};
+use super::source::Source;
 use algorithm::Algorithm;
 use doubled::Doubled;
 use finish::{Sums, finish_block};
 pub(crate) use gradient::{backward_weights, backward_weights_scratch};
 pub(crate) use packing::{forward_packing, packing_scratch};
 use plain::Plain;
-use tiles::{Block, Grid};
+use tiles::{Block, Grid, padded, window};
 use transform::{Element, Transformed, transform_block, transform_scratch};
 use weights::product_len;
 pub(crate) use weights::{Packing, pack_weights};
@@ -58,16 +58,6 @@ fn cut(points: usize, elements: usize, outputs: usize) -> Cut {
     const TRANSFORMED: usize = 96 * 1024;
     let tiles = (TRANSFORMED / (points * points * elements)).clamp(48, 96);
     Cut { tiles, outputs: outputs.next_multiple_of(LANES).min(4 * LANES) }
-}
-
-/// Floats between two positions: a line more than they take, so that they do not meet in one cache set.
-const fn padded(length: usize) -> usize {
-    length.next_multiple_of(LANES) + LANES
-}
-
-/// What tiles are cut from: those of doubled pixels too from the source's own, with one around it.
-const fn window(shape: &ConvShape) -> Window {
-    Window { repeat: 1, ..shape.window() }
 }
 
 /// A convolution of every item: `out` is (N, H', W', O).

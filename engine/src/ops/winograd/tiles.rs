@@ -1,6 +1,9 @@
-//! The tiles of a batch of images, and how they are cut into blocks.
+//! The tiles of a batch of images: what they are cut from, how they are cut into blocks, and how they lie in memory.
 
 use super::algorithm::Algorithm;
+use crate::ops::conv_shape::ConvShape;
+use crate::ops::simd::LANES;
+use crate::ops::source::Window;
 
 /// The tiles of a batch of images.
 #[derive(Clone, Copy)]
@@ -93,6 +96,16 @@ impl Grid {
             })
         })
     }
+}
+
+/// Floats between two positions: a line more than they take, so that they do not meet in one cache set.
+pub(super) const fn padded(length: usize) -> usize {
+    length.next_multiple_of(LANES) + LANES
+}
+
+/// What tiles are cut from: those of doubled pixels too from the source's own, with one around it.
+pub(super) const fn window(shape: &ConvShape) -> Window {
+    Window { repeat: 1, ..shape.window() }
 }
 
 #[cfg(test)]

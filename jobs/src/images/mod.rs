@@ -1,0 +1,24 @@
+//! The images of a source: which objects are taken, how one is read, and what its result is called.
+
+mod filter;
+pub mod naming;
+mod nothing;
+mod read;
+mod sniff;
+mod source;
+mod system_files;
+
+pub use filter::Filter;
+pub use naming::{FormatChoice, Naming, OutputFormat};
+pub use read::{check_length, read};
+pub use source::{Found, Selected, Source, SourceError};
+
+/// A glob that is none.
+#[derive(Debug, thiserror::Error)]
+#[error("`{glob}` is not a pattern: {source}")]
+pub struct GlobError {
+    /// The text.
+    pub glob: String,
+    /// What is wrong with it.
+    pub source: globset::Error,
+}

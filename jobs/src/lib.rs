@@ -1,0 +1,46 @@
+//! The kinds of jobs: one folder, one kind, from its spec to its results.
+//!
+//! A kind implements the coordinator's [`Kind`] and the worker's [`Runner`]; in one
+//! process they are the same objects. What kinds share stands beside them: how images of a source are found ([`images`]), how
+//! a list of entries is cut into units ([`cut`]), what a person may choose ([`wish`]).
+
+pub mod colour;
+pub mod cut;
+pub mod device;
+pub mod dtype;
+mod envelope;
+pub mod evaluate;
+pub mod images;
+pub mod lazy;
+pub mod models;
+mod schema;
+pub mod spec;
+pub mod upscale;
+pub mod wish;
+
+pub use colour::Colour;
+pub use device::DeviceChoice;
+pub use dtype::Dtype;
+pub use spec::JobSpec;
+pub use wish::{Selection, Wish, Writing};
+
+use std::sync::Arc;
+
+use evaluate::Evaluate;
+use sr3_coordinator::{Kind, Kinds};
+use sr3_worker::{Runner, Runners};
+use upscale::{EngineModels, Upscale};
+
+/// Every kind, for a coordinator.
+pub fn kinds(models: &Arc<EngineModels>) -> Kinds {
+    let all: [Arc<dyn Kind>; 2] =
+        [Arc::new(Upscale::new(Arc::clone(models))), Arc::new(Evaluate::new(Arc::clone(models)))];
+    Kinds::new(all)
+}
+
+/// Every kind, for a worker.
+pub fn runners(models: &Arc<EngineModels>) -> Runners {
+    let all: [Arc<dyn Runner>; 2] =
+        [Arc::new(Upscale::new(Arc::clone(models))), Arc::new(Evaluate::new(Arc::clone(models)))];
+    Runners::new(all)
+}

@@ -1,0 +1,10 @@
+//! Models by reference: a name in the box, a folder, or a URL of any store that the product reads.
+//!
+//! A reference is resolved from its `config.json` alone, which names the sha256 of the weights. Weights that come over a
+//! network are kept in a [`Cache`] on disk; those in memory are shared by everything in the process that uses them.
+
+mod cache;
+mod library;
+
+pub use cache::Cache;
+pub use library::Library;

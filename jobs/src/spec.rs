@@ -1,0 +1,105 @@
+//! Job specs of every kind.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use sr3_proto::{
+    SpecError,
+    job_spec::{self, Document},
+};
+
+use crate::{
+    evaluate::{self, EvaluateSpec},
+    upscale::{self, UpscaleSpec},
+};
+
+/// Names of the kinds.
+pub const KINDS: &[&str] = &[upscale::NAME, evaluate::NAME];
+
+/// A job for sr3, told apart by `kind`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum JobSpec {
+    /// Upscale every image of a source into a destination.
+    Upscale(UpscaleSpec),
+    /// Measure pictures.
+    Evaluate(EvaluateSpec),
+}
+
+impl JobSpec {
+    /// Reads a spec: one YAML (or JSON) document.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its line: never more than one line of text.
+    pub fn parse(text: &str) -> Result<Self, SpecError> {
+        let document = Document::parse(text, KINDS)?;
+        Ok(match document.kind() {
+            evaluate::NAME => Self::Evaluate(EvaluateSpec::read(&document)?),
+            _ => Self::Upscale(UpscaleSpec::read(&document)?),
+        })
+    }
+
+    /// Whether [`Self::parse`] takes it, for a spec that was built from something else than text.
+    ///
+    /// # Errors
+    /// What it says, without a line.
+    pub fn check(&self) -> Result<(), SpecError> {
+        match Self::parse(&self.to_yaml()) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(SpecError { line: None, ..error }),
+        }
+    }
+
+    /// Its canonical text, which [`Self::parse`] reads back to the same spec.
+    pub fn to_yaml(&self) -> String {
+        match self {
+            Self::Upscale(spec) => job_spec::to_yaml(upscale::NAME, spec),
+            Self::Evaluate(spec) => job_spec::to_yaml(evaluate::NAME, spec),
+        }
+    }
+
+    /// The line of `field` in a text that [`Self::parse`] takes, for what is found wrong with its value later.
+    pub fn line_of(text: &str, field: &str) -> Option<u32> {
+        Document::parse(text, KINDS).ok()?.line_of(field)
+    }
+
+    /// JSON Schema (2020-12) of a job spec, for editors and other people's tools.
+    pub fn schema() -> Value {
+        let kinds = [
+            of_kind(upscale::NAME, schemars::schema_for!(UpscaleSpec).to_value()),
+            of_kind(evaluate::NAME, schemars::schema_for!(EvaluateSpec).to_value()),
+        ];
+        json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": "JobSpec",
+            "description": "A job for sr3, told apart by `kind`.",
+            "oneOf": kinds,
+        })
+    }
+}
+
+impl From<UpscaleSpec> for JobSpec {
+    fn from(spec: UpscaleSpec) -> Self {
+        Self::Upscale(spec)
+    }
+}
+
+impl From<EvaluateSpec> for JobSpec {
+    fn from(spec: EvaluateSpec) -> Self {
+        Self::Evaluate(spec)
+    }
+}
+
+/// The schema of a kind's fields, closed, with its `kind` among them.
+fn of_kind(name: &str, mut schema: Value) -> Value {
+    if let Some(object) = schema.as_object_mut() {
+        for key in ["$schema", "title", "unevaluatedProperties"] {
+            object.remove(key);
+        }
+        object.insert("additionalProperties".into(), false.into());
+    }
+    schema["properties"]["kind"] = json!({ "type": "string", "const": name });
+    if let Some(required) = schema["required"].as_array_mut() {
+        required.push("kind".into());
+    }
+    schema
+}

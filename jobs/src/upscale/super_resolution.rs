@@ -1,0 +1,274 @@
+//! The engine as a [`Processor`]: picture files in, super-resolved picture files out.
+//!
+//! Colour goes through the network; transparency, which it knows nothing of, is enlarged by antialiased bicubic beside
+//! it, and colours that cannot be seen are put back. Depth, profile, EXIF and resolution are carried over. The consistency
+//! error that is reported is that of the pixels as they are rounded for the file.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use sr3_engine::device::Device;
+use sr3_engine::diffusion::Consistency;
+use sr3_engine::image::{self, Channels, DecodeLimits, Decoded, EncodeError, Picture, Samples};
+use sr3_engine::model::Denoiser;
+use sr3_engine::model::checkpoint::Checkpoint;
+use sr3_engine::ops::resize::{Filter, resize};
+use sr3_engine::upscaler::{LowRes, Passes, Recipe, UpscaleError, Upscaler};
+use sr3_proto::{Cancel, Key};
+
+use sr3_worker::memory::{self, Room};
+
+use crate::images::OutputFormat;
+
+use super::{Computed, Encoded, ItemError, Pace, Processor};
+
+/// Pixels of the largest picture that is computed: 16 times the 100 megapixels that an input may have at most would not
+/// fit any memory.
+const COMPUTED_PIXELS_MAX: u64 = 400_000_000;
+/// Bytes that such a pixel takes meanwhile: four RGB images of floats, and the finished samples.
+const BYTES_PER_PIXEL: u64 = 54;
+/// Mean squared error in [0, 1] from which it is said that a result does not reduce to its input: 8 levels of 255.
+const INCONSISTENT: f64 = 1e-3;
+/// Bytes that a network takes besides, with the tiles in it.
+pub(super) const NETWORK_BYTES: u64 = 150 << 20;
+
+/// A network on a device.
+pub type Network = Box<dyn Denoiser>;
+
+/// A checkpoint and how to use it.
+#[derive(Clone, Debug)]
+pub struct SuperResolution {
+    checkpoint: Arc<Checkpoint>,
+    recipe: Recipe,
+    device: Device,
+    scale: usize,
+    /// JPEG's, 1 to 100.
+    quality: u8,
+    /// What lies under transparent pixels of a JPEG, which knows none.
+    background: Option<[u8; 3]>,
+    limits: DecodeLimits,
+    pace: Arc<Pace>,
+}
+
+impl SuperResolution {
+    /// Joins a checkpoint and a recipe. `scale` is that of the outputs, whatever the network's own; `quality` is
+    /// JPEG's, 1 to 100, and `background` what lies under transparent pixels there.
+    pub fn new(
+        checkpoint: Arc<Checkpoint>,
+        recipe: Recipe,
+        scale: usize,
+        quality: u8,
+        background: Option<[u8; 3]>,
+    ) -> Self {
+        let (limits, pace) = (DecodeLimits::default(), Arc::default());
+        let device = Device::Cpu;
+        Self { checkpoint, recipe, device, scale, quality, background, limits, pace }
+    }
+
+    /// Run by another device than the CPU's plan.
+    #[must_use]
+    pub fn on(self, device: Device) -> Self {
+        Self { device, ..self }
+    }
+
+    /// How fast it is, on whatever device it was computed so far. Clones share it.
+    pub fn pace(&self) -> &Arc<Pace> {
+        &self.pace
+    }
+
+    /// Megapixels that go through the network, in all steps and passes, for an input of this size.
+    pub fn evaluated_megapixels(&self, [width, height]: [usize; 2]) -> f64 {
+        let passes = Passes::new(self.recipe.scale, self.scale);
+        passes.evaluated(width, height, self.recipe.tile) as f64 * self.recipe.noise_levels.len() as f64 / 1e6
+    }
+
+    /// Seconds that a megapixel through the network takes on this machine: a small picture is computed to learn it.
+    ///
+    /// # Errors
+    /// One line, where the network cannot be run.
+    pub fn measure(&self) -> Result<f64, String> {
+        let mut network = self.open_device()?;
+        let mut device = self.upscaler(&mut network).map_err(|e| e.to_string())?;
+        // One tile, or what comes of so few pixels.
+        let side = (self.recipe.tile.size / self.recipe.scale.max(1)).clamp(8, 64);
+        let rgb: Vec<f32> = (0..3 * side * side).map(|i| (i % 251) as f32 / 125.0 - 1.0).collect();
+        let image = LowRes { width: side, height: side, rgb: &rgb, key: "measure", lossy: false };
+        let begun = Instant::now();
+        device.upscale(&[image], &mut |_| ControlFlow::Continue(())).map_err(|e| e.to_string())?;
+        let pixels = (side * self.recipe.scale).pow(2) * self.recipe.noise_levels.len();
+        Ok(begun.elapsed().as_secs_f64() / (pixels as f64 / 1e6))
+    }
+
+    /// A network that is lent, with the recipe.
+    ///
+    /// # Errors
+    /// The network cannot be used by it.
+    pub fn upscaler<'a>(&self, network: &'a mut Network) -> Result<Upscaler<&'a mut Network>, UpscaleError> {
+        Upscaler::new(network, self.recipe.clone())
+    }
+
+    /// Megapixels of the output for an input of `width` × `height`.
+    pub fn output_megapixels(&self, [width, height]: [usize; 2]) -> f64 {
+        (width * self.scale) as f64 * (height * self.scale) as f64 / 1e6
+    }
+
+    /// Refuses what the format cannot hold, whatever the pixels are.
+    fn check_format(&self, size: [usize; 2], format: OutputFormat) -> Result<(), ItemError> {
+        let [width, height] = size.map(|side| side.saturating_mul(self.scale));
+        image::check_size(width, height, file_format(format)).map_err(ItemError::bad)
+    }
+
+    /// Refuses what is more than is ever computed, or more than `room` holds.
+    fn check_room(&self, [width, height]: [usize; 2], room: Option<Room>) -> Result<(), ItemError> {
+        let computed = Passes::new(self.recipe.scale, self.scale).largest(width, height);
+        let over = if computed > COMPUTED_PIXELS_MAX {
+            Some(format!("is over {} megapixels", COMPUTED_PIXELS_MAX / 1_000_000))
+        } else {
+            room.and_then(|room| room.lacks(computed * BYTES_PER_PIXEL + NETWORK_BYTES))
+        };
+        let Some(over) = over else { return Ok(()) };
+        let due = (width as u64 * height as u64).saturating_mul((self.scale as u64).pow(2));
+        let way = match computed == due {
+            true => String::new(),
+            false => format!(", which is computed at {} megapixels,", computed / 1_000_000),
+        };
+        Err(ItemError::bad(format!(
+            "{width}×{height} times {}{way} {over}: cut the picture, take a smaller --scale, or a larger machine",
+            self.scale
+        )))
+    }
+}
+
+impl Processor for SuperResolution {
+    type Decoded = Decoded;
+    type Computed = Picture;
+    type Device = Network;
+
+    fn device_name(&self) -> String {
+        format!("network {} in {} on {}", self.checkpoint.digest, self.recipe.precision, self.device)
+    }
+
+    fn open_device(&self) -> Result<Network, String> {
+        let Checkpoint { config, weights, .. } = &*self.checkpoint;
+        self.device.open(&config.model, weights, self.recipe.precision).map_err(|e| e.to_string())
+    }
+
+    fn decode(&self, _: &Key, bytes: &[u8], format: OutputFormat) -> Result<Decoded, ItemError> {
+        // What other pictures take now they give back: here only what could never be had counts.
+        let check = |size| {
+            self.check_format(size, format)?;
+            self.check_room(size, memory::most())
+        };
+        // A size that is no size is for the decoder to name.
+        let plausible = |size: &[usize; 2]| size.iter().all(|side| *side <= self.limits.side_max as usize);
+        image::probe(bytes).filter(plausible).map_or(Ok(()), check)?;
+        let decoded = image::decode(bytes, &self.limits).map_err(ItemError::bad)?;
+        check([decoded.picture.width, decoded.picture.height])?;
+        if format == OutputFormat::Jpeg && self.background.is_none() && !decoded.picture.is_opaque() {
+            return Err(ItemError::bad(EncodeError::AlphaInJpeg));
+        }
+        Ok(decoded)
+    }
+
+    fn output_pixels(&self, decoded: &Decoded) -> u64 {
+        (decoded.picture.width * decoded.picture.height * self.scale * self.scale) as u64
+    }
+
+    fn compute(
+        &self,
+        device: &mut Self::Device,
+        input: &Key,
+        decoded: Decoded,
+        cancel: &Cancel,
+        progress: &mut dyn FnMut(f32),
+    ) -> Result<Computed<Picture>, ItemError> {
+        let Decoded { picture, lossy, mut notes, .. } = decoded;
+        self.check_room([picture.width, picture.height], memory::room())?;
+        let planes = image::to_planes(&picture);
+        let hidden = image::HiddenColours::of(&picture);
+        let Picture { width, height, channels, samples, metadata } = picture;
+        let sixteen_bit = matches!(samples, Samples::U16(_));
+        drop(samples);
+        let low_res = LowRes { width, height, rgb: &planes.rgb, key: input.as_str(), lossy };
+        let (begun, megapixels) = (Instant::now(), self.output_megapixels([width, height]));
+        let mut step = |share: f64| {
+            progress(share as f32);
+            self.pace.so_far(begun.elapsed().as_secs_f64(), share * megapixels);
+            if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let mut upscaler = self.upscaler(device).map_err(ItemError::bad)?;
+        let upscaled = upscaler.enlarge(&low_res, self.scale, &mut step);
+        self.pace.done();
+        let mut upscaled = upscaled.map_err(|error| match error {
+            UpscaleError::Cancelled => ItemError::Cancelled,
+            other => ItemError::bad(other),
+        })?;
+        let size = [upscaled.height, upscaled.width];
+        let alpha = planes.alpha.as_ref().map(|alpha| {
+            let mut alpha = resize(alpha, [height, width, 1], size, Filter::Bicubic);
+            alpha.iter_mut().for_each(|a| *a = a.clamp(0.0, 1.0));
+            alpha
+        });
+        round_to_file(&mut upscaled.rgb, channels, sixteen_bit);
+        let consistency = Consistency::new([height, width], size).map_err(ItemError::bad)?;
+        let error = consistency.mean_squared_error(&upscaled.rgb, &planes.rgb) / 4.0;
+        if error > INCONSISTENT {
+            notes.push(format!(
+                "reduced again it is not its input: {:.0} of 255 off on average (a dithered or very noisy picture loses \
+                 its dots)",
+                255.0 * error.sqrt()
+            ));
+        }
+        let result = image::Planes { width: size[1], height: size[0], rgb: upscaled.rgb, alpha };
+        let mut output = image::from_planes(&result, channels, sixteen_bit, metadata);
+        if let Some(hidden) = hidden {
+            hidden.restore(&mut output);
+        }
+        Ok(Computed {
+            output_size: [output.width, output.height].map(|side| side as u32),
+            input_size: [width, height].map(|side| side as u32),
+            consistency_error: Some(error),
+            notes,
+            output,
+        })
+    }
+
+    fn encode(&self, computed: Picture, format: OutputFormat) -> Result<Encoded, ItemError> {
+        let mut notes = Vec::new();
+        let computed = match self.background {
+            Some(background) if format == OutputFormat::Jpeg && !computed.is_opaque() => {
+                notes.push("transparent parts lie on the background: JPEG holds no transparency".to_string());
+                computed.flattened(background)
+            }
+            _ => computed,
+        };
+        let encoded = image::encode(&computed, file_format(format), self.quality).map_err(ItemError::bad)?;
+        notes.extend(encoded.notes);
+        Ok(Encoded { bytes: encoded.bytes, notes })
+    }
+}
+
+/// Puts values where the file's samples will be, so that what is measured is what is written.
+fn round_to_file(rgb: &mut [f32], channels: Channels, sixteen_bit: bool) {
+    let half = if sixteen_bit { 32_767.5f32 } else { 127.5 };
+    for pixel in rgb.chunks_exact_mut(3) {
+        if !channels.is_colour() {
+            let mean = (pixel[0] + pixel[1] + pixel[2]) / 3.0;
+            pixel.fill(mean);
+        }
+        for value in pixel {
+            *value = ((*value + 1.0) * half).round().clamp(0.0, 2.0 * half) / half - 1.0;
+        }
+    }
+}
+
+/// The engine's format of a wire format.
+const fn file_format(format: OutputFormat) -> image::OutputFormat {
+    match format {
+        OutputFormat::Png => image::OutputFormat::Png,
+        OutputFormat::Jpeg => image::OutputFormat::Jpeg,
+        OutputFormat::Webp => image::OutputFormat::Webp,
+        OutputFormat::Tiff => image::OutputFormat::Tiff,
+    }
+}

@@ -1,0 +1,110 @@
+//! Jobs of two kinds on the same workers, and measuring by any number of them.
+
+use std::{fs, path::Path, time::Duration};
+
+use serde_json::Value;
+
+use crate::{
+    pictures,
+    processes::{Coordinator, Environment, Process, json, run, until, worker},
+    s3::Server,
+    whole::{upload, upscaled_locally},
+};
+
+/// The numbers of an evaluation, as they were written.
+fn numbers(folder: &Path) -> [Vec<u8>; 3] {
+    ["evaluation.jsonl", "evaluation.csv", "evaluation.json"].map(|name| fs::read(folder.join(name)).unwrap())
+}
+
+#[test]
+fn numbers_do_not_depend_on_who_measures_nor_on_how_many_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let text = |name: &str| path(name).to_str().unwrap().to_string();
+    pictures::write_of(&path("in"), 40, 24..40);
+    fs::write(path("in/broken.png"), "no picture").unwrap();
+    let none = Environment::new();
+    let more = ["--preset", "one", "--scale", "2"];
+    let (source, here) = (text("in"), text("here"));
+    let (code, out, errors) = run(&[&["evaluate", &source, "--out", &here][..], &more].concat(), &none);
+    assert_eq!(code, 3, "one is set aside: {errors}");
+    assert!(out.contains("mean of 40") && out.contains("broken.png"), "{out}");
+    let expected = numbers(&path("here"));
+    for count in [1, 2, 3] {
+        let coordinator = Coordinator::start(&text(&format!("state {count}")), &[], &none);
+        let _workers: Vec<_> = (0..count).map(|_| worker(&coordinator.address, &none)).collect();
+        let there = text(&format!("there {count}"));
+        let arguments = ["evaluate", &source, "--out", &there, "--coordinator", &coordinator.address];
+        let (code, out, errors) = run(&[&arguments[..], &more].concat(), &none);
+        assert_eq!(code, 3, "{errors}");
+        assert!(out.contains("mean of 40"), "{out}");
+        assert!(numbers(&path(&format!("there {count}"))) == expected, "{count} workers, other numbers");
+    }
+}
+
+#[test]
+fn results_are_measured_against_their_reference_in_a_bucket() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    pictures::write_of(&path("truth"), 6, 40..44);
+    // As if a model had made them: the truths themselves but for one that is missing.
+    pictures::write_of(&path("made"), 5, 40..44);
+    let server = Server::seaweedfs();
+    let environment: Environment = server.environment().to_vec();
+    let [truth, made, state, out] = [server.fresh(), server.fresh(), server.fresh(), server.fresh()];
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(upload(&server.open(&truth), &path("truth")));
+    runtime.block_on(upload(&server.open(&made), &path("made")));
+    let coordinator = Coordinator::start(&state.to_string(), &[], &environment);
+    let _workers = [0, 1].map(|_| worker(&coordinator.address, &environment));
+    let [truth, made, out] = [truth, made, out].map(|place| place.to_string());
+    let arguments = ["evaluate", &made, "--reference", &truth, "--out", &out, "--json"];
+    let all = [&arguments[..], &["--coordinator", &coordinator.address]].concat();
+    let (code, printed, errors) = run(&all, &environment);
+    assert_eq!(code, 3, "{errors}");
+    let lines: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let means = json(&printed);
+    assert_eq!((&means["method"], &means["set_aside"]), (&"result".into(), &1.into()), "{printed}");
+    assert_eq!((&means["scores"]["ssim"], &means["scores"]["mean_shift_r"]), (&1.0.into(), &0.0.into()));
+    let missing = lines.iter().find(|line| line.get("reason").is_some()).unwrap();
+    assert_eq!(missing["reason"], "the source has no picture of this name");
+}
+
+/// The bytes of the one and the numbers of the other are those of one process, though a worker of the two is killed.
+#[test]
+fn a_job_of_each_kind_at_once_survives_the_death_of_a_worker() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let text = |name: &str| path(name).to_str().unwrap().to_string();
+    pictures::write_of(&path("in"), 60, 30..40);
+    upscaled_locally(&path("in"), &path("local"));
+    let none = Environment::new();
+    let more = ["--preset", "one", "--scale", "2"];
+    let (source, here) = (text("in"), text("here"));
+    let (code, _, errors) = run(&[&["evaluate", &source, "--out", &here][..], &more].concat(), &none);
+    assert_eq!(code, 0, "{errors}");
+
+    let coordinator = Coordinator::start(&text("state"), &["--lease-ttl", "2"], &none);
+    let address = coordinator.address.as_str();
+    let mut workers = vec![worker(address, &none), worker(address, &none)];
+    let (out, there) = (text("out"), text("there"));
+    let upscale = ["upscale", &source, &out, "--preset", "one", "--quiet", "--coordinator", address];
+    let upscale = Process::start(&upscale, &none);
+    let evaluate = ["evaluate", &source, "--out", &there, "--json", "--coordinator", address];
+    let evaluate = Process::start(&[&evaluate[..], &more].concat(), &none);
+    let done = || {
+        let (_, printed, _) = run(&["jobs", "--json", "--coordinator", address], &none);
+        let jobs: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        jobs.iter().map(|job| job["done"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    until(Duration::from_secs(60), || {
+        (done().iter().filter(|count| **count >= 4).count() == 2).then_some(())
+    });
+    workers.remove(0).kill();
+    workers.push(worker(address, &none));
+    assert_eq!((upscale.wait(), evaluate.wait()), (0, 0));
+    assert!(pictures::files(&path("out")) == pictures::files(&path("local")), "other bytes");
+    assert!(numbers(&path("there")) == numbers(&path("here")), "other numbers");
+    let (_, printed, _) = run(&["jobs", "--json", "--coordinator", address], &none);
+    assert_eq!(printed.matches("\"state\":\"succeeded\"").count(), 2, "{printed}");
+}
