@@ -2,7 +2,7 @@
 # Builds sr3 with the feature `cuda` into target/cuda/release/sr3. Needs cargo, gcc, and python3 with venv and pip: the tool kit
 # comes from PyPI and is laid out under target/cuda-toolkit, so that no root and no GPU are needed to build. To compute, a
 # machine needs NVIDIA's driver; without it the same binary runs, and says that there is none. CUDA_COMPUTE_CAP names the
-# GPU's generation (90 for H100 and H200). Arguments go to cargo.
+# GPU's generation (90 for H100 and H200). Arguments go to cargo. What it builds has not been run on a GPU yet, and no CI runs it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -144,7 +144,8 @@ impl Device {
         }
     }
 
-    /// The class of bits of its results.
+    /// The class of bits of its results. `candle-cpu/f32` is one of a kind of processor: candle chooses its kernels by what
+    /// the processor has, so that tests may compare its bits on one machine and no more.
     ///
     /// # Errors
     /// [`DeviceError`] where it is not here, or does not compute in that precision.

@@ -115,7 +115,7 @@ fn verify(json: bool) -> Result<Ending, CommandError> {
                 ));
             } else {
                 say!(
-                    "{:<11} {:<44} {:>9.1e} of {:>7.0e} allowed  {verdict}",
+                    "{:<11} {:<54} {:>8.1e} of {:>5.0e} allowed  {verdict}",
                     device.to_string(),
                     difference.what,
                     difference.largest,

@@ -3,6 +3,7 @@
 
 mod commands;
 mod convert;
+mod devices;
 mod hard_pictures;
 mod hidden_colours;
 mod real_pictures;

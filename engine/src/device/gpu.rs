@@ -1,6 +1,7 @@
 //! What NVIDIA's driver says about its GPUs.
 //!
 //! It is asked directly and not by way of candle, which would load its libraries onto a GPU for every question.
+//! Nothing here has been run on a GPU yet.
 
 use std::sync::Arc;
 

@@ -8,12 +8,15 @@ use std::time::Instant;
 
 use clap::{Args, Subcommand, value_parser};
 use serde_json::json;
+use sr3_engine::device::{Device, DeviceError};
+use sr3_engine::model::{CpuUNet, Denoiser, UNetConfig};
 use sr3_engine::ops::{Isa, Precision};
+use sr3_jobs::{Dtype, upscale::engine_models::precision};
 
 use super::model_args::start_threads;
 use crate::exit::{CommandError, Ending};
 use sampler::SamplerArgs;
-use unet::UnetArgs;
+use unet::{UnetArgs, weights};
 
 /// What to measure.
 #[derive(Clone, Debug, Subcommand)]
@@ -64,6 +67,31 @@ pub fn run(command: &BenchCommand) -> Result<Ending, CommandError> {
     }
     .map_err(|e| CommandError::failed(e.to_string()))?;
     Ok(Ending::Done)
+}
+
+/// A network on a device; on the CPU with the instruction set that was asked for.
+fn open(
+    device: Device,
+    config: &UNetConfig,
+    precision: Precision,
+    isa: Isa,
+) -> Result<Box<dyn Denoiser>, Box<dyn std::error::Error>> {
+    let weights = weights(config)?;
+    Ok(match device {
+        Device::Cpu => Box::new(CpuUNet::new(config, &weights, isa)?.with_precision(precision)),
+        _ => device.open(config, &weights, precision)?,
+    })
+}
+
+/// What a device computes convolutions in, of what was asked for.
+fn precision_on(device: Device, dtype: Dtype, isa: Isa) -> Result<Precision, DeviceError> {
+    let found = match (device, dtype) {
+        (Device::Cpu, dtype) => precision(dtype, isa),
+        (_, Dtype::Bf16) => Precision::Bf16,
+        (_, _) => Precision::F32,
+    };
+    // Says so where it is not there, or does not have it.
+    device.class(found).map(|_| found)
 }
 
 type BenchResult = Result<(), Box<dyn std::error::Error>>;

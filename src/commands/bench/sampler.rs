@@ -4,13 +4,13 @@ use std::hint::black_box;
 use std::ops::ControlFlow;
 
 use clap::Args;
+use sr3_engine::device::Device;
 use sr3_engine::diffusion::{LevelSpacing, Objective, Sampler, Target, Tile};
-use sr3_engine::model::CpuUNet;
 use sr3_engine::upscaler::{LowRes, Recipe, UpscaleError, Upscaler};
-use sr3_jobs::{Dtype, upscale::engine_models::precision};
+use sr3_jobs::Dtype;
 
-use super::unet::{Case, weights};
-use super::{BenchResult, Measured, Timing, time};
+use super::unet::Case;
+use super::{BenchResult, Measured, Timing, open, precision_on, time};
 
 const IMAGES: usize = 16;
 const LOW: usize = 32;
@@ -20,7 +20,10 @@ const STEPS: usize = 10;
 /// Arithmetic, and how it is timed.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct SamplerArgs {
-    /// What convolutions are computed in: f32, bf16, or auto, the faster one.
+    /// cpu, candle-cpu, or cuda:0 for the first NVIDIA GPU.
+    #[arg(long, default_value = "cpu", value_parser = super::super::model_args::device)]
+    pub device: Device,
+    /// What convolutions are computed in: f32, bf16, or auto, the faster one. GPUs have f32 alone.
     #[arg(long, default_value = "f32")]
     pub dtype: Dtype,
     /// Shared options.
@@ -29,9 +32,10 @@ pub struct SamplerArgs {
 }
 
 pub(super) fn run(args: &SamplerArgs) -> BenchResult {
-    let (timing, precision) = (args.timing, precision(args.dtype, args.timing.isa()));
+    let timing = args.timing;
+    let precision = precision_on(args.device, args.dtype, timing.isa())?;
     let (config, batch, _) = Case::Small64.network();
-    let network = CpuUNet::new(&config, &weights(&config)?, timing.isa())?.with_precision(precision);
+    let network = open(args.device, &config, precision, timing.isa())?;
     let recipe = Recipe {
         objective: Objective::Noise,
         target: Target::Image,
@@ -69,8 +73,8 @@ pub(super) fn run(args: &SamplerArgs) -> BenchResult {
         seconds: &seconds,
         precision,
         threads: rayon::current_num_threads(),
-        device: "cpu",
-        layout: "channels_last",
+        device: &args.device.to_string(),
+        layout: if args.device == Device::Cpu { "channels_last" } else { "nchw" },
     });
     Ok(())
 }

@@ -6,11 +6,11 @@ use clap::{Args, ValueEnum};
 use sr3_engine::device::Device;
 use sr3_engine::diffusion::Loss;
 use sr3_engine::model::{CpuUNet, Denoiser, Graph, Layout, UNetConfig, Weights, random_weights};
-use sr3_engine::ops::{Isa, Precision};
+use sr3_engine::ops::Isa;
 use sr3_engine::train::{Adam, AdamConfig};
-use sr3_jobs::{Dtype, upscale::engine_models::precision};
+use sr3_jobs::Dtype;
 
-use super::{BenchResult, Measured, Timing, time};
+use super::{BenchResult, Measured, Timing, open, precision_on, time};
 
 /// Network, work and device.
 #[derive(Clone, Debug, Args)]
@@ -111,27 +111,15 @@ pub(super) fn run(args: &UnetArgs) -> BenchResult {
         noise: (0..pixels * 3).map(|i| ((i * 31 % 983) as f32 / 491.0) - 1.0).collect(),
     };
     let repeat = args.timing.repeat;
-    args.device.check()?;
-    let on_cpu = args.device == Device::Cpu;
-    let precision = match (on_cpu, args.dtype) {
-        (true, dtype) => precision(dtype, args.timing.isa()),
-        (false, Dtype::Bf16) => return Err("bf16 is for the CPU: leave --dtype out".into()),
-        (false, _) => Precision::F32,
-    };
-    let seconds = match (args.mode, on_cpu) {
-        (mode, true) => {
-            let isa = args.timing.isa();
+    let (on_cpu, isa) = (args.device == Device::Cpu, args.timing.isa());
+    let precision = precision_on(args.device, args.dtype, isa)?;
+    let seconds = match args.mode {
+        Mode::Sample => sample(open(args.device, &config, precision, isa)?, &batch, repeat)?,
+        Mode::Train if on_cpu => {
             let network = CpuUNet::new(&config, &weights(&config)?, isa)?.with_precision(precision);
-            match mode {
-                Mode::Sample => sample(network, &batch, repeat)?,
-                Mode::Train => train_on_cpu(network, &batch, isa, repeat)?,
-            }
+            train_on_cpu(network, &batch, isa, repeat)?
         }
-        (Mode::Sample, false) => {
-            let network = args.device.open(&config, &weights(&config)?, precision)?;
-            sample(network, &batch, repeat)?
-        }
-        (Mode::Train, false) => train_on_device(&config, &batch, args.device, repeat)?,
+        Mode::Train => train_on_device(&config, &batch, args.device, repeat)?,
     };
     args.timing.report(&Measured {
         case: &format!("{}/{}", args.case.name(), if args.mode == Mode::Sample { "sample" } else { "train" }),
