@@ -144,8 +144,8 @@ impl Device {
         }
     }
 
-    /// The class of bits of its results. `candle-cpu/f32` is one of a kind of processor: candle chooses its kernels by what
-    /// the processor has, so that tests may compare its bits on one machine and no more.
+    /// The class of bits of its results. That of `candle-cpu` names the instruction set: candle chooses its kernels by what
+    /// the processor has.
     ///
     /// # Errors
     /// [`DeviceError`] where it is not here, or does not compute in that precision.
@@ -154,7 +154,7 @@ impl Device {
         match (self, precision) {
             (Self::Cpu, Precision::F32) => Ok("f32".to_string()),
             (Self::Cpu, Precision::Bf16) => Ok(format!("bf16/{}", Isa::detect())),
-            (Self::CandleCpu, Precision::F32) => Ok("candle-cpu/f32".to_string()),
+            (Self::CandleCpu, Precision::F32) => Ok(format!("candle-cpu/{}/f32", Isa::detect())),
             (Self::Cuda(_), Precision::F32) => Ok(format!("cuda/{}/f32", self.generation()?)),
             (device, precision) => Err(DeviceError::Precision { device, precision }),
         }
@@ -297,7 +297,10 @@ mod tests {
     #[test]
     #[cfg(feature = "candle")]
     fn candle_computes_in_f32_alone() {
-        assert_eq!(Device::CandleCpu.class(Precision::F32).unwrap(), "candle-cpu/f32");
+        assert_eq!(
+            Device::CandleCpu.class(Precision::F32).unwrap(),
+            format!("candle-cpu/{}/f32", Isa::detect())
+        );
         let error = Device::CandleCpu.class(Precision::Bf16).unwrap_err().to_string();
         assert!(error.contains("f32 alone"), "{error}");
     }

@@ -173,7 +173,8 @@ fn workers_of_two_classes_never_mix_their_results() {
         let found = all.iter().find(|one| one["device"].as_str().unwrap().starts_with(device)).cloned();
         found.unwrap_or_default()
     };
-    assert_eq!(of("candle-cpu")["classes"], serde_json::json!(["candle-cpu/f32"]));
+    let class = of("candle-cpu")["classes"][0].as_str().unwrap().to_string();
+    assert!(class.starts_with("candle-cpu/") && class.ends_with("/f32"), "{class}");
     assert_eq!(of("candle-cpu")["shards_done"], 0);
     assert!(of("cpu")["shards_done"].as_u64().unwrap() > 0);
 
@@ -182,7 +183,7 @@ fn workers_of_two_classes_never_mix_their_results() {
         let record = fs::read(path(out).join(".sr3/jobs/000001.json")).unwrap();
         serde_json::from_slice::<serde_json::Value>(&record).unwrap()["recipe"]["class"].clone()
     };
-    assert_eq!((recipe("both"), recipe("candle")), ("f32".into(), "candle-cpu/f32".into()));
+    assert_eq!((recipe("both"), recipe("candle")), ("f32".into(), class.as_str().into()));
 
     // Where nobody gives f32, any device is the one that is there; and what it makes goes into no other's destination.
     cpu.signal("TERM");
@@ -193,6 +194,6 @@ fn workers_of_two_classes_never_mix_their_results() {
     let (code, out, errors) = upscale("both");
     assert_eq!(code, 1, "{errors}");
     let said = format!("{out}{errors}");
-    assert!(said.contains("made otherwise") && said.contains("now candle-cpu/f32"), "{said}");
+    assert!(said.contains("made otherwise") && said.contains(&format!("now {class}")), "{said}");
     assert_eq!(json(&out)["outcome"], "failed");
 }

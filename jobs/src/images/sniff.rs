@@ -29,7 +29,23 @@ pub(super) fn starts_like_an_image(start: &[u8]) -> bool {
             .is_some_and(|b| matches!(b, b"avif" | b"avis" | b"heic" | b"heix" | b"mif1" | b"crx "));
     // "BM" alone is too short to trust: the header's reserved words must be zero as well.
     let bmp = start.starts_with(b"BM") && start.get(6..10) == Some(&[0; 4]);
-    riff || bmff || bmp || starts_like_raw(start) || MAGIC.iter().any(|magic| start.starts_with(magic))
+    // Bare JPEG XL has two bytes; a size header and an image header follow, which no text begins like.
+    let jxl = start.starts_with(b"\xff\x0a");
+    riff || bmff || bmp || jxl || starts_like_netpbm(start) || starts_like_raw(start) || MAGIC.iter().any(|magic| start.starts_with(magic))
+}
+
+/// A Netpbm file: `P` and a digit, and after that only what its header may hold. Two letters alone would take a text that
+/// begins with "P2 is …".
+fn starts_like_netpbm(start: &[u8]) -> bool {
+    let Some((b'P', rest)) = start.split_first() else { return false };
+    match rest {
+        [b'1'..=b'6', space, header @ ..] if space.is_ascii_whitespace() => {
+            let first = header.iter().find(|b| !b.is_ascii_whitespace());
+            first.is_some_and(|b| b.is_ascii_digit() || *b == b'#')
+        },
+        [b'7', b'\n', header @ ..] => header.first().is_some_and(|b| b.is_ascii_uppercase() || *b == b'#'),
+        _ => false,
+    }
 }
 
 /// RAW files with a signature of their own: Olympus ORF, Panasonic and Leica RW2, Fujifilm RAF, Minolta MRW, Sigma X3F and
@@ -82,8 +98,24 @@ mod tests {
             b"IIRON MAN",
             b"MMORPG list",
             b"FUJIFILM manual",
+            b"P2 is the second",
+            b"P7 and so on",
+            b"P5",
         ] {
             assert!(!starts_like_an_image(start), "{start:?}");
+        }
+    }
+
+    #[test]
+    fn bare_jpeg_xl_and_netpbm_are_known_without_their_names() {
+        for start in [
+            &b"\xff\x0a\xfa\x1f\x41\x91\x08\x06"[..],
+            b"P1\n# by hand\n4 4\n",
+            b"P5 128 128 255\n",
+            b"P6\n640 480\n255\n",
+            b"P7\nWIDTH 4\nHEIGHT 4\n",
+        ] {
+            assert!(starts_like_an_image(start), "{start:?}");
         }
     }
 

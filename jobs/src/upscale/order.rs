@@ -316,7 +316,7 @@ mod tests {
             |r| r.tile = Some(256),
             |r| r.projection = false,
             |r| r.dtype = Dtype::Bf16,
-            |r| r.class = "candle-cpu/f32".into(),
+            |r| r.class = "candle-cpu/avx2/f32".into(),
         ];
         for change in changes {
             let mut other = base.clone();
