@@ -31,7 +31,12 @@ pub(super) fn starts_like_an_image(start: &[u8]) -> bool {
     let bmp = start.starts_with(b"BM") && start.get(6..10) == Some(&[0; 4]);
     // Bare JPEG XL has two bytes; a size header and an image header follow, which no text begins like.
     let jxl = start.starts_with(b"\xff\x0a");
-    riff || bmff || bmp || jxl || starts_like_netpbm(start) || starts_like_raw(start) || MAGIC.iter().any(|magic| start.starts_with(magic))
+    riff || bmff
+        || bmp
+        || jxl
+        || starts_like_netpbm(start)
+        || starts_like_raw(start)
+        || MAGIC.iter().any(|magic| start.starts_with(magic))
 }
 
 /// A Netpbm file: `P` and a digit, and after that only what its header may hold. Two letters alone would take a text that
@@ -42,7 +47,7 @@ fn starts_like_netpbm(start: &[u8]) -> bool {
         [b'1'..=b'6', space, header @ ..] if space.is_ascii_whitespace() => {
             let first = header.iter().find(|b| !b.is_ascii_whitespace());
             first.is_some_and(|b| b.is_ascii_digit() || *b == b'#')
-        },
+        }
         [b'7', b'\n', header @ ..] => header.first().is_some_and(|b| b.is_ascii_uppercase() || *b == b'#'),
         _ => false,
     }
