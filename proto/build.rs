@@ -2,8 +2,13 @@
 
 use std::path::PathBuf;
 
-const FILES: [&str; 4] =
-    ["sr3/v1/order.proto", "sr3/v1/job.proto", "sr3/v1/session.proto", "sr3/ledger/v1/ledger.proto"];
+const FILES: [&str; 5] = [
+    "sr3/v1/order.proto",
+    "sr3/v1/job.proto",
+    "sr3/v1/session.proto",
+    "sr3/v1/access.proto",
+    "sr3/ledger/v1/ledger.proto",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for file in FILES {

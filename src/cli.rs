@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     commands::{
         bench::{self, BenchCommand},
+        certs::{self, CertsCommand},
         control::{self, Control, ControlArgs},
         convert::{self, ConvertArgs},
         coordinator::{self, CoordinatorArgs},
@@ -21,6 +22,7 @@ use crate::{
         models::{self as models_command, ModelsCommand},
         spec::{self, SpecCommand},
         submit::{self, SubmitArgs},
+        tokens::{self, TokensCommand},
         upscale::{self, UpscaleArgs},
         worker::{self, WorkerArgs},
         workers::{self, DrainArgs, WorkersArgs},
@@ -65,13 +67,19 @@ enum Command {
     Evaluate(EvaluateArgs),
     /// Import a generator checkpoint of the public SR3 implementation.
     Convert(ConvertArgs),
-    /// Run a coordinator: it units jobs over workers and keeps their state.
+    /// Run a coordinator: it spreads jobs over workers and keeps their state.
     Coordinator(CoordinatorArgs),
     /// Copy a coordinator's state to a file, and back.
     #[command(subcommand)]
     Ledger(LedgerCommand),
     /// Run a worker: it takes units from a coordinator and computes them on this machine.
     Worker(WorkerArgs),
+    /// Make certificates for the parts of a cluster.
+    #[command(subcommand)]
+    Certs(CertsCommand),
+    /// Make, list and revoke the tokens by which people and programs call a cluster.
+    #[command(subcommand)]
+    Tokens(TokensCommand),
     /// List what this machine computes on, and compare it with the CPU.
     Devices(DevicesArgs),
     /// Show models.
@@ -128,6 +136,8 @@ pub fn main_with<M: Models>(models: &Arc<M>, arguments: impl IntoIterator<Item =
         Command::Ledger(command) => ledger::run(command),
         Command::Worker(arguments) => worker::run(arguments),
         Command::Coordinator(arguments) => coordinator::run(arguments),
+        Command::Certs(command) => certs::run(command),
+        Command::Tokens(command) => tokens::run(command),
         Command::Devices(arguments) => devices::run(arguments),
         Command::Models(command) => models_command::run(command),
         Command::Spec(command) => spec::run(command),

@@ -3,10 +3,11 @@
 //! ```text
 //! job/JOB                what was asked for, and how it stands
 //! plan/JOB               how far planning came
-//! unit/JOB/SHARD        what a unit is; never changes
-//! attempts/JOB/SHARD     an open unit: who holds it, what it lost, verdicts so far; gone once it is recorded
-//! done/JOB/SHARD         recorded, once
+//! unit/JOB/UNIT          what a unit is; never changes
+//! attempts/JOB/UNIT      an open unit: who holds it, what it lost, verdicts so far; gone once it is recorded
+//! done/JOB/UNIT          recorded, once
 //! event/JOB/SEQUENCE     the job's log
+//! token/ID               a bearer token, by its hash
 //! idempotency/KEY        the job that this key made
 //! ```
 //!
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use prost::Message;
 use sr3_proto::{
     JobId, UnitId,
-    wire::ledger::{AttemptsRow, DoneRow, EventRow, IdempotencyRow, JobRow, PlanRow, UnitRow},
+    wire::ledger::{AttemptsRow, DoneRow, EventRow, IdempotencyRow, JobRow, PlanRow, TokenRow, UnitRow},
 };
 
 use crate::{ledger::LedgerError, scheduler::OpenUnit};
@@ -48,7 +49,7 @@ macro_rules! rows {
     )*};
 }
 
-rows!(JobRow, PlanRow, UnitRow, AttemptsRow, DoneRow, EventRow, IdempotencyRow);
+rows!(JobRow, PlanRow, UnitRow, AttemptsRow, DoneRow, EventRow, IdempotencyRow, TokenRow);
 
 /// A row's bytes.
 pub(crate) fn write(mut row: impl Row) -> Bytes {
@@ -109,6 +110,12 @@ pub(crate) fn events(job: JobId) -> String {
 
 pub(crate) fn event(job: JobId, sequence: u64) -> String {
     format!("event/{:020}/{sequence:020}", job.get())
+}
+
+pub(crate) const TOKENS: &str = "token/";
+
+pub(crate) fn token(id: &str) -> String {
+    format!("token/{id}")
 }
 
 pub(crate) fn idempotency(key: &str) -> String {

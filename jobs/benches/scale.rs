@@ -66,7 +66,7 @@ async fn run(objects: usize, workers: usize) {
     let before = resident_mb();
     let begun = Instant::now();
     let spec = JobSpec::from(UpscaleSpec::new("memory://in", "memory://out")).to_yaml();
-    let (job, _) = coordinator.submit(&spec, String::new()).await.unwrap();
+    let (job, _) = coordinator.submit(&spec, String::new(), String::new()).await.unwrap();
     let mut seen = coordinator.job(job.id).await.unwrap();
     seen.wait_for(|view| view.planning_done).await.unwrap();
     let (seconds, planned) = (begun.elapsed().as_secs_f64(), seen.borrow().counts);
@@ -110,7 +110,7 @@ async fn played(coordinator: Coordinator, number: usize) {
         models: Vec::new(),
         offer: Offer { kinds: vec!["upscale".into()], classes: vec![F32_CLASS.into()], ..Offer::default() },
     };
-    let Ok(mut end) = coordinator.attach(hello).await else { return };
+    let Ok(mut end) = coordinator.attach(hello, String::new()).await else { return };
     // Reported and not yet answered: as a real worker, it does not name them in heartbeats any more.
     let mut reported = 0u32;
     let mut beats = tokio::time::interval(Duration::from_secs(4));

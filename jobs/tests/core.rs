@@ -123,7 +123,7 @@ async fn a_coordinator_that_takes_over_goes_on_and_the_old_one_is_fenced() {
 
 /// A worker's end that was welcomed and granted a unit.
 async fn granted(cluster: &Cluster) -> (sr3_proto::WorkerEnd, sr3_proto::Grant) {
-    let mut end = cluster.coordinator.attach(common::hello("by hand")).await.unwrap();
+    let mut end = cluster.coordinator.attach(common::hello("by hand"), String::new()).await.unwrap();
     loop {
         if let ToWorker::Grant(grant) = end.receive.recv().await.unwrap() {
             return (end, *grant);

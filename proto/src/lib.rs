@@ -5,6 +5,7 @@
 //! here and nowhere else, but for the bytes that only a kind of job reads. Apart from [`store`], everything is a pure
 //! function of its arguments.
 
+pub mod access;
 pub mod cancel;
 pub mod digest;
 pub mod ids;

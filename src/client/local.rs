@@ -129,7 +129,7 @@ struct InProcess(Coordinator);
 impl Connect for InProcess {
     async fn connect(&mut self, hello: Hello) -> Result<(ToWorker, WorkerEnd), ConnectError> {
         let gone = |refusal: Refusal| ConnectError::Unreachable { reason: refusal.to_string() };
-        let mut end = self.0.attach(hello).await.map_err(gone)?;
+        let mut end = self.0.attach(hello, String::new()).await.map_err(gone)?;
         let welcome = end.receive.recv().await;
         let welcome = welcome
             .ok_or_else(|| ConnectError::Unreachable { reason: "the coordinator has ended".into() })?;

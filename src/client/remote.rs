@@ -12,14 +12,16 @@ use std::{
 
 use sr3_proto::{
     JobId, WorkerId,
-    net::{Address, AddressError},
+    access::{self, Role},
+    net::{Address, AddressError, Dialer, Line, distrust},
     wire::v1::{
-        CancelJobRequest, DrainWorkerRequest, GetJobRequest, Job, ListJobsRequest, ListWorkersRequest,
-        PauseJobRequest, ResumeJobRequest, SubmitJobRequest, Worker, job_service_client::JobServiceClient,
+        CancelJobRequest, CreateTokenRequest, DrainWorkerRequest, GetJobRequest, Job, ListJobsRequest,
+        ListTokensRequest, ListWorkersRequest, ListWorkersResponse, PauseJobRequest, ResumeJobRequest,
+        RevokeTokenRequest, SubmitJobRequest, Token, job_service_client::JobServiceClient,
     },
     words::printable,
 };
-use tonic::{Code, Response, Status, transport::Channel};
+use tonic::{Code, Response, Status};
 
 use super::{
     streams::{Logs, Watch},
@@ -52,6 +54,14 @@ pub enum ClientError {
         /// Each with what came of it.
         addresses: String,
     },
+    /// One side does not trust the other.
+    #[error("{address}: {reason}: see --tls")]
+    Distrust {
+        /// Where.
+        address: String,
+        /// Who does not trust whom, and why.
+        reason: String,
+    },
     /// The coordinator understood, and refuses.
     #[error("{message}")]
     Refused {
@@ -78,15 +88,15 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the coordinators at `addresses`. Nothing is connected yet.
+    /// A client of the coordinators at `addresses`, as whom `dialer` says. Nothing is connected yet.
     ///
     /// # Errors
     /// [`ClientError::NoAddress`].
-    pub fn new(addresses: Vec<Address>) -> Result<Self, ClientError> {
+    pub fn new(addresses: Vec<Address>, dialer: &Dialer) -> Result<Self, ClientError> {
         let mut targets: Vec<Target> = Vec::new();
         for address in addresses {
             if targets.iter().all(|known| known.text() != address.text()) {
-                targets.push(Target::new(address));
+                targets.push(Target::new(address, dialer.clone()));
             }
         }
         if targets.is_empty() {
@@ -185,13 +195,12 @@ impl Client {
         job(self.call(|mut at| async move { at.resume_job(request).await }).await?.job)
     }
 
-    /// Workers that are connected.
+    /// Workers that are connected, and whether anybody may call this cluster.
     ///
     /// # Errors
     /// As of [`Self::submit`].
-    pub async fn workers(&self) -> Result<Vec<Worker>, ClientError> {
-        let list = self.call(|mut at| async move { at.list_workers(ListWorkersRequest {}).await });
-        Ok(list.await?.workers)
+    pub async fn workers(&self) -> Result<ListWorkersResponse, ClientError> {
+        self.call(|mut at| async move { at.list_workers(ListWorkersRequest {}).await }).await
     }
 
     /// Gives the worker nothing more; it leaves once it is idle.
@@ -203,11 +212,69 @@ impl Client {
         self.call(|mut at| async move { at.drain_worker(request).await }).await.map(drop)
     }
 
-    /// Asks one address after the other until one serves.
+    /// Makes a token known; only its hash goes to the coordinator. Lives for `lifetime`, or for ever.
+    ///
+    /// # Errors
+    /// As of [`Self::submit`].
+    pub async fn create_token(
+        &self,
+        token: &access::Token,
+        name: &str,
+        role: Role,
+        lifetime: Option<Duration>,
+    ) -> Result<Token, ClientError> {
+        let lifetime_ms = lifetime.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        let request = CreateTokenRequest {
+            id: token.id().to_string(),
+            name: name.to_string(),
+            role: role.name().to_string(),
+            sha256: token.sha256().to_vec().into(),
+            lifetime_ms,
+        };
+        let answer = self.ask(|target| {
+            let (mut at, request) = (target.access(), request.clone());
+            async move { at.create_token(request).await }
+        });
+        answer.await?.token.ok_or(ClientError::Answer { field: "token" })
+    }
+
+    /// Every token, without its secret.
+    ///
+    /// # Errors
+    /// As of [`Self::submit`].
+    pub async fn tokens(&self) -> Result<Vec<Token>, ClientError> {
+        let list = self.ask(|target| {
+            let mut at = target.access();
+            async move { at.list_tokens(ListTokensRequest {}).await }
+        });
+        Ok(list.await?.tokens)
+    }
+
+    /// Refuses a token from now on.
+    ///
+    /// # Errors
+    /// As of [`Self::submit`].
+    pub async fn revoke_token(&self, id: &str) -> Result<Token, ClientError> {
+        let answer = self.ask(|target| {
+            let (mut at, request) = (target.access(), RevokeTokenRequest { id: id.to_string() });
+            async move { at.revoke_token(request).await }
+        });
+        answer.await?.token.ok_or(ClientError::Answer { field: "token" })
+    }
+
+    /// Asks the job service of one address after the other until one serves.
     pub(super) async fn call<R, F>(
         &self,
-        ask: impl Fn(JobServiceClient<Channel>) -> F + Send + Sync,
+        ask: impl Fn(JobServiceClient<Line>) -> F + Send + Sync,
     ) -> Result<R, ClientError>
+    where
+        R: Send,
+        F: Future<Output = Result<Response<R>, Status>> + Send,
+    {
+        self.ask(|target| ask(target.service())).await
+    }
+
+    async fn ask<R, F>(&self, ask: impl Fn(&Target) -> F + Send + Sync) -> Result<R, ClientError>
     where
         R: Send,
         F: Future<Output = Result<Response<R>, Status>> + Send,
@@ -218,12 +285,20 @@ impl Client {
             let mut reasons = Vec::new();
             for index in (0..self.addresses.len()).map(|offset| (first + offset) % self.addresses.len()) {
                 let address = &self.addresses[index];
-                let reason = match tokio::time::timeout(ANSWER_PATIENCE, ask(address.service())).await {
+                let reason = match tokio::time::timeout(ANSWER_PATIENCE, ask(address)).await {
                     Ok(Ok(answer)) => {
                         self.serving.store(index, Ordering::Relaxed);
                         return Ok(answer.into_inner());
                     }
-                    Ok(Err(status)) => not_serving(&status).ok_or_else(|| ClientError::from(status))?,
+                    Ok(Err(status)) => match distrust(&status) {
+                        Some(reason) => {
+                            return Err(ClientError::Distrust {
+                                address: address.text().to_string(),
+                                reason,
+                            });
+                        }
+                        None => not_serving(&status).ok_or_else(|| ClientError::from(status))?,
+                    },
                     Err(_) => "no answer".to_string(),
                 };
                 reasons.push(format!("{} ({reason})", address.text()));
@@ -284,9 +359,12 @@ impl From<Status> for ClientError {
     fn from(status: Status) -> Self {
         let code = status.code();
         let message = match code {
-            Code::InvalidArgument | Code::NotFound | Code::AlreadyExists | Code::PermissionDenied => {
-                one_line(status.message())
-            }
+            Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::ResourceExhausted => one_line(status.message()),
             _ => {
                 let kind = code.description().to_lowercase();
                 format!("the coordinator could not do it ({kind}): {}", one_line(status.message()))

@@ -3,8 +3,8 @@
 use std::{sync::OnceLock, time::Duration};
 
 use sr3_proto::{
-    net::{ANSWER_BYTES_MAX, Address},
-    wire::v1::job_service_client::JobServiceClient,
+    net::{ANSWER_BYTES_MAX, Address, Dialer, Line},
+    wire::v1::{access_service_client::AccessServiceClient, job_service_client::JobServiceClient},
 };
 use tonic::transport::Channel;
 
@@ -15,12 +15,13 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Target {
     address: Address,
+    dialer: Dialer,
     channel: OnceLock<Channel>,
 }
 
 impl Target {
-    pub(super) fn new(address: Address) -> Self {
-        Self { address, channel: OnceLock::new() }
+    pub(super) fn new(address: Address, dialer: Dialer) -> Self {
+        Self { address, dialer, channel: OnceLock::new() }
     }
 
     /// As it is shown.
@@ -29,8 +30,17 @@ impl Target {
     }
 
     /// The service there; connects when it is asked. Only within a runtime.
-    pub(super) fn service(&self) -> JobServiceClient<Channel> {
-        let channel = self.channel.get_or_init(|| self.address.endpoint(CONNECT_PATIENCE).connect_lazy());
-        JobServiceClient::new(channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    pub(super) fn service(&self) -> JobServiceClient<Line> {
+        JobServiceClient::new(self.line()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    /// The service of tokens there.
+    pub(super) fn access(&self) -> AccessServiceClient<Line> {
+        AccessServiceClient::new(self.line()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    fn line(&self) -> Line {
+        let channel = self.channel.get_or_init(|| self.dialer.connect_lazy(&self.address, CONNECT_PATIENCE));
+        self.dialer.line(channel.clone(), &self.address)
     }
 }

@@ -26,7 +26,7 @@ use sr3_worker::{Runner, Runners};
 use super::{
     ModelArgs,
     follow::{self, OnInterrupt, Show},
-    remote_args::{PatienceArgs, block_on},
+    remote_args::{CallArgs, block_on},
     submit::random_key,
     upscale_remote::place,
 };
@@ -58,7 +58,7 @@ pub struct EvaluateArgs {
     pub coordinator: Vec<String>,
     /// Shared options.
     #[command(flatten)]
-    pub patience: PatienceArgs,
+    pub call: CallArgs,
     /// One JSON object a picture and method, and the means last.
     #[arg(long)]
     pub json: bool,
@@ -163,7 +163,7 @@ fn by_cluster(arguments: &EvaluateArgs, mut spec: EvaluateSpec) -> Result<Ending
     spec.job.destination = Some(destination.clone());
     let spec = JobSpec::from(spec);
     spec.check().map_err(|e| CommandError::usage(e.to_string()))?;
-    let client = arguments.patience.client(client::addresses(&arguments.coordinator)?)?;
+    let client = arguments.call.client(client::addresses(&arguments.coordinator)?)?;
     block_on(async {
         let interrupt = Cancel::new();
         let said = Some("cancelling the job; once more to leave it to itself");

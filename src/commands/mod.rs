@@ -1,9 +1,12 @@
 //! One module per sub-command: arguments in, an [`Ending`](crate::exit::Ending) out.
 
+mod allowed;
 pub mod bench;
+pub mod certs;
 pub mod control;
 pub mod convert;
 pub mod coordinator;
+mod credentials;
 pub mod devices;
 mod dry_run;
 pub mod evaluate;
@@ -17,10 +20,12 @@ mod remote_args;
 pub mod spec;
 pub mod submit;
 mod table;
+pub mod tokens;
 pub mod upscale;
 mod upscale_remote;
 pub mod worker;
 pub mod workers;
 
+pub use credentials::CredentialArgs;
 pub use model_args::ModelArgs;
-pub use remote_args::{PatienceArgs, RemoteArgs};
+pub use remote_args::{CallArgs, RemoteArgs};

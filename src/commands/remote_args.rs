@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use sr3_proto::{JobId, net::Address};
 
+use super::credentials::CredentialArgs;
 use crate::{
     client::{
         self,
@@ -21,12 +22,15 @@ pub struct RemoteArgs {
     pub coordinator: Vec<String>,
     /// Shared options.
     #[command(flatten)]
-    pub patience: PatienceArgs,
+    pub call: CallArgs,
 }
 
-/// How long to wait for a coordinator.
-#[derive(Clone, Copy, Debug, Args)]
-pub struct PatienceArgs {
+/// How a coordinator is called.
+#[derive(Clone, Debug, Args)]
+pub struct CallArgs {
+    /// Shared options.
+    #[command(flatten)]
+    pub credentials: CredentialArgs,
     /// Seconds that a coordinator which does not answer is waited for.
     #[arg(long, value_name = "SECONDS", hide = true)]
     pub connect_timeout: Option<u16>,
@@ -38,18 +42,19 @@ impl RemoteArgs {
     /// # Errors
     /// None is named, or one that is no address.
     pub fn client(&self) -> Result<Client, CommandError> {
-        self.patience.client(client::addresses(&self.coordinator)?)
+        self.call.client(client::addresses(&self.coordinator)?)
     }
 }
 
-impl PatienceArgs {
+impl CallArgs {
     /// A client of the coordinators at `addresses`.
     ///
     /// # Errors
     /// There are none.
-    pub fn client(self, addresses: Vec<Address>) -> Result<Client, CommandError> {
+    pub fn client(&self, addresses: Vec<Address>) -> Result<Client, CommandError> {
         let patience = self.connect_timeout.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
-        Ok(Client::new(addresses)?.with_patience(patience))
+        let dialer = self.credentials.dialer_to(&addresses)?;
+        Ok(Client::new(addresses, &dialer)?.with_patience(patience))
     }
 }
 
@@ -85,7 +90,12 @@ impl From<ClientError> for CommandError {
             ClientError::NoAddress
             | ClientError::Address(_)
             | ClientError::Refused {
-                code: Code::InvalidArgument | Code::NotFound | Code::AlreadyExists,
+                code:
+                    Code::InvalidArgument
+                    | Code::NotFound
+                    | Code::AlreadyExists
+                    | Code::Unauthenticated
+                    | Code::PermissionDenied,
                 ..
             } => Self::Usage { message },
             _ => Self::Failed { message },

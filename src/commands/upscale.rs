@@ -23,7 +23,7 @@ use crate::{
         local::{self, LocalJob},
         places::{self, Destination, Places},
     },
-    commands::{dry_run, model_args::ModelArgs, remote_args::PatienceArgs, upscale_remote},
+    commands::{dry_run, model_args::ModelArgs, remote_args::CallArgs, upscale_remote},
     ended::Ended,
     exit::{self, CommandError, Ending},
     signals,
@@ -70,7 +70,7 @@ pub struct UpscaleArgs {
     pub coordinator: Vec<String>,
     /// Shared options.
     #[command(flatten)]
-    pub patience: PatienceArgs,
+    pub call: CallArgs,
     /// Print one JSON object at the end, and no progress.
     #[arg(long)]
     pub json: bool,

@@ -22,7 +22,7 @@ use crate::{
 pub(super) fn run(arguments: &UpscaleArgs) -> Result<Ending, CommandError> {
     let spec = JobSpec::from(job(arguments)?);
     spec.check().map_err(|e| CommandError::usage(e.to_string()))?;
-    let client = arguments.patience.client(client::addresses(&arguments.coordinator)?)?;
+    let client = arguments.call.client(client::addresses(&arguments.coordinator)?)?;
     block_on(async {
         let interrupt = Cancel::new();
         let said = Some("cancelling the job; once more to leave it to itself");

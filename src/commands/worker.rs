@@ -7,12 +7,15 @@ use sr3_engine::{
     device::{About, Device},
     ops::{Isa, Precision},
 };
-use sr3_jobs::{models::Library, upscale::EngineModels};
+use sr3_jobs::{
+    models::{Cache, Library},
+    upscale::EngineModels,
+};
 use sr3_proto::{Cancel, Offer};
 use sr3_worker::{ClusterWorkerConfig, GrpcConnect, WorkerFailure, memory, serve};
 use tokio::task::JoinSet;
 
-use super::model_args::start_threads;
+use super::{allowed::open_allowed, credentials::CredentialArgs, model_args::start_threads};
 use crate::{
     client,
     exit::{CommandError, Ending},
@@ -32,6 +35,13 @@ pub struct WorkerArgs {
     /// Threads that compute [default: one per core].
     #[arg(long, value_parser = value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+    /// Shared options.
+    #[command(flatten)]
+    pub credentials: CredentialArgs,
+    /// Place that this worker may open, such as s3://bucket/prefix or a folder; a job elsewhere fails here. May be repeated
+    /// [default: every place that this process can open].
+    #[arg(long, value_name = "URL")]
+    pub allow_store: Vec<String>,
     /// Name for people [default: host and process].
     #[arg(long)]
     pub name: Option<String>,
@@ -64,11 +74,14 @@ pub fn run(arguments: &WorkerArgs) -> Result<Ending, CommandError> {
             Some("finishing what is begun; once more to stop at once"),
         ));
         let addresses = client::addresses(&arguments.coordinator)?;
-        let library = Arc::new(Library::of_process());
+        let dialer = arguments.credentials.dialer_to(&addresses)?;
+        let open_store = open_allowed(&arguments.allow_store)?;
+        let library = Arc::new(Library::new(Arc::clone(&open_store), Cache::of_process()));
         let mut workers = JoinSet::new();
-        for (device, config) in devices.into_iter().zip(configs) {
+        for (device, mut config) in devices.into_iter().zip(configs) {
+            config.stores = Arc::clone(&open_store);
             let models = Arc::new(EngineModels::new(Arc::clone(&library)).on(device));
-            let connect = GrpcConnect::new(addresses.clone());
+            let connect = GrpcConnect::new(addresses.clone(), dialer.clone());
             workers.spawn(serve(sr3_jobs::runners(&models), connect, config, stop.clone()));
         }
         // One that gives up takes the others along: a process that half works is noticed by nobody.

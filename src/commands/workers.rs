@@ -2,7 +2,11 @@
 
 use clap::Args;
 use serde_json::{Value, json};
-use sr3_proto::{WorkerId, wire::v1::Worker, words::printable};
+use sr3_proto::{
+    WorkerId,
+    wire::v1::{ListWorkersResponse, Worker},
+    words::printable,
+};
 
 use super::{
     remote_args::{RemoteArgs, block_on},
@@ -39,12 +43,15 @@ pub struct DrainArgs {
 pub fn list(arguments: &WorkersArgs) -> Result<Ending, CommandError> {
     let client = arguments.remote.client()?;
     block_on(async {
-        let workers = client.workers().await?;
+        let ListWorkersResponse { workers, insecure } = client.workers().await?;
         if arguments.json {
             print(&workers.iter().map(|worker| format!("{}\n", as_json(worker))).collect::<String>());
         } else {
             let rows: Vec<_> = workers.iter().map(row).collect();
             print(&table(["WORKER", "STATE", "NAME", "DEVICE", "UNITS", "DONE", "VERSION"], &rows));
+            if insecure {
+                print("This cluster is --insecure: whoever reaches it may do anything.\n");
+            }
         }
         Ok(Ending::Done)
     })
@@ -96,6 +103,7 @@ fn as_json(worker: &Worker) -> Value {
         "classes": worker.classes,
         "memory_bytes": (worker.memory_bytes > 0).then_some(worker.memory_bytes),
         "threads": worker.threads,
+        "caller": worker.caller,
     })
 }
 

@@ -297,7 +297,7 @@ impl JobService for Played {
         &self,
         _: Request<ListWorkersRequest>,
     ) -> Result<Response<ListWorkersResponse>, Status> {
-        self.with(|state| Ok(ListWorkersResponse { workers: state.workers.clone() }))
+        self.with(|state| Ok(ListWorkersResponse { workers: state.workers.clone(), insecure: false }))
     }
 
     async fn drain_worker(

@@ -20,7 +20,7 @@ use sr3::{
         core::Parts,
         ledger::{Ledger, MemoryLedgerStorage},
         scheduler,
-        service::{self, Standby},
+        service::{self, Access, Audit, Entrance, Standby},
     },
     jobs::{
         JobSpec,
@@ -29,7 +29,7 @@ use sr3::{
     },
     proto::{
         Cancel, Key, Location, Store, StoreError,
-        net::Address,
+        net::{Address, Dialer},
         store::{Faults, PutMode},
         threads::simulate_on_this_thread,
         wire::v1::{
@@ -180,8 +180,10 @@ async fn coordinator(stage: Arc<Stage>, name: &'static str) -> turmoil::Result {
             async move { Ok(ledger) }
         };
         let told = |active| tell(&format!("{name} is {}", if active { "active" } else { "on standby" }));
+        let access = Access::Anybody { insecure: false };
+        let entrance = Entrance { access, audit: Audit::open(None, parts.clock)? };
         let incoming = Box::pin(network::listen(PORT).await?);
-        let ended = service::serve(incoming, parts, open, standby, Cancel::new(), told).await;
+        let ended = service::serve(incoming, parts, open, entrance, standby, Cancel::new(), told).await;
         tell(&format!("{name} ended: {ended:?}"));
         sleep(Duration::from_secs(1)).await;
     }
@@ -200,7 +202,7 @@ async fn work(stage: Arc<Stage>, name: &'static str) -> turmoil::Result {
         };
         let upscale: Arc<dyn Runner> = Arc::new(Upscale::new(Arc::new(Played)));
         let addresses = COORDINATORS.map(address);
-        let connect = GrpcConnect::new(addresses.to_vec())
+        let connect = GrpcConnect::new(addresses.to_vec(), Dialer::default())
             .with_timeout(Duration::from_secs(2))
             .with_channels(Arc::new(network::connect));
         let ended = worker::serve(Runners::new([upscale]), connect, config, Cancel::new()).await;

@@ -1,14 +1,13 @@
 //! Sessions over gRPC.
 //!
-//! One bidirectional stream a session, dialled as [`net`] says. It never adds TLS by itself: that is for whoever opens the
-//! channels.
+//! One bidirectional stream a session, dialled as [`net`] says.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use futures::{StreamExt, future::BoxFuture, stream};
 use sr3_proto::{
     FromWorker, Hello, ToWorker, WorkerEnd,
-    net::{self, Address},
+    net::{self, Address, Dialer},
     wire::v1::{self, worker_session_service_client::WorkerSessionServiceClient},
 };
 use tokio::sync::mpsc;
@@ -23,7 +22,7 @@ use crate::{Connect, ConnectError};
 /// Messages that wait before their sender does.
 const WAITING: usize = 64;
 
-/// How an endpoint becomes a channel: where TLS, or a simulated network, is put in.
+/// How an endpoint becomes a channel, where that is not the dialer's: on a simulated network.
 pub type OpenChannel =
     Arc<dyn Fn(Endpoint) -> BoxFuture<'static, Result<Channel, tonic::transport::Error>> + Send + Sync>;
 
@@ -32,14 +31,14 @@ pub type OpenChannel =
 pub struct GrpcConnect {
     addresses: Vec<Address>,
     timeout: Duration,
-    open: OpenChannel,
+    dialer: Dialer,
+    open: Option<OpenChannel>,
 }
 
 impl GrpcConnect {
-    /// With the first of these that answers.
-    pub fn new(addresses: Vec<Address>) -> Self {
-        let open: OpenChannel = Arc::new(|endpoint| async move { endpoint.connect().await }.boxed());
-        Self { addresses, timeout: Duration::from_secs(5), open }
+    /// With the first of these that answers, as whom the dialer says.
+    pub fn new(addresses: Vec<Address>, dialer: Dialer) -> Self {
+        Self { addresses, timeout: Duration::from_secs(5), dialer, open: None }
     }
 
     /// How long an address has until its welcome: shorter comes to the next address sooner, longer forgives a busy
@@ -52,19 +51,23 @@ impl GrpcConnect {
     /// Opens channels by `open`, which gets the endpoint with all its settings.
     #[must_use]
     pub fn with_channels(self, open: OpenChannel) -> Self {
-        Self { open, ..self }
+        Self { open: Some(open), ..self }
     }
 
     async fn session(&self, address: &Address, hello: Hello) -> Result<(ToWorker, WorkerEnd), ConnectError> {
-        let endpoint = address.endpoint(self.timeout);
+        let channel = match &self.open {
+            Some(open) => open(address.endpoint(self.timeout)).await,
+            None => self.dialer.connect(address, self.timeout).await,
+        };
+        let channel = channel.map_err(|e| unreachable(address.text(), &cause(&e)))?;
+        let line = self.dialer.line(channel, address);
         let address = address.text();
-        let channel = (self.open)(endpoint).await.map_err(|e| unreachable(address, &cause(&e)))?;
         let (send, outgoing) = mpsc::channel::<FromWorker>(WAITING);
         let first = v1::SessionRequest { message: Some(v1::session_request::Message::Hello(hello.into())) };
         let requests = stream::once(async move { first })
             .chain(ReceiverStream::new(outgoing).map(v1::SessionRequest::from));
         let mut client =
-            WorkerSessionServiceClient::new(channel).max_decoding_message_size(net::MESSAGE_BYTES_MAX);
+            WorkerSessionServiceClient::new(line).max_decoding_message_size(net::MESSAGE_BYTES_MAX);
         let refused = |status: Status| refused(address, &status);
         let mut responses = client.session(requests).await.map_err(refused)?.into_inner();
         let welcome = match responses.message().await.map_err(refused)? {

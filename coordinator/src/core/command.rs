@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sr3_proto::{
     FromWorker, Hello, JobId, Order, RunId, ToWorker, UnitId, WorkerId,
-    wire::ledger::{PlanRow, UnitRow},
+    wire::ledger::{PlanRow, TokenRow, UnitRow},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -20,6 +20,8 @@ pub(super) enum Command {
         spec: String,
         order: Arc<Order>,
         key: String,
+        /// Identity of whoever submits it.
+        by: String,
         /// If whoever submits took its places already.
         begun: Option<Box<dyn Begun>>,
         answer: Answer<(JobView, bool)>,
@@ -49,8 +51,16 @@ pub(super) enum Command {
         worker: WorkerId,
         answer: Answer<()>,
     },
+    /// A token is to be known, or to be refused from now on.
+    PutToken {
+        id: String,
+        row: TokenRow,
+        answer: Answer<TokenRow>,
+    },
     Attach {
         hello: Hello,
+        /// As whom it was let in.
+        identity: String,
         send: mpsc::Sender<ToWorker>,
         answer: oneshot::Sender<WorkerId>,
     },

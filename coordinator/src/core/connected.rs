@@ -9,6 +9,8 @@ use crate::scheduler::WorkerView;
 /// A worker that is connected.
 pub(super) struct Connected {
     pub(super) hello: Hello,
+    /// As whom it was let in.
+    pub(super) identity: String,
     pub(super) send: mpsc::Sender<ToWorker>,
     /// Whether it has said that it leaves.
     pub(super) goodbye: bool,
@@ -19,6 +21,7 @@ impl Connected {
         WorkerInfo {
             id,
             name: self.hello.name.clone(),
+            caller: self.identity.clone(),
             device: self.hello.device.clone(),
             offer: self.hello.offer.clone(),
             version: self.hello.version.clone(),

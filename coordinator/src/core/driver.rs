@@ -7,7 +7,7 @@ use std::{
 
 use sr3_proto::{
     Cancel, JobId, Lease, Order, RunId, ToWorker, UnitId, WorkerId,
-    wire::ledger::{DoneRow, EventRow, IdempotencyRow, PlanRow, UnitRow},
+    wire::ledger::{DoneRow, EventRow, IdempotencyRow, PlanRow, TokenRow, UnitRow},
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,6 +18,7 @@ use super::{
     connected::Connected,
     job_task::{JobTask, Places},
     jobs::{Job, Next},
+    tokens::Tokens,
     view::{JobView, Phase, Refusal},
 };
 use crate::{
@@ -29,6 +30,8 @@ use crate::{
 
 /// So many commands are taken before their effects go to the ledger.
 const COMMANDS_AT_ONCE: usize = 512;
+/// Jobs of one identity that have not ended.
+const JOBS_OPEN_MAX: usize = 1000;
 /// So many planned units are kept in memory for their first grant. When half of them are gone the next ones are read
 /// from the ledger in one scan: one by one they took 4 ms each.
 pub(super) const KEPT_UNITS: usize = 8192;
@@ -39,6 +42,7 @@ pub(super) struct Driver {
     pub(super) scheduler: Scheduler,
     pub(super) jobs: BTreeMap<JobId, Job>,
     pub(super) by_key: HashMap<String, JobId>,
+    pub(super) tokens: Arc<Tokens>,
     pub(super) workers: BTreeMap<WorkerId, Connected>,
     pub(super) next_worker: WorkerId,
     pub(super) kept: HashMap<(JobId, UnitId), Arc<UnitRow>>,
@@ -84,9 +88,10 @@ impl Driver {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Submit { spec, order, key, begun, answer } => {
-                self.submit(spec, order, key, begun, answer);
+            Command::Submit { spec, order, key, by, begun, answer } => {
+                self.submit(spec, order, key, by, begun, answer);
             }
+            Command::PutToken { id, row, answer } => self.put_token(id, row, answer),
             Command::Job { job, answer } => {
                 let found = self.jobs.get(&job).map(|job| job.seen.subscribe()).ok_or_else(|| no_job(job));
                 drop(answer.send(found));
@@ -114,7 +119,7 @@ impl Driver {
                     drop(answer.send(Err(Refusal::NotFound(reason))));
                 }
             }
-            Command::Attach { hello, send, answer } => self.attach(hello, send, answer),
+            Command::Attach { hello, identity, send, answer } => self.attach(hello, identity, send, answer),
             Command::Report { worker, report } => self.report(worker, report),
             Command::Detached { worker } => self.detached(worker),
             Command::Began { job, run, answer } => self.began(job, run, answer),
@@ -133,6 +138,7 @@ impl Driver {
         spec: String,
         order: Arc<Order>,
         key: String,
+        by: String,
         begun: Option<Box<dyn Begun>>,
         answer: Answer<(JobView, bool)>,
     ) {
@@ -150,6 +156,13 @@ impl Driver {
             // What it answers with may still be on its way to the ledger.
             return self.work.told.push(Told::answer(answer, answered));
         }
+        let open = self.jobs.values().filter(|job| !job.phase.is_final() && job.submitted_by == by).count();
+        if open >= JOBS_OPEN_MAX {
+            let reason =
+                format!("{open} jobs of yours have not ended: wait for some of them, or cancel them");
+            drop(answer.send(Err(Refusal::TooMuch(reason))));
+            return;
+        }
         let clash = self.jobs.values().filter(|job| !job.phase.is_final()).find_map(|job| {
             let theirs = job.order.written().map(|place| &place.location);
             let mut both = theirs.filter(|t| order.written().any(|ours| ours.location.overlaps(t)));
@@ -163,7 +176,7 @@ impl Driver {
             return;
         }
         let id = self.jobs.keys().next_back().map_or(JobId::new(1), |last| last.next());
-        let job = Job::new(id, spec, key.clone(), order, self.parts.clock.wall_ms());
+        let job = Job::new(id, spec, key.clone(), order, by, self.parts.clock.wall_ms());
         self.work.batch.put(rows::job(id), rows::write(job.row()));
         if !key.is_empty() {
             let row = IdempotencyRow { job: id.get(), ..IdempotencyRow::default() };
@@ -175,6 +188,16 @@ impl Driver {
         self.log(id, "accepted".into());
         self.work.told.push(Told::answer(answer, Ok((view, false))));
         self.start_task(id, begun.map_or(Places::Free, Places::Taken));
+    }
+
+    /// Writes a token's row; it counts once that is durable.
+    fn put_token(&mut self, id: String, row: TokenRow, answer: Answer<TokenRow>) {
+        self.work.batch.put(rows::token(&id), rows::write(row.clone()));
+        let tokens = Arc::clone(&self.tokens);
+        self.work.told.push(Told::Answer(Box::new(move || {
+            tokens.put(id, row.clone());
+            drop(answer.send(Ok(row)));
+        })));
     }
 
     /// Starts the task that reads and writes for a job.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use sr3_proto::{Cancel, FromWorker, Hello, JobId, Order, WorkerEnd, WorkerId, job_spec::Document};
+use sr3_proto::{
+    Cancel, FromWorker, Hello, JobId, Order, WorkerEnd, WorkerId, job_spec::Document, wire::ledger::TokenRow,
+};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
@@ -13,6 +15,7 @@ use super::{
     command::Command,
     committer,
     driver::Driver,
+    tokens::Tokens,
     view::{JobView, Refusal, WorkerInfo},
 };
 use crate::{
@@ -25,6 +28,11 @@ use crate::{
 const COMMANDS: usize = 4096;
 /// Batches that wait for the committer.
 const BATCHES: usize = 4;
+/// Longest idempotency key.
+const KEY_BYTES_MAX: usize = 256;
+/// Longest text that a worker says of itself, and most of a kind.
+const WORKER_TEXT_BYTES_MAX: usize = 256;
+const WORKER_LIST_MAX: usize = 256;
 /// Messages that wait for a worker; one that does not read for so long is gone.
 const MESSAGES: usize = 1024;
 
@@ -34,6 +42,7 @@ pub struct Coordinator {
     commands: mpsc::Sender<Command>,
     ledger: Arc<dyn Ledger>,
     parts: Parts,
+    tokens: Arc<Tokens>,
     stop: Cancel,
 }
 
@@ -54,11 +63,12 @@ pub async fn start(
     let (commands, received) = mpsc::channel(COMMANDS);
     let mut driver = Driver::recover(parts.clone(), Arc::clone(&ledger), &commands, stop.clone()).await?;
     driver.start_tasks();
+    let tokens = Arc::clone(&driver.tokens);
     let (work, batches) = mpsc::channel(BATCHES);
     let committer = tokio::spawn(committer::run(Arc::clone(&ledger), batches, stop.clone()));
     let driver = tokio::spawn(driver.run(received, work));
     let running = Running { driver, committer, stop: stop.clone(), ledger: Arc::clone(&ledger) };
-    Ok((Coordinator { commands, ledger, parts, stop }, running))
+    Ok((Coordinator { commands, ledger, parts, tokens, stop }, running))
 }
 
 impl Running {
@@ -82,13 +92,18 @@ impl Coordinator {
         &self.stop
     }
 
-    /// Accepts a job of any of its kinds, as a person wrote it; durable when this returns. The flag says whether the key had
-    /// made it before.
+    /// Accepts a job of any of its kinds, as a person wrote it; durable when this returns. `by` is the identity of who submits.
+    /// The flag says whether the key had made it before.
     ///
     /// # Errors
     /// What is wrong with the spec, or that its places cannot be used.
-    pub async fn submit(&self, spec: &str, key: String) -> Result<(JobView, bool), Refusal> {
+    pub async fn submit(&self, spec: &str, key: String, by: String) -> Result<(JobView, bool), Refusal> {
         let wrong = |e| Refusal::Invalid(format!("the spec: {e}"));
+        if key.len() > KEY_BYTES_MAX {
+            return Err(Refusal::Invalid(format!(
+                "the idempotency key is longer than {KEY_BYTES_MAX} bytes"
+            )));
+        }
         let document = Document::parse(spec, &self.parts.kinds.names()).map_err(wrong)?;
         let Some(kind) = self.parts.kinds.find(document.kind()) else {
             return Err(Refusal::Invalid("the spec's kind is none that this coordinator runs".into()));
@@ -98,7 +113,7 @@ impl Coordinator {
         let Ordered { spec, order } = kind.order(&document, &known).await.map_err(wrong)?;
         self.check_places(&order)?;
         let order = Arc::new(order);
-        self.ask(|answer| Command::Submit { spec, order, key, begun: None, answer }).await
+        self.ask(|answer| Command::Submit { spec, order, key, by, begun: None, answer }).await
     }
 
     /// Places are there and allowed, whichever worker asks for them.
@@ -136,8 +151,8 @@ impl Coordinator {
     /// # Errors
     /// It writes where another job does.
     pub async fn submit_begun(&self, order: Arc<Order>, begun: Box<dyn Begun>) -> Result<JobView, Refusal> {
-        let (spec, key, begun) = (String::new(), String::new(), Some(begun));
-        let submitted = self.ask(|answer| Command::Submit { spec, order, key, begun, answer }).await;
+        let (spec, key, by, begun) = (String::new(), String::new(), String::new(), Some(begun));
+        let submitted = self.ask(|answer| Command::Submit { spec, order, key, by, begun, answer }).await;
         submitted.map(|(job, _)| job)
     }
 
@@ -191,12 +206,48 @@ impl Coordinator {
             .map_err(unavailable)
     }
 
+    /// The tokens that are known.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// Makes a token known; durable when this returns. The same one again changes nothing.
+    ///
+    /// # Errors
+    /// It cannot be, or its id is another's.
+    pub async fn create_token(&self, id: String, row: TokenRow) -> Result<TokenRow, Refusal> {
+        if let Some(known) = self.tokens.get(&id) {
+            return match known.sha256 == row.sha256 {
+                true => Ok(known),
+                false => Err(Refusal::Conflict(format!("there is a token {id} already"))),
+            };
+        }
+        self.tokens.check_new(&id, &row)?;
+        self.ask(|answer| Command::PutToken { id, row, answer }).await
+    }
+
+    /// Refuses a token from now on; durable when this returns.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn revoke_token(&self, id: String) -> Result<TokenRow, Refusal> {
+        let unknown = || Refusal::NotFound(format!("there is no token {id}; `sr3 tokens list` lists them"));
+        let known = self.tokens.get(&id).ok_or_else(unknown)?;
+        if known.revoked_ms > 0 {
+            return Ok(known);
+        }
+        let row = TokenRow { revoked_ms: self.parts.clock.wall_ms().max(1), ..known };
+        self.ask(|answer| Command::PutToken { id, row, answer }).await
+    }
+
     /// Begins a worker's session in this process, or behind a stream: the first thing to be received is the welcome.
-    pub async fn attach(&self, hello: Hello) -> Result<WorkerEnd, Refusal> {
+    /// `identity` is as whom it was let in; what its process holds, nobody of another identity can claim.
+    pub async fn attach(&self, hello: Hello, identity: String) -> Result<WorkerEnd, Refusal> {
+        check_hello(&hello)?;
         let (to_worker, receive) = mpsc::channel(MESSAGES);
         let (send, mut from_worker) = mpsc::channel::<FromWorker>(MESSAGES);
         let (answer, answered) = oneshot::channel();
-        self.send(Command::Attach { hello, send: to_worker, answer }).await?;
+        self.send(Command::Attach { hello, identity, send: to_worker, answer }).await?;
         let worker: WorkerId = answered.await.map_err(|_| over())?;
         let commands = self.commands.clone();
         tokio::spawn(async move {
@@ -224,6 +275,21 @@ impl Coordinator {
             return Err(over());
         }
         self.commands.send(command).await.map_err(|_| over())
+    }
+}
+
+/// What a worker says of itself is shown to people and kept: it has bounds.
+fn check_hello(hello: &Hello) -> Result<(), Refusal> {
+    let Hello { name, version, device, instance, offer, models, .. } = hello;
+    let texts = [name, version, device, instance].into_iter().chain(&offer.kinds).chain(&offer.classes);
+    let long = texts.into_iter().any(|text| text.len() > WORKER_TEXT_BYTES_MAX);
+    let many =
+        [offer.kinds.len(), offer.classes.len(), models.len()].into_iter().any(|n| n > WORKER_LIST_MAX);
+    match long || many {
+        true => Err(Refusal::Invalid(format!(
+            "a worker's name, device, kinds and classes have at most {WORKER_TEXT_BYTES_MAX} bytes each, and at most              {WORKER_LIST_MAX} of a kind"
+        ))),
+        false => Ok(()),
     }
 }
 

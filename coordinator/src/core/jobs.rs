@@ -22,6 +22,8 @@ pub(super) struct Job {
     pub(super) spec: String,
     pub(super) order: Arc<Order>,
     pub(super) idempotency_key: String,
+    /// Identity of whoever submitted it.
+    pub(super) submitted_by: String,
     /// 0 before its places were taken.
     pub(super) run: RunId,
     pub(super) phase: Phase,
@@ -71,6 +73,7 @@ impl Job {
         spec: String,
         idempotency_key: String,
         order: Arc<Order>,
+        submitted_by: String,
         submitted_ms: u64,
     ) -> Self {
         let empty = JobView {
@@ -92,12 +95,14 @@ impl Job {
             work_under_way: 0,
             on_device: Vec::new(),
             last_event: 0,
+            submitted_by: submitted_by.clone(),
         };
         let job = Self {
             id,
             spec,
             order,
             idempotency_key,
+            submitted_by,
             run: RunId::new(0),
             phase: Phase::Queued,
             ending: Phase::Succeeded,
@@ -162,6 +167,7 @@ impl Job {
             work_under_way: self.under_way.values().map(|(_, work)| work).sum(),
             on_device: self.on_device.values().cloned().collect(),
             last_event: self.last_event,
+            submitted_by: self.submitted_by.clone(),
         }
     }
 
@@ -209,6 +215,7 @@ impl Job {
             ending: phase_row(self.ending).into(),
             reported: self.reported,
             summary: self.summary.clone(),
+            submitted_by: self.submitted_by.clone(),
         }
     }
 
@@ -219,7 +226,8 @@ impl Job {
         let order = row.order.take().ok_or_else(|| corrupt("it has no order".into()))?;
         let order = Arc::new(Order::try_from(order).map_err(|e| corrupt(e.to_string()))?);
         let counts = row.counts.unwrap_or_default();
-        let mut job = Self::new(JobId::new(row.id), row.spec, row.idempotency_key, order, row.submitted_ms);
+        let JobRow { id, spec, idempotency_key, submitted_by, submitted_ms, .. } = row;
+        let mut job = Self::new(JobId::new(id), spec, idempotency_key, order, submitted_by, submitted_ms);
         job.run = RunId::new(row.run);
         job.phase = phase;
         job.ending = ending;

@@ -19,6 +19,7 @@ mod job_task;
 mod jobs;
 mod recover;
 mod sessions;
+pub mod tokens;
 pub mod view;
 
 use std::sync::Arc;

@@ -36,6 +36,7 @@ impl Driver {
             scheduler,
             jobs: std::collections::BTreeMap::new(),
             by_key: std::collections::HashMap::new(),
+            tokens: Arc::default(),
             workers: std::collections::BTreeMap::new(),
             next_worker: WorkerId::new(1),
             kept: std::collections::HashMap::new(),
@@ -59,6 +60,12 @@ impl Driver {
             driver.jobs.insert(job.id, job);
         }
         drop(jobs);
+        let mut tokens = ledger.scan(rows::TOKENS, None);
+        while let Some((key, bytes)) = tokens.try_next().await? {
+            let id = key.strip_prefix(rows::TOKENS).unwrap_or_default().to_string();
+            driver.tokens.put(id, rows::read(&key, &bytes)?);
+        }
+        drop(tokens);
         let active: Vec<_> =
             driver.jobs.iter().filter(|(_, job)| !job.phase.is_final()).map(|(id, _)| *id).collect();
         for id in active {

@@ -22,17 +22,22 @@ use crate::{kind::SetAside, rows, scheduler::Event};
 impl Driver {
     pub(super) fn attach(
         &mut self,
-        hello: Hello,
+        mut hello: Hello,
+        identity: String,
         send: mpsc::Sender<ToWorker>,
         answer: oneshot::Sender<WorkerId>,
     ) {
         let worker = self.next_worker;
         self.next_worker = worker.next();
+        // Nobody else can name this process, or take over what it holds.
+        if !identity.is_empty() {
+            hello.instance = format!("{identity}/{}", hello.instance);
+        }
         let (instance, held) = (hello.instance.clone(), hello.held.clone());
         let (credits, models, offer) = (hello.credits, hello.models.clone(), hello.offer.clone());
         // An older session of the process ends with its channel.
         self.workers.retain(|_, other| other.hello.instance != instance);
-        self.workers.insert(worker, Connected { hello, send, goodbye: false });
+        self.workers.insert(worker, Connected { hello, identity, send, goodbye: false });
         self.work.told.push(Told::answer(answer, worker));
         self.event(Event::Joined { worker, instance, held, credits, models, offer });
     }

@@ -101,6 +101,8 @@ pub struct JobView {
     pub on_device: Vec<OnDevice>,
     /// Sequence number of the latest event.
     pub last_event: u64,
+    /// Identity of whoever submitted it; empty where nobody is asked.
+    pub submitted_by: String,
 }
 
 /// A worker's session.
@@ -110,6 +112,8 @@ pub struct WorkerInfo {
     pub id: WorkerId,
     /// For people.
     pub name: String,
+    /// As whom it was let in; empty where nobody is asked.
+    pub caller: String,
     /// What it computes on.
     pub device: String,
     /// What it has.
@@ -140,6 +144,9 @@ pub enum Refusal {
     /// It clashes with what there is.
     #[error("{0}")]
     Conflict(String),
+    /// There is too much of it already.
+    #[error("{0}")]
+    TooMuch(String),
     /// Not by this coordinator, or not now: try another, or again.
     #[error("{0}")]
     Unavailable(String),

@@ -1,8 +1,12 @@
-//! The coordinator on the network: handlers that decode, call and encode, and nothing else.
+//! The coordinator on the network: handlers that decode, call and encode, and nothing else; before them the [`gate`], which
+//! asks who calls.
 //!
 //! A process that is on standby answers every call with `UNAVAILABLE`, so that clients and workers go on to the next
 //! address; health says the same.
 
+mod access;
+mod audit;
+mod gate;
 mod jobs;
 mod server;
 mod sessions;
@@ -14,7 +18,10 @@ use tonic::Status;
 
 use crate::core::{Coordinator, view::Refusal};
 
-pub use server::{ServerError, Standby, peer, peer_endpoint, serve};
+pub use audit::Audit;
+pub use gate::Access;
+pub(crate) use gate::Gate;
+pub use server::{Entrance, ServerError, Standby, peer, peer_endpoint, serve};
 
 /// The coordinator that is active in this process, or none on standby.
 pub(crate) type Active = watch::Receiver<Option<Arc<Coordinator>>>;
@@ -31,6 +38,7 @@ fn status(refusal: Refusal) -> Status {
         Refusal::Invalid(_) => Status::invalid_argument(text),
         Refusal::NotFound(_) => Status::not_found(text),
         Refusal::Conflict(_) => Status::already_exists(text),
+        Refusal::TooMuch(_) => Status::resource_exhausted(text),
         Refusal::Unavailable(_) => Status::unavailable(text),
     }
 }

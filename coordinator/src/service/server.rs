@@ -13,7 +13,7 @@ use futures::{
 };
 use sr3_proto::{
     Cancel,
-    net::{self, Address},
+    net::{self, Address, Dialer},
     wire::{self, v1},
 };
 use tokio::{
@@ -26,11 +26,20 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use super::{jobs::Jobs, sessions::Sessions};
+use super::{Audit, Gate, access, gate::Access, jobs::Jobs, sessions::Sessions};
 use crate::{
     core::{self, Parts},
     ledger::{Ledger, LedgerError},
 };
+
+/// Whom a process lets in, and where that is written down.
+#[derive(Clone, Debug)]
+pub struct Entrance {
+    /// Whom.
+    pub access: Access,
+    /// Where.
+    pub audit: Audit,
+}
 
 /// How a process shares a ledger with others.
 #[derive(Clone, Debug)]
@@ -69,6 +78,7 @@ pub async fn serve<I, C, E, O, F>(
     incoming: I,
     parts: Parts,
     open: O,
+    entrance: Entrance,
     standby: Standby,
     stop: Cancel,
     told: impl Fn(bool) + Send + Sync,
@@ -88,13 +98,23 @@ where
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .ok();
+    let Entrance { access, audit } = entrance;
+    let gate = Gate { access, active: seen, audit, clock: parts.clock };
     let server_stop = stop.clone();
     let server = net::server()
+        .layer(gate.clone())
         .add_service(health_service)
         .add_optional_service(reflection)
-        .add_service(v1::job_service_server::JobServiceServer::new(Jobs(seen.clone())))
         .add_service(
-            v1::worker_session_service_server::WorkerSessionServiceServer::new(Sessions(seen))
+            v1::job_service_server::JobServiceServer::new(Jobs::new(gate.clone()))
+                .max_decoding_message_size(net::REQUEST_BYTES_MAX),
+        )
+        .add_service(
+            v1::access_service_server::AccessServiceServer::new(access::Access(gate.clone()))
+                .max_decoding_message_size(net::REQUEST_BYTES_MAX),
+        )
+        .add_service(
+            v1::worker_session_service_server::WorkerSessionServiceServer::new(Sessions(gate))
                 .max_decoding_message_size(net::MESSAGE_BYTES_MAX),
         )
         .serve_with_incoming(incoming.take_until(Box::pin(async move { server_stop.cancelled().await })));
@@ -155,8 +175,8 @@ where
 }
 
 /// A coordinator, as its peers ask it. Nothing is connected yet.
-pub fn peer(address: &Address) -> Channel {
-    peer_endpoint(address).connect_lazy()
+pub fn peer(address: &Address, dialer: &Dialer) -> Channel {
+    dialer.connect_lazy(address, PEERS_PATIENCE)
 }
 
 /// With the patience of peers.

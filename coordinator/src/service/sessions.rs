@@ -8,9 +8,9 @@ use sr3_proto::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Active, active, status};
+use super::{Gate, active, gate::caller, status};
 
-pub(super) struct Sessions(pub(super) Active);
+pub(super) struct Sessions(pub(super) Gate);
 
 #[tonic::async_trait]
 impl WorkerSessionService for Sessions {
@@ -20,7 +20,8 @@ impl WorkerSessionService for Sessions {
         &self,
         request: Request<Streaming<v1::SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let coordinator = active(&self.0)?;
+        let by = caller(&request)?;
+        let coordinator = active(&self.0.active)?;
         let mut incoming = request.into_inner();
         let first = incoming.message().await?.and_then(|request| request.message);
         let Some(Message::Hello(hello)) = first else {
@@ -28,7 +29,9 @@ impl WorkerSessionService for Sessions {
         };
         let hello = Hello::try_from(hello).map_err(|e| Status::failed_precondition(e.to_string()))?;
         let name = hello.name.clone();
-        let WorkerEnd { receive, send } = coordinator.attach(hello).await.map_err(status)?;
+        let WorkerEnd { receive, send } = coordinator.attach(hello, by.identity()).await.map_err(status)?;
+        self.0.audit.did(&by, "join", &name);
+        let gate = self.0.clone();
         let stop = coordinator.stop().clone();
         tokio::spawn(async move {
             loop {
@@ -45,6 +48,10 @@ impl WorkerSessionService for Sessions {
                         return;
                     }
                 };
+                if let Err(refused) = gate.still_admits(&by) {
+                    gate.audit.refused(Some(&by), "report", refused.message());
+                    return;
+                }
                 match FromWorker::try_from(request) {
                     Ok(report) => {
                         if send.send(report).await.is_err() {

@@ -108,7 +108,7 @@ pub async fn submit(
     spec: UpscaleSpec,
     key: &str,
 ) -> Result<(JobView, bool), core::view::Refusal> {
-    coordinator.submit(&JobSpec::from(spec).to_yaml(), key.into()).await
+    coordinator.submit(&JobSpec::from(spec).to_yaml(), key.into(), String::new()).await
 }
 
 impl Cluster {
@@ -165,7 +165,7 @@ impl Cluster {
 /// A worker that takes two units at a time and a tenth of a second for each.
 pub async fn played_worker(coordinator: Coordinator, destination: Store, stop: Cancel) {
     let hello = hello(&format!("{:?}", tokio::task::try_id()));
-    let mut end = coordinator.attach(hello).await.unwrap();
+    let mut end = coordinator.attach(hello, String::new()).await.unwrap();
     let mut held = Vec::new();
     let mut beats = tokio::time::interval(Duration::from_secs(2));
     while !stop.is_cancelled() {

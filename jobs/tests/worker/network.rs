@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::{StreamExt, stream::BoxStream};
-use sr3_proto::net::Address;
+use sr3_proto::net::{Address, Dialer};
 use sr3_proto::{
     FromWorker, Hello, Lease, Offer, ToWorker,
     wire::v1::{
@@ -82,7 +82,7 @@ async fn nobody() -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_unit_is_done_over_grpc_and_survives_a_broken_stream() {
     let (address, joins) = listen(None).await;
-    let connect = GrpcConnect::new(addresses(&[&nobody().await, &address]));
+    let connect = GrpcConnect::new(addresses(&[&nobody().await, &address]), Dialer::default());
     let mut scene = Scene::with(Setup::default(), connect, joins);
     let mut desk = scene.welcome(|_| None).await;
     desk.grant(grant(lease(1, 0, 1), "out", scene.items(&[("é#.png", "abc"), ("b.png", "bad")]).await)).await;
@@ -105,7 +105,8 @@ async fn a_unit_is_done_over_grpc_and_survives_a_broken_stream() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_refused_gives_up_and_who_finds_nobody_tries_again() {
     let (address, joins) = listen(Some("speak version 2")).await;
-    let scene = Scene::with(Setup::default(), GrpcConnect::new(addresses(&[&address])), joins);
+    let scene =
+        Scene::with(Setup::default(), GrpcConnect::new(addresses(&[&address]), Dialer::default()), joins);
     match scene.ended().await.unwrap_err() {
         WorkerFailure::Refused { reason } => assert!(reason.contains("speak version 2")),
         other => panic!("{other}"),
@@ -120,6 +121,7 @@ async fn who_is_refused_gives_up_and_who_finds_nobody_tries_again() {
         models: Vec::new(),
         offer: Offer::default(),
     };
-    let mut lonely = GrpcConnect::new(addresses(&[&nobody().await])).with_timeout(Duration::from_secs(1));
+    let mut lonely = GrpcConnect::new(addresses(&[&nobody().await]), Dialer::default())
+        .with_timeout(Duration::from_secs(1));
     assert!(matches!(lonely.connect(hello).await, Err(ConnectError::Unreachable { .. })));
 }

@@ -24,7 +24,7 @@ pub struct AddressError {
 }
 
 impl Address {
-    /// Reads `http://host:port`, or `host:port`.
+    /// Reads `https://host:port`, `http://host:port`, or `host:port`, which is http.
     ///
     /// # Errors
     /// [`AddressError`].
@@ -32,13 +32,16 @@ impl Address {
         let wrong = |reason| AddressError { text: written.into(), reason };
         let trimmed = written.trim().trim_end_matches('/');
         let text = match trimmed.split_once("://") {
-            Some(("http", _)) => trimmed.to_string(),
-            Some(_) => return Err(wrong("it has to begin with http://")),
+            Some(("http" | "https", _)) => trimmed.to_string(),
+            Some(_) => return Err(wrong("it has to begin with https:// or http://")),
             None => format!("http://{trimmed}"),
         };
         let uri: Uri = text.parse().map_err(|_| wrong("write http://host:port"))?;
         if uri.host().is_none_or(str::is_empty) || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(wrong("write http://host:port"));
+        }
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err(wrong("it has a user in it: pass a token with --token-file"));
         }
         if uri.port_u16().is_none() && !trimmed.contains("://") {
             return Err(wrong("the port is missing: write host:port"));
@@ -51,9 +54,19 @@ impl Address {
         &self.text
     }
 
-    /// How it is dialled, with so much patience for a connection.
+    /// Whether it is reached by TLS.
+    pub fn is_secure(&self) -> bool {
+        self.uri.scheme_str() == Some("https")
+    }
+
+    /// How it is dialled, with so much patience for a connection. Whoever connects it puts TLS in: tonic's own would not read
+    /// certificates again, and wants a scheme that says so.
     pub fn endpoint(&self, patience: Duration) -> Endpoint {
-        Endpoint::from(self.uri.clone())
+        let mut parts = self.uri.clone().into_parts();
+        parts.scheme = Some(http::uri::Scheme::HTTP);
+        let dialled = Uri::from_parts(parts).unwrap_or_else(|_| self.uri.clone());
+        Endpoint::from(dialled)
+            .origin(self.uri.clone())
             .connect_timeout(patience)
             .tcp_nodelay(true)
             .initial_stream_window_size(WINDOW_BYTES)
@@ -81,10 +94,12 @@ mod tests {
             ("10.0.0.1:7070", "http://10.0.0.1:7070"),
             (" http://sr3.example/ ", "http://sr3.example"),
             ("[::1]:80", "http://[::1]:80"),
+            ("https://sr3.example:7070", "https://sr3.example:7070"),
         ] {
             assert_eq!(Address::parse(written).unwrap().text(), text);
         }
-        for written in ["", "host", "https://host:1", "http://", "http://host:1/jobs", "s3://bucket", "a b:1"]
+        for written in
+            ["", "host", "https://u:p@host:1", "http://", "http://host:1/jobs", "s3://bucket", "a b:1"]
         {
             assert!(Address::parse(written).is_err(), "{written}");
         }
