@@ -9,7 +9,7 @@ use std::{error::Error, fmt, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use sr3_proto::{Offer, Order, RunId, SpecError, UnitId, job_spec::Document};
+use sr3_proto::{Offer, Order, RunId, SpecError, UnitId, job_spec::Document, session::UnitResult};
 
 use crate::{
     JobError,
@@ -74,6 +74,9 @@ pub trait Begun: Send + Sync {
     /// Which run it is there.
     fn run(&self) -> RunId;
 
+    /// What tells whether a worker's report is true. It holds none of the job's places.
+    fn check(&self) -> Arc<dyn Check>;
+
     /// How many stages it has. One opens when every unit of the one before is recorded.
     fn stages(&self) -> u32 {
         1
@@ -91,6 +94,27 @@ pub trait Begun: Send + Sync {
         phase: Phase,
         units: BoxStream<'a, Result<EndedUnit, JobError>>,
     ) -> Result<Reported, JobError>;
+}
+
+/// Looks whether what a worker says of a unit is so.
+#[async_trait]
+pub trait Check: Send + Sync + 'static {
+    /// Whether `result` is one of the unit `id`, which is `unit`, and lies where it must. Reads one object at most.
+    ///
+    /// # Errors
+    /// It is not, or that cannot be found out.
+    async fn check(&self, id: UnitId, unit: &Bytes, result: &UnitResult) -> Result<(), Doubt>;
+}
+
+/// Why a report is not believed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Doubt {
+    /// What it says is not so.
+    #[error("it reported what is not so: {0}")]
+    False(String),
+    /// Nobody can tell now.
+    #[error("its result cannot be looked at: {0}")]
+    Unknown(String),
 }
 
 /// What is planned of a job already.

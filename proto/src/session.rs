@@ -134,6 +134,19 @@ pub enum FromWorker {
     Goodbye,
 }
 
+impl FromWorker {
+    /// The lease under which it reports a result, if it does.
+    pub fn lease(&self) -> Option<Lease> {
+        match self {
+            Self::ItemDone { lease, .. }
+            | Self::UnitDone { lease, .. }
+            | Self::UnitFailed { lease, .. }
+            | Self::UnitReturned { lease, .. } => Some(*lease),
+            Self::Heartbeat { .. } | Self::Goodbye => None,
+        }
+    }
+}
+
 /// From coordinator to worker.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ToWorker {

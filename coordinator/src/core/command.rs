@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use sr3_proto::{
-    FromWorker, Hello, JobId, Order, RunId, ToWorker, UnitId, WorkerId,
+    FromWorker, Hello, JobId, Lease, Order, RunId, ToWorker, UnitId, WorkerId,
+    session::UnitResult,
     wire::ledger::{PlanRow, TokenRow, UnitRow},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::view::{JobView, Phase, Refusal, WorkerInfo};
-use crate::kind::{Begun, Reported};
+use crate::kind::{Begun, Check, Doubt, Reported};
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
 
@@ -75,7 +76,15 @@ pub(super) enum Command {
     Began {
         job: JobId,
         run: RunId,
+        check: Arc<dyn Check>,
         answer: oneshot::Sender<()>,
+    },
+    /// A worker's report was looked at.
+    Checked {
+        worker: WorkerId,
+        lease: Lease,
+        result: UnitResult,
+        found: Result<(), Doubt>,
     },
     /// A job's task planned more; the answer comes once that is durable.
     Planned {

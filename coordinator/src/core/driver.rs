@@ -22,7 +22,7 @@ use super::{
     view::{JobView, Phase, Refusal},
 };
 use crate::{
-    kind::{Begun, Reported},
+    kind::{Begun, Check, Reported},
     ledger::Ledger,
     rows,
     scheduler::{Effect, Event, Scheduler},
@@ -46,8 +46,8 @@ pub(super) struct Driver {
     pub(super) workers: BTreeMap<WorkerId, Connected>,
     pub(super) next_worker: WorkerId,
     pub(super) kept: HashMap<(JobId, UnitId), Arc<UnitRow>>,
-    /// Items of the units that were granted and are not recorded, and their work.
-    pub(super) granted: HashMap<(JobId, UnitId), (usize, u64)>,
+    /// Units that were granted and are not recorded.
+    pub(super) granted: HashMap<(JobId, UnitId), Arc<UnitRow>>,
     pub(super) work: Work,
     /// Jobs that are to end once the effects at hand are taken.
     pub(super) endings: Vec<(JobId, Phase, String)>,
@@ -122,7 +122,8 @@ impl Driver {
             Command::Attach { hello, identity, send, answer } => self.attach(hello, identity, send, answer),
             Command::Report { worker, report } => self.report(worker, report),
             Command::Detached { worker } => self.detached(worker),
-            Command::Began { job, run, answer } => self.began(job, run, answer),
+            Command::Began { job, run, check, answer } => self.began(job, run, check, answer),
+            Command::Checked { worker, lease, result, found } => self.checked(worker, lease, result, found),
             Command::Planned { job, units, plan, answer } => self.planned(job, units, plan, answer),
             Command::Failed { job, reason } => self.end_job(job, Phase::Failed, reason),
             Command::Finished { job, phase, reason, reported } => {
@@ -219,9 +220,11 @@ impl Driver {
         tokio::spawn(task.run());
     }
 
-    fn began(&mut self, id: JobId, run: RunId, answer: oneshot::Sender<()>) {
+    fn began(&mut self, id: JobId, run: RunId, check: Arc<dyn Check>, answer: oneshot::Sender<()>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.run = run;
+        job.check = Some(check);
+        let unchecked = std::mem::take(&mut job.unchecked);
         if job.phase == Phase::Queued {
             job.phase = Phase::Running;
         }
@@ -230,6 +233,9 @@ impl Driver {
         self.event(added);
         if paused {
             self.event(Event::Paused { job: id });
+        }
+        for (worker, lease, result) in unchecked {
+            self.check(worker, lease, result);
         }
         self.publish(id);
         self.work.told.push(Told::answer(answer, ()));
@@ -332,6 +338,7 @@ impl Driver {
         job.reason.clone_from(&reason);
         job.on_device.clear();
         job.under_way.clear();
+        job.unchecked.clear();
         job.stop_planning.cancel();
         self.work.batch.put(rows::job(id), rows::write(job.row()));
         let next = job.next.clone();

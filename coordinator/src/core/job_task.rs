@@ -115,7 +115,7 @@ impl JobTask {
             Places::Recovered(run) => self.take(Some(run)).await?,
         };
         let (answer, durable) = oneshot::channel();
-        let command = Command::Began { job: self.id, run: begun.run(), answer };
+        let command = Command::Began { job: self.id, run: begun.run(), check: begun.check(), answer };
         drop(self.commands.send(command).await);
         drop(durable.await);
         Ok(begun)

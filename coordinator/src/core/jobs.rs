@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use sr3_proto::{
     Cancel, Digest, Head, JobId, Lease, Order, RunId, UnitId, WorkerId,
+    session::UnitResult,
     wire::{
         ledger::{self, JobPhase, JobRow, PlanRow},
         v1,
@@ -13,7 +14,7 @@ use sr3_proto::{
 use tokio::sync::watch;
 
 use super::view::{Counts, JobView, OnDevice, Phase};
-use crate::{ledger::LedgerError, scheduler::Event};
+use crate::{kind::Check, ledger::LedgerError, scheduler::Event};
 
 /// A job.
 pub(super) struct Job {
@@ -43,6 +44,10 @@ pub(super) struct Job {
     pub(super) keeping: bool,
     /// Grants that wait for those: worker, lease, verdicts so far, isolated.
     pub(super) parked: Vec<(WorkerId, Lease, Vec<Bytes>, bool)>,
+    /// Looks at reports; none before its places were taken.
+    pub(super) check: Option<Arc<dyn Check>>,
+    /// Reports that wait for that.
+    pub(super) unchecked: Vec<(WorkerId, Lease, UnitResult)>,
     pub(super) last_event: u64,
     /// Whether its end is written.
     pub(super) reported: bool,
@@ -116,6 +121,8 @@ impl Job {
             last_to_compute: UnitId::new(0),
             keeping: false,
             parked: Vec::new(),
+            check: None,
+            unchecked: Vec::new(),
             last_event: 0,
             reported: false,
             summary: String::new(),

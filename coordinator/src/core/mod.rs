@@ -10,6 +10,7 @@
 //! they reach the ledger; when the ledger says that another coordinator took over, this one says nothing more and
 //! ends. A job's own reading and writing (its planning, its end) is done by a task per job that only sends commands.
 
+mod checks;
 mod command;
 mod committer;
 mod connected;

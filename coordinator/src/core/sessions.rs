@@ -5,9 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use sr3_proto::{
-    FromWorker, Grant, Hello, JobId, Lease, LeaseProgress, ToWorker, UnitId, WorkerId,
-    session::UnitResult,
-    wire::ledger::{DoneRow, UnitRow},
+    FromWorker, Grant, Hello, JobId, Lease, LeaseProgress, ToWorker, UnitId, WorkerId, wire::ledger::UnitRow,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -62,8 +60,15 @@ impl Driver {
     }
 
     pub(super) fn report(&mut self, worker: WorkerId, report: FromWorker) {
-        if !self.workers.contains_key(&worker) {
-            return;
+        let Some(reporter) = self.workers.get(&worker) else { return };
+        if let Some(lease) = report.lease().filter(|lease| !self.scheduler.holds(worker, *lease)) {
+            // After a lease ran out this is nothing bad; the scheduler says so to the worker.
+            let Connected { hello, identity, .. } = reporter;
+            let Lease { job, unit, .. } = lease;
+            tracing::info!(
+                worker = hello.name, identity, %job, %unit,
+                "refused: a report under a lease that this worker does not hold"
+            );
         }
         match report {
             FromWorker::Heartbeat { credits, leases, models, draining } => {
@@ -74,19 +79,7 @@ impl Driver {
             FromWorker::ItemDone { lease, record } => {
                 self.event(Event::ItemDone { worker, lease, record });
             }
-            FromWorker::UnitDone { lease, result: UnitResult { done, quarantined, reasons, payload } } => {
-                let recorded = self.jobs.get(&lease.job).map_or(0, |job| job.counts.units_done);
-                let work = self.unit_work(lease.job, lease.unit, recorded);
-                let row = DoneRow { done, quarantined, payload, work, ..DoneRow::default() };
-                self.unit_done(worker, lease, row);
-                let now = self.jobs.get(&lease.job).map_or(0, |job| job.counts.units_done);
-                // Only what was recorded is told.
-                if now > recorded {
-                    for reason in reasons {
-                        self.log(lease.job, format!("set aside: {reason}"));
-                    }
-                }
-            }
+            FromWorker::UnitDone { lease, result } => self.check(worker, lease, result),
             FromWorker::UnitFailed { lease, reason, kind, records } => {
                 self.event(Event::UnitFailed { worker, lease, kind, reason, records });
             }
@@ -102,17 +95,6 @@ impl Driver {
         }
     }
 
-    /// Work of a unit's items; for one that an earlier coordinator granted, the mean of what is left.
-    fn unit_work(&self, job: JobId, unit: UnitId, recorded: u64) -> u64 {
-        if let Some((_, work)) = self.granted.get(&(job, unit)) {
-            return *work;
-        }
-        let Some(found) = self.jobs.get(&job) else { return 0 };
-        let counts = found.all_counts();
-        let left = counts.work_planned.saturating_sub(counts.work_done);
-        left / counts.units_planned.saturating_sub(recorded).max(1)
-    }
-
     fn show_progress(&mut self, worker: WorkerId, leases: &[LeaseProgress]) {
         let Some(name) = self.workers.get(&worker).map(|w| w.hello.name.clone()) else { return };
         self.clear_progress(worker);
@@ -124,9 +106,9 @@ impl Driver {
                 found.on_device.insert(worker, on_device);
             }
             // Of a unit that an earlier coordinator granted nothing is known.
-            if let Some((items, work)) = self.granted.get(&(job, unit)) {
+            if let Some(row) = self.granted.get(&(job, unit)) {
                 let done = f64::from(progress.items_done) + f64::from(progress.share);
-                let work = (*work as f64 * done / (*items).max(1) as f64) as u64;
+                let work = (row.work as f64 * done / f64::from(row.items.max(1))) as u64;
                 found.under_way.insert((worker, unit), (progress.items_done.into(), work));
             }
         }
@@ -164,8 +146,8 @@ impl Driver {
             }))
         };
         if let Some(row) = self.kept.remove(&(lease.job, lease.unit)) {
-            self.granted.insert((lease.job, lease.unit), (row.items as usize, row.work));
             let message = make(&row);
+            self.granted.insert((lease.job, lease.unit), row);
             self.work.told.push(Told::Worker(send, message));
             return self.keep_more(lease.job);
         }

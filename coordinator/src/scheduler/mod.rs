@@ -358,6 +358,13 @@ impl Scheduler {
         self.jobs.get(&job).map_or(0, Job::lease_count)
     }
 
+    /// Whether the worker holds this very lease.
+    pub fn holds(&self, worker: WorkerId, lease: Lease) -> bool {
+        let open = self.jobs.get(&lease.job).and_then(|job| job.open.get(&lease.unit));
+        let held = |held: &jobs::Held| held.token == lease.token && held.worker == Some(worker);
+        lease.epoch == self.epoch && open.is_some_and(|open| open.held.iter().any(held))
+    }
+
     /// Leases of a worker, its credits, whether it drains, its loaded models and the units that it finished.
     pub fn worker(&self, worker: WorkerId) -> Option<WorkerView<'_>> {
         self.workers.get(&worker).map(Worker::view)

@@ -1,8 +1,9 @@
 //! A job that measures: plans its units, and writes its numbers.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::{
     Stream, StreamExt, TryStreamExt,
     stream::{self, BoxStream},
@@ -10,10 +11,11 @@ use futures::{
 use sr3_coordinator::{
     JobError,
     core::view::Phase,
-    kind::{Begun, EndedUnit, Outcome, Planned, Reported, SoFar},
+    kind::{Begun, Check, Doubt, EndedUnit, Outcome, Planned, Reported, SoFar},
 };
 use sr3_proto::{
-    Key, RunId, Store, StoreError,
+    Key, RunId, Store, StoreError, UnitId,
+    session::UnitResult,
     store::{ObjectInfo, PutMode},
 };
 
@@ -123,6 +125,10 @@ impl Begun for EvaluateJob {
         RunId::new(1)
     }
 
+    fn check(&self) -> Arc<dyn Check> {
+        Arc::new(RowsCheck)
+    }
+
     fn plan<'a>(&'a self, _: u32, so_far: SoFar<'a>) -> BoxStream<'a, Result<Planned, JobError>> {
         let after = Key::new(so_far.cursor).ok();
         let planning = Planning {
@@ -163,6 +169,27 @@ impl Begun for EvaluateJob {
             self.numbers.delete(&summary_key()).await?;
         }
         Ok(said)
+    }
+}
+
+/// Looks whether a worker's result is a row for each picture of the unit.
+struct RowsCheck;
+
+#[async_trait]
+impl Check for RowsCheck {
+    async fn check(&self, id: UnitId, unit: &Bytes, said: &UnitResult) -> Result<(), Doubt> {
+        let items = item::from_bytes(unit).map_err(|e| Doubt::Unknown(e.to_string()))?;
+        let rows = serde_json::from_slice::<Vec<(u32, Row)>>(&said.payload)
+            .map_err(|e| Doubt::False(format!("rows of unit {id} cannot be read: {e}")))?;
+        let mut asked: Vec<u32> = items.iter().map(|item| item.place).collect();
+        let mut answered: Vec<u32> = rows.iter().map(|(place, _)| *place).collect();
+        asked.sort_unstable();
+        answered.sort_unstable();
+        let bad = rows.iter().filter(|(_, row)| row.reason.is_some()).count() as u64;
+        if asked != answered || bad != said.quarantined {
+            return Err(Doubt::False(format!("the rows are not those of unit {id}")));
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! A job that has its destination: plans its units, and writes its report.
 
-use std::{collections::VecDeque, pin::Pin};
+use std::{collections::VecDeque, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use futures::{
@@ -10,7 +10,7 @@ use futures::{
 use sr3_coordinator::{
     JobError,
     core::view::Phase,
-    kind::{Begun, EndedUnit, Outcome, Planned as PlannedUnit, Reported, SoFar},
+    kind::{Begun, Check, EndedUnit, Outcome, Planned as PlannedUnit, Reported, SoFar},
 };
 use sr3_proto::{Key, RunId, Store, layout};
 
@@ -181,6 +181,10 @@ impl UpscaleJob {
 impl Begun for UpscaleJob {
     fn run(&self) -> RunId {
         self.run.id()
+    }
+
+    fn check(&self) -> Arc<dyn Check> {
+        Arc::new(self.run.check())
     }
 
     fn plan<'a>(&'a self, _: u32, so_far: SoFar<'a>) -> BoxStream<'a, Result<PlannedUnit, JobError>> {

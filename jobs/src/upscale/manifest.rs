@@ -3,12 +3,16 @@
 //! Somebody else may have created it first: an attempt of the same unit that lost its lease, or this worker in a put
 //! whose answer was lost. If it speaks of the very same inputs it is the unit's manifest, and this one is forgotten.
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use sr3_proto::{Digest, FailureKind, Store, StoreError, layout, session::UnitResult, store::PutMode};
+use sr3_coordinator::kind::{Check, Doubt};
+use sr3_proto::{
+    Digest, FailureKind, RunId, Store, StoreError, UnitId, layout, session::UnitResult, store::PutMode,
+};
 use sr3_worker::Failure;
 
 use super::{
-    ItemRecord, ItemStatus, ShardManifest,
+    ItemRecord, ItemStatus, Items, ShardManifest,
     record::{read_document, write_document},
 };
 
@@ -54,6 +58,45 @@ fn result(manifest: &ShardManifest, digest: &Digest) -> UnitResult {
         quarantined: of(ItemStatus::Quarantined).count() as u64,
         reasons: of(ItemStatus::Quarantined).take(REASONS).map(reason).collect(),
         payload: Bytes::copy_from_slice(digest.as_str().as_bytes()),
+    }
+}
+
+/// Looks whether a worker's result is one: of the manifest that lies there, which speaks of the unit's very inputs.
+#[derive(Debug)]
+pub(super) struct ManifestCheck {
+    /// Where it lies.
+    pub(super) store: Store,
+    /// The run that it must be of.
+    pub(super) run: RunId,
+}
+
+#[async_trait]
+impl Check for ManifestCheck {
+    async fn check(&self, id: UnitId, unit: &Bytes, said: &UnitResult) -> Result<(), Doubt> {
+        let key = layout::manifest_key(self.run, id);
+        let bytes = match self.store.get(&key).await {
+            Ok((_, bytes)) => bytes,
+            Err(error @ StoreError::NotFound { .. }) => return Err(Doubt::False(error.to_string())),
+            Err(error) => return Err(Doubt::Unknown(error.to_string())),
+        };
+        let there: ShardManifest =
+            read_document(key.as_str(), &bytes).map_err(|e| Doubt::False(e.to_string()))?;
+        let is = result(&there, &Digest::of(&bytes));
+        if is.payload != said.payload {
+            return Err(Doubt::False(format!("`{key}` has another sha256")));
+        }
+        let items = Items::from_bytes(unit).map_err(|e| Doubt::Unknown(e.to_string()))?.0;
+        let mut asked: Vec<_> = items.iter().map(|(_, item)| item.input.as_str()).collect();
+        let mut answered: Vec<_> = there.items.iter().map(|item| item.input.as_str()).collect();
+        asked.sort_unstable();
+        answered.sort_unstable();
+        if there.run != self.run || there.unit != id || asked != answered {
+            return Err(Doubt::False(format!("`{key}` is not of this unit")));
+        }
+        if (is.done, is.quarantined) != (said.done, said.quarantined) {
+            return Err(Doubt::False(format!("`{key}` has other numbers")));
+        }
+        Ok(())
     }
 }
 

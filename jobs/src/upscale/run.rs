@@ -20,6 +20,7 @@ use sr3_proto::{
 use super::{
     ItemRecord, RunRecord, ShardManifest, Success, UpscaleOrder,
     history::History,
+    manifest::ManifestCheck,
     record::{RecordError, VERSION, read_document, write_document},
     report,
 };
@@ -225,6 +226,11 @@ impl Run {
             Err(StoreError::AlreadyExists { .. }) => Ok(self.read_manifest(unit).await?.0.items),
             other => Ok(other.map(|()| manifest.items)?),
         }
+    }
+
+    /// What looks at its workers' reports.
+    pub(super) fn check(&self) -> ManifestCheck {
+        ManifestCheck { store: self.store.clone(), run: self.run }
     }
 
     /// What lies at a shard's manifest.
