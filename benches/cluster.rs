@@ -5,14 +5,17 @@
 //! ```
 //!
 //! Efficiency: the time of a job over the time that its items were on the device, with one worker of one thread; and
-//! how much quicker two such workers are, of which the second loads its model within that time. Medians of alternating runs. Idle cost: what coordinators and workers without
-//! a job ask of a bucket and how much CPU they use.
+//! how much quicker two such workers are, of which the second loads its model within that time. Medians of alternating
+//! runs. TLS: the same job in plain text and with certificates, by turns. Idle cost: what coordinators and workers without a
+//! job ask of a bucket and how much CPU they use.
 #![allow(
     clippy::unwrap_used,
     dead_code,
     reason = "a benchmark: a panic is a failure; it shares helpers with tests"
 )]
 
+#[path = "../tests/cluster/authority.rs"]
+mod authority;
 #[path = "../tests/cluster/pictures.rs"]
 mod pictures;
 #[path = "../tests/cluster/processes.rs"]
@@ -29,6 +32,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use authority::Authority;
 use processes::{Coordinator, Environment, Process, json, run, until, worker};
 use serde_json::Value;
 
@@ -39,6 +43,7 @@ const IDLE: Duration = Duration::from_secs(60);
 
 fn main() {
     efficiency();
+    tls();
     idle();
 }
 
@@ -69,6 +74,31 @@ fn efficiency() {
     println!("two workers over one: {:.3}x (median of {ROUNDS})", median(gains));
 }
 
+/// What certificates cost a job.
+fn tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    pictures::write_of(&folder.join("in"), PICTURES, SIDES);
+    let authority = Authority::new();
+    let none = Environment::new();
+    let of = |name: &str| authority.environment(name, &none);
+    let at = |name: &str| folder.join(name).display().to_string();
+    let plain = Coordinator::start(&at("state plain"), &[], &none);
+    let secure = Coordinator::start(&at("state secure"), &[], &of("coordinator"));
+    let _workers = [worker(&plain.address, &none), worker(&secure.address, &of("worker"))];
+    let mut ratios = Vec::new();
+    for round in 0..=ROUNDS {
+        let (without, _) = job_of(&plain, folder, &format!("plain-{round}"), &none);
+        let (with, _) = job_of(&secure, folder, &format!("secure-{round}"), &of("admin"));
+        // The first of each loads the model.
+        if round > 0 {
+            println!("plain {without:.2} s, with certificates {with:.2} s");
+            ratios.push(with / without);
+        }
+    }
+    println!("certificates over plain text: {:.3}x (median of {ROUNDS})", median(ratios));
+}
+
 fn count(coordinator: &Coordinator) -> usize {
     let (_, out, _) = run(&["workers", "--json", "--coordinator", &coordinator.address], &Vec::new());
     out.lines().count()
@@ -76,9 +106,14 @@ fn count(coordinator: &Coordinator) -> usize {
 
 /// Seconds from submission to end, and those on devices.
 fn job(coordinator: &Coordinator, folder: &Path, name: &str) -> (f64, f64) {
+    job_of(coordinator, folder, name, &Environment::new())
+}
+
+/// The same, as somebody.
+fn job_of(coordinator: &Coordinator, folder: &Path, name: &str, somebody: &Environment) -> (f64, f64) {
     let at = |name: &str| folder.join(name).display().to_string();
     let arguments = ["upscale", &at("in"), &at(name), "--preset", "one", "--json", "--coordinator"];
-    let (code, out, errors) = run(&[&arguments[..], &[&coordinator.address]].concat(), &Vec::new());
+    let (code, out, errors) = run(&[&arguments[..], &[&coordinator.address]].concat(), somebody);
     assert_eq!(code, 0, "{errors}");
     let report = fs::read_to_string(folder.join(name).join(".sr3/report.jsonl")).unwrap();
     let seconds = report.lines().map(|line| {

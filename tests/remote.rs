@@ -120,8 +120,7 @@ fn json_has_its_documented_keys() {
     assert_eq!(keys(&job["current"][0]).join(" "), "input share worker");
     assert_eq!((&job["state"], &job["ended_ms"]), (&"running".into(), &Value::Null));
     let worker = ask(&served, &["workers", "--json"]).json();
-    let expected =
-        "classes credits device id kinds leases memory_bytes models name shards_done state threads version";
+    let expected = "caller classes credits device id kinds leases memory_bytes models name shards_done state threads version";
     assert_eq!(keys(&worker).join(" "), expected);
     let logged = ask(&served, &["logs", "1", "--json"]).json();
     assert_eq!(keys(&logged).join(" "), "at_ms sequence text");
@@ -237,7 +236,7 @@ fn nobody_serving_is_told_after_a_while_with_every_address() {
     for part in [gone, &standby.url(), "stands by", "sr3 coordinator"] {
         assert!(ran.refusal().contains(part), "{part}: {}", ran.err);
     }
-    for (address, word) in [("https://a:1", "http://"), ("host", "port")] {
+    for (address, word) in [("ftp://a:1", "http://"), ("host", "port")] {
         let ran = sr3(&["jobs", "--coordinator", address]);
         assert_eq!(ran.code, 2);
         assert!(ran.refusal().contains(word), "{}", ran.err);

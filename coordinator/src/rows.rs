@@ -11,6 +11,8 @@
 //! idempotency/KEY        the job that this key made
 //! ```
 //!
+//! Of a job that has ended only its own row and its events stay, and of these only the latest thousand jobs'.
+//!
 //! Numbers are written in 20 digits, so that rows sort as they do. Every row begins with a version, and one from the
 //! future is refused rather than guessed at.
 

@@ -1,15 +1,26 @@
 //! How much one coordinator carries: `cargo bench -p sr3-jobs --bench scale [OBJECTS] [WORKERS]`.
 //!
 //! Plans a listing of OBJECTS (a million) into a ledger on a local folder with fsync, and lets WORKERS (a thousand) that are played
-//! report every unit as fast as they get them. Prints seconds, rates and resident memory; the objects' own memory is
-//! there before planning begins and is printed apart.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark: a panic is a failure")]
+//! write every unit's manifest and report it as fast as they get them. Prints seconds, rates and resident memory; the objects'
+//! own memory is there before planning begins and is printed apart. Then a thousand jobs of a hundred objects, one after the
+//! other: what is left of them.
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    dead_code,
+    unreachable_pub,
+    reason = "a benchmark: a panic is a failure; it shares helpers with tests"
+)]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures::StreamExt;
 use sr3_coordinator::{
     Kind, Kinds,
     clock::Clock,
@@ -19,12 +30,9 @@ use sr3_coordinator::{
 };
 use sr3_jobs::{
     JobSpec,
-    upscale::{EngineModels, F32_CLASS, Items, Upscale, UpscaleSpec},
+    upscale::{EngineModels, F32_CLASS, Upscale, UpscaleSpec},
 };
-use sr3_proto::{
-    Cancel, Digest, FromWorker, Hello, Key, Offer, Store, StoreError, ToWorker, session::UnitResult,
-    store::PutMode,
-};
+use sr3_proto::{Cancel, FromWorker, Hello, Key, Offer, Store, StoreError, ToWorker, store::PutMode};
 
 fn resident_mb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -37,20 +45,16 @@ fn main() {
     let objects = numbers.first().copied().unwrap_or(1_000_000);
     let workers = numbers.get(1).copied().unwrap_or(1000);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(run(objects, workers));
+    runtime.block_on(async {
+        run(objects, workers).await;
+        ended(1000, 100).await;
+    });
 }
 
-async fn run(objects: usize, workers: usize) {
-    let (source, destination) = (Store::in_memory(), Store::in_memory());
-    for i in 0..objects {
-        let key = Key::new(format!("{:04}/{:07}.jpg", i / 1000, i)).unwrap();
-        source.put(&key, "x".into(), PutMode::Replace).await.unwrap();
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = open_ledger(folder.path().to_str().unwrap()).await.unwrap();
+fn parts(source: &Store, destination: &Store) -> Parts {
     let (inputs, outputs) = (source.clone(), destination.clone());
     let upscale: Arc<dyn Kind> = Arc::new(Upscale::new(Arc::<EngineModels>::default()));
-    let parts = Parts {
+    Parts {
         kinds: Kinds::new([upscale]),
         open_store: Arc::new(move |location| match location.to_string().as_str() {
             "memory://in" => Ok(inputs.clone()),
@@ -60,7 +64,77 @@ async fn run(objects: usize, workers: usize) {
         state: None,
         scheduler: scheduler::Config::default(),
         clock: Clock::default(),
-    };
+    }
+}
+
+async fn fill(store: &Store, objects: usize) {
+    for i in 0..objects {
+        let key = Key::new(format!("{:04}/{:07}.jpg", i / 1000, i)).unwrap();
+        store.put(&key, "x".into(), PutMode::Replace).await.unwrap();
+    }
+}
+
+/// Bytes below a folder.
+fn bytes_below(folder: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let bytes = entries.map(|entry| match entry.metadata().unwrap() {
+        data if data.is_dir() => bytes_below(&entry.path()),
+        data => data.len(),
+    });
+    bytes.sum()
+}
+
+/// What is left of jobs that have ended.
+async fn ended(jobs: usize, objects: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().to_str().unwrap();
+    let (source, destination) = (Store::in_memory(), Store::in_memory());
+    fill(&source, objects).await;
+    let parts = parts(&source, &destination);
+    let stop = Cancel::new();
+    let ledger = open_ledger(place).await.unwrap();
+    let (coordinator, running) = core::start(parts.clone(), ledger, stop.clone()).await.unwrap();
+    let before = resident_mb();
+    for number in 0..4 {
+        tokio::spawn(played(coordinator.clone(), destination.clone(), number));
+    }
+    let begun = Instant::now();
+    for _ in 0..jobs {
+        let mut spec = UpscaleSpec::new("memory://in", "memory://out");
+        spec.job.overwrite = true;
+        let spec = JobSpec::from(spec).to_yaml();
+        let (job, _) = coordinator.submit(&spec, String::new(), String::new()).await.unwrap();
+        let mut seen = coordinator.job(job.id).await.unwrap();
+        let ended = seen.wait_for(|view| view.phase.is_final()).await.unwrap().clone();
+        assert_eq!(ended.counts.done, objects as u64, "{}", ended.reason);
+    }
+    println!(
+        "{jobs} jobs of {objects} objects: {:.1} s, {} MB more resident",
+        begun.elapsed().as_secs_f64(),
+        resident_mb().saturating_sub(before)
+    );
+    stop.cancel();
+    running.ended().await.unwrap();
+    let (begun, stop) = (Instant::now(), Cancel::new());
+    let ledger = open_ledger(place).await.unwrap();
+    let (coordinator, running) = core::start(parts, Arc::clone(&ledger), stop.clone()).await.unwrap();
+    let known = coordinator.jobs(None, jobs).await.unwrap().len();
+    let seconds = begun.elapsed().as_secs_f64();
+    let rows = ledger.scan("", None).count().await;
+    println!(
+        "started again in {seconds:.2} s with {known} of them: {rows} rows, {:.1} MB on the disk",
+        bytes_below(folder.path()) as f64 / 1e6
+    );
+    stop.cancel();
+    running.ended().await.unwrap();
+}
+
+async fn run(objects: usize, workers: usize) {
+    let (source, destination) = (Store::in_memory(), Store::in_memory());
+    fill(&source, objects).await;
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = open_ledger(folder.path().to_str().unwrap()).await.unwrap();
+    let parts = parts(&source, &destination);
     let stop = Cancel::new();
     let (coordinator, running) = core::start(parts, ledger, stop.clone()).await.unwrap();
     let before = resident_mb();
@@ -78,7 +152,7 @@ async fn run(objects: usize, workers: usize) {
     );
     let begun = Instant::now();
     for number in 0..workers {
-        tokio::spawn(played(coordinator.clone(), number));
+        tokio::spawn(played(coordinator.clone(), destination.clone(), number));
     }
     loop {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -98,8 +172,8 @@ async fn run(objects: usize, workers: usize) {
     running.ended().await.unwrap();
 }
 
-/// Reports every unit at once.
-async fn played(coordinator: Coordinator, number: usize) {
+/// Writes every unit's manifest, and reports it.
+async fn played(coordinator: Coordinator, destination: Store, number: usize) {
     let hello = Hello {
         name: format!("played {number}"),
         version: "0".into(),
@@ -125,10 +199,7 @@ async fn played(coordinator: Coordinator, number: usize) {
         let said = match message {
             Some(ToWorker::Grant(grant)) => {
                 reported += 1;
-                let done = Items::from_bytes(&grant.unit).unwrap().0.len() as u64;
-                let payload = Digest::of(b"manifest").to_string().into();
-                let result = UnitResult { done, payload, ..UnitResult::default() };
-                FromWorker::UnitDone { lease: grant.lease, result }
+                common::record(&destination, &grant).await
             }
             Some(ToWorker::Committed { .. }) => {
                 reported -= 1;

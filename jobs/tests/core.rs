@@ -8,11 +8,14 @@ mod common;
 use std::time::Duration;
 
 use common::{Cluster, job_spec, open_items, played_worker, submit};
+use futures::TryStreamExt;
 use sr3_coordinator::core::view::{Phase, Refusal};
 use sr3_jobs::upscale::{
     ItemRecord, ItemStatus, ShardManifest, UpscaleOrder, UpscaleSpec, record::read_document,
 };
-use sr3_proto::{Cancel, FailureKind, FromWorker, JobId, ToWorker, layout, store::PutMode};
+use sr3_proto::{
+    Cancel, FailureKind, FromWorker, JobId, ToWorker, layout, session::UnitResult, store::PutMode,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_job_runs_to_its_report() {
@@ -178,4 +181,95 @@ async fn a_job_that_fails_keeps_the_verdicts_that_came_with_the_failure() {
     let ended = cluster.wait(job.id).await;
     assert_eq!((ended.phase, ended.reason.as_str()), (Phase::Failed, "no room"));
     assert_eq!(cluster.report().await, records);
+}
+
+/// Keys of the ledger that begin so.
+async fn rows(cluster: &Cluster, prefix: &str) -> usize {
+    cluster.ledger.scan(prefix, None).try_collect::<Vec<_>>().await.unwrap().len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_an_ended_job_its_log_and_its_numbers_stay() {
+    let mut cluster = Cluster::new(200).await;
+    tokio::spawn(played_worker(cluster.coordinator.clone(), cluster.destination.clone(), Cancel::new()));
+    let (job, _) = submit(&cluster.coordinator, job_spec(), "k").await.unwrap();
+    let ended = cluster.wait(job.id).await;
+    let events = cluster.coordinator.events(job.id, 0).await.unwrap();
+    while rows(&cluster, "").await != events.len() + 2 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!((rows(&cluster, "job/").await, rows(&cluster, "idempotency/").await), (1, 1));
+    cluster.take_over().await;
+    let again = cluster.coordinator.job(job.id).await.unwrap().borrow().clone();
+    assert_eq!((again.phase, again.counts, again.last_event), (ended.phase, ended.counts, ended.last_event));
+    assert_eq!(cluster.coordinator.events(job.id, 0).await.unwrap(), events);
+    let (same, existed) = submit(&cluster.coordinator, job_spec(), "k").await.unwrap();
+    assert!(existed && same.id == job.id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_latest_thousand_ended_jobs_stay() {
+    let mut cluster = Cluster::new(0).await;
+    let mut last = JobId::new(1);
+    // There is nothing in the source: each of them ends at once.
+    for i in 0..1010 {
+        let (job, _) = submit(&cluster.coordinator, job_spec(), &format!("key {i}")).await.unwrap();
+        cluster.wait(job.id).await;
+        last = job.id;
+    }
+    while rows(&cluster, "job/").await != 1000 || rows(&cluster, "idempotency/").await != 1000 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(rows(&cluster, "plan/").await, 0);
+    for _ in 0..2 {
+        let gone = cluster.coordinator.job(JobId::new(10)).await;
+        assert!(matches!(gone, Err(Refusal::NotFound(_))));
+        assert!(cluster.coordinator.job(JobId::new(11)).await.is_ok());
+        assert!(rows(&cluster, &format!("event/{:020}/", 10)).await == 0);
+        cluster.take_over().await;
+    }
+    // No number is given twice, and the key of a job that is gone makes a new one.
+    let (job, existed) = submit(&cluster.coordinator, job_spec(), "key 1").await.unwrap();
+    assert!(!existed && job.id == last.next());
+}
+
+/// What a worker says of a unit is believed as far as it can be seen.
+#[tokio::test(start_paused = true)]
+async fn a_report_that_is_not_so_records_nothing() {
+    let cluster = Cluster::new(3).await;
+    let (job, _) = submit(&cluster.coordinator, job_spec(), "").await.unwrap();
+    for (number, change) in [
+        (|r: &mut UnitResult| r.done = u64::MAX) as fn(&mut UnitResult),
+        |r| r.done -= 1,
+        |r| (r.done, r.quarantined) = (r.done - 1, 1),
+        |r| r.payload = "0".repeat(64).into(),
+        |r| r.payload = "no digest".into(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut end = cluster
+            .coordinator
+            .attach(common::hello(&format!("liar {number}")), String::new())
+            .await
+            .unwrap();
+        let grant = loop {
+            if let Some(ToWorker::Grant(grant)) = end.receive.recv().await {
+                break grant;
+            }
+        };
+        let FromWorker::UnitDone { lease, mut result } = common::work(&cluster.destination, &grant).await
+        else {
+            unreachable!("it is done");
+        };
+        change(&mut result);
+        end.send.send(FromWorker::UnitDone { lease, result }).await.unwrap();
+        end.send.send(FromWorker::Goodbye).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let counts = cluster.coordinator.job(job.id).await.unwrap().borrow().counts;
+        assert_eq!((counts.units_done, counts.done), (0, 0), "lie {number}");
+    }
+    tokio::spawn(played_worker(cluster.coordinator.clone(), cluster.destination.clone(), Cancel::new()));
+    let ended = cluster.wait(job.id).await;
+    assert_eq!((ended.phase, ended.counts.done), (Phase::Succeeded, 3));
 }

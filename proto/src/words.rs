@@ -17,9 +17,36 @@ pub fn printable(text: &str) -> String {
     out
 }
 
+/// An address without what may be a secret in it: a user and password, and what follows a `?`.
+pub fn without_secrets(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once("://") else { return address.to_string() };
+    let (path, query) = rest.split_once('?').map_or((rest, ""), |(path, _)| (path, "?…"));
+    let (authority, below) = match path.find('/') {
+        Some(slash) => path.split_at(slash),
+        None => (path, ""),
+    };
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://…@{host}{below}{query}"),
+        None => format!("{scheme}://{path}{query}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_secrets() {
+        for (address, shown) in [
+            ("s3://bucket/a@b/c", "s3://bucket/a@b/c"),
+            ("s3://key:secret@bucket/x", "s3://…@bucket/x"),
+            ("https://u:p@w@host", "https://…@host"),
+            ("az://container/x?sig=secret", "az://container/x?…"),
+            ("/folder/a@b?c", "/folder/a@b?c"),
+        ] {
+            assert_eq!(without_secrets(address), shown);
+        }
+    }
 
     #[test]
     fn one_thing_is_not_many() {

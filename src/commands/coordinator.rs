@@ -82,11 +82,23 @@ pub fn run(arguments: &CoordinatorArgs) -> Result<Ending, CommandError> {
         }
         tls.server().map_err(|e| CommandError::usage(e.to_string()))?;
     }
+    many_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|e| CommandError::failed(format!("cannot start: {e}")))?;
     runtime.block_on(serve(arguments, tls))
+}
+
+/// A thousand, as systems begin with, are fewer than the connections that are let in.
+fn many_descriptors() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let limits = getrlimit(Resource::Nofile);
+        // Where that is not allowed, accepting waits for a connection that ends.
+        let _ = setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limits.maximum, ..limits });
+    }
 }
 
 async fn serve(arguments: &CoordinatorArgs, tls: Option<Tls>) -> Result<Ending, CommandError> {

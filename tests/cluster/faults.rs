@@ -15,6 +15,7 @@ use sr3::proto::{Location, layout};
 use tokio::runtime::Runtime;
 
 use crate::{
+    authority::Authority,
     pictures::{self, BAD},
     processes::{Coordinator, Environment, Process, json, run, until, worker},
     s3::Server,
@@ -47,7 +48,12 @@ const EVERY: Duration = Duration::from_millis(1500);
 /// Two coordinators that stand in for each other, each behind a wire, and three workers.
 struct Cluster {
     state: String,
+    /// Of coordinators.
     environment: Environment,
+    /// Of workers, in turn.
+    workers_environments: Vec<Environment>,
+    /// Of whoever asks.
+    client_environment: Environment,
     coordinators: Vec<Coordinator>,
     wires: Vec<Wire>,
     workers: Vec<Process>,
@@ -64,11 +70,15 @@ enum Heal {
 }
 
 impl Cluster {
-    fn start(server: &Server, troubles: &[Trouble]) -> Self {
-        let mut environment: Environment = server.environment().to_vec();
+    fn start(server: &Server, troubles: &[Trouble], authority: Option<&Authority>) -> Self {
+        let mut plain: Environment = server.environment().to_vec();
         if troubles.contains(&StoreFails) {
-            environment.push(("SR3_TEST_STORE_FAULTS", "7:0.05".into()));
+            plain.push(("SR3_TEST_STORE_FAULTS", "7:0.05".into()));
         }
+        let environment = match authority {
+            Some(authority) => authority.environment("coordinator", &plain),
+            None => plain.clone(),
+        };
         let state = server.fresh().to_string();
         let lease = LEASE.as_secs().to_string();
         // The second one has to know the first one's port, and the first the second one's.
@@ -77,9 +87,24 @@ impl Cluster {
             Coordinator::start(&state, &["--lease-ttl", &lease, "--peer", &first.address], &environment);
         let coordinators = vec![first, second];
         let wires: Vec<Wire> = coordinators.iter().map(|one| Wire::to(&one.address)).collect();
+        // Certificates for the ones, tokens for the others.
+        let (workers_environments, client_environment) = match authority {
+            None => (vec![plain.clone()], plain),
+            Some(authority) => {
+                coordinators[0].process.line("is active");
+                let bearer = |name, role| {
+                    let bearer = authority.bearer(&coordinators[0].address, name, role, &[]);
+                    bearer.environment(&plain)
+                };
+                let workers = vec![authority.environment("worker", &plain), bearer("workers", "work")];
+                (workers, bearer("somebody", "submit"))
+            }
+        };
         let mut cluster = Self {
             state,
             environment,
+            workers_environments,
+            client_environment,
             coordinators,
             wires,
             workers: Vec::new(),
@@ -87,7 +112,10 @@ impl Cluster {
             coordinator_killed: None,
             healing: Vec::new(),
         };
-        cluster.workers = (0..3).map(|_| cluster.worker()).collect();
+        for _ in 0..3 {
+            let worker = cluster.worker();
+            cluster.workers.push(worker);
+        }
         cluster
     }
 
@@ -97,7 +125,8 @@ impl Cluster {
 
     fn worker(&self) -> Process {
         let addresses: Vec<_> = self.wires.iter().map(|wire| wire.address.as_str()).collect();
-        worker(&addresses.join(","), &self.environment)
+        let kind = self.workers.len() % self.workers_environments.len();
+        worker(&addresses.join(","), &self.workers_environments[kind])
     }
 
     /// The one that said last that it is active.
@@ -159,7 +188,7 @@ impl Cluster {
 
     fn ask(&self, arguments: &[&str]) -> (i32, String, String) {
         let addresses = self.addresses();
-        run(&[arguments, &["--coordinator", &addresses]].concat(), &self.environment)
+        run(&[arguments, &["--coordinator", &addresses]].concat(), &self.client_environment)
     }
 
     fn submit(&self, folder: &Path, source: &Location, destination: &Location) -> String {
@@ -197,7 +226,7 @@ fn has_ended(status: &Value) -> bool {
 }
 
 /// Jobs, one after the other, for at least so long, while the troubles come in turn.
-fn soak(troubles: &[Trouble], least: Duration) {
+fn soak(troubles: &[Trouble], least: Duration, authority: Option<&Authority>) {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     pictures::write(&folder.join("in"), PICTURES, true);
@@ -208,7 +237,7 @@ fn soak(troubles: &[Trouble], least: Duration) {
     let source = server.fresh();
     runtime.block_on(upload(&server.open(&source), &folder.join("in")));
 
-    let mut cluster = Cluster::start(server, troubles);
+    let mut cluster = Cluster::start(server, troubles, authority);
     let end = Instant::now() + least;
     let (mut jobs, mut units, mut turns) = (0, 0, troubles.iter().cycle());
     loop {
@@ -269,34 +298,46 @@ fn soak(troubles: &[Trouble], least: Duration) {
 
 #[test]
 fn workers_may_be_killed_at_any_time() {
-    soak(&[WorkerKilled], Duration::ZERO);
+    soak(&[WorkerKilled], Duration::ZERO, Authority::of_all_tests());
 }
 
 #[test]
 fn the_coordinator_may_be_killed_at_any_time() {
-    soak(&[CoordinatorKilled], Duration::ZERO);
+    soak(&[CoordinatorKilled], Duration::ZERO, Authority::of_all_tests());
 }
 
 #[test]
 fn a_worker_that_stands_still_past_its_lease_cannot_commit() {
-    soak(&[WorkerStopped], Duration::ZERO);
+    soak(&[WorkerStopped], Duration::ZERO, Authority::of_all_tests());
 }
 
 #[test]
 fn a_partition_may_come_and_go() {
-    soak(&[Cut], Duration::ZERO);
+    soak(&[Cut], Duration::ZERO, Authority::of_all_tests());
 }
 
 #[test]
 fn a_store_may_fail_now_and_then() {
-    soak(&[StoreFails], Duration::ZERO);
+    soak(&[StoreFails], Duration::ZERO, Authority::of_all_tests());
 }
 
 #[test]
 fn everything_may_go_wrong_together() {
+    soak(&EVERYTHING, soak_time(), Authority::of_all_tests());
+}
+
+/// With certificates for a part of the cluster, and tokens for the rest.
+#[test]
+fn everything_may_go_wrong_together_over_tls() {
+    soak(&EVERYTHING, soak_time(), Some(&Authority::new()));
+}
+
+const EVERYTHING: [Trouble; 6] =
+    [WorkerKilled, Cut, WorkerKilled, WorkerStopped, CoordinatorKilled, StoreFails];
+
+fn soak_time() -> Duration {
     let seconds = std::env::var("SR3_SOAK_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(0);
-    let all = [WorkerKilled, Cut, WorkerKilled, WorkerStopped, CoordinatorKilled, StoreFails];
-    soak(&all, Duration::from_secs(seconds));
+    Duration::from_secs(seconds)
 }
 
 /// How long the other one takes, on a ledger at `state`.

@@ -1,7 +1,9 @@
 //! Processes of the command that end with the test.
 
 use std::{
+    fs::File,
     io::{BufRead, BufReader},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -10,11 +12,21 @@ use std::{
 
 use serde_json::Value;
 
+use crate::authority::Authority;
+
 pub(crate) type Environment = Vec<(&'static str, String)>;
 
 fn command(arguments: &[&str], environment: &Environment) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sr3"));
     command.args(arguments).stdin(Stdio::null()).env_remove("SR3_COORDINATOR");
+    if let Some(authority) = Authority::of_all_tests() {
+        let name = match arguments.first() {
+            Some(&"coordinator") => "coordinator",
+            Some(&"worker") => "worker",
+            _ => "admin",
+        };
+        command.env("SR3_TLS", authority.of(name));
+    }
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     command
 }
@@ -27,7 +39,19 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(arguments: &[&str], environment: &Environment) -> Self {
-        let mut child = command(arguments, environment).stdout(Stdio::piped()).spawn().unwrap();
+        Self::start_with(command(arguments, environment))
+    }
+
+    /// What it logs goes to a file.
+    #[allow(dead_code, reason = "not the benchmark")]
+    pub(crate) fn start_logged(arguments: &[&str], environment: &Environment, log: &Path) -> Self {
+        let mut command = command(arguments, environment);
+        command.stderr(File::create(log).unwrap());
+        Self::start_with(command)
+    }
+
+    fn start_with(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (out, seen) = (child.stdout.take().unwrap(), Arc::clone(&lines));
         thread::spawn(move || {
@@ -118,7 +142,7 @@ impl Coordinator {
         environment: &Environment,
         said: &str,
     ) -> Self {
-        let listen = address.strip_prefix("http://").unwrap();
+        let (_, listen) = address.split_once("://").unwrap();
         let arguments = [&["coordinator", "--listen", listen, "--state", state], more].concat();
         let process = Process::start(&arguments, environment);
         process.line(said);

@@ -25,11 +25,12 @@ struct State {
 }
 
 impl Wire {
-    /// To `address`, as `http://host:port`.
+    /// To `address`, as `http://host:port` or `https://host:port`.
     pub(crate) fn to(address: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let end = format!("http://{}", listener.local_addr().unwrap());
-        let (state, target) = (Arc::<State>::default(), address.trim_start_matches("http://").to_string());
+        let (scheme, target) = address.split_once("://").unwrap();
+        let end = format!("{scheme}://{}", listener.local_addr().unwrap());
+        let (state, target) = (Arc::<State>::default(), target.to_string());
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {

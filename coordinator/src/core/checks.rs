@@ -17,7 +17,7 @@ use crate::{
     kind::{Check, Doubt},
     ledger::{Ledger, LedgerError},
     rows,
-    scheduler::Event,
+    scheduler::{Effect, Event},
 };
 
 impl Driver {
@@ -67,7 +67,16 @@ impl Driver {
             let (job, unit) = (lease.job, lease.unit);
             tracing::warn!(worker = name, identity, %job, %unit, "a report was not believed: {doubt}");
             let reason = doubt.to_string();
-            return self.event(Event::UnitFailed { worker, lease, kind, reason, records: Vec::new() });
+            let event =
+                Event::UnitFailed { worker, lease, kind, reason: reason.clone(), records: Vec::new() };
+            let mut effects = self.scheduler.apply(event, self.parts.clock.now());
+            for effect in &mut effects {
+                // That it failed is recorded; the worker is not to take that for what it said.
+                if matches!(effect, Effect::Committed { lease: told, .. } if *told == lease) {
+                    *effect = Effect::Revoke { worker, lease, reason: reason.clone() };
+                }
+            }
+            return self.take_effects(effects);
         }
         let UnitResult { done, quarantined, reasons, payload } = result;
         let recorded = self.jobs.get(&lease.job).map_or(0, |job| job.counts.units_done);

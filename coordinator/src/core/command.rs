@@ -10,7 +10,10 @@ use sr3_proto::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::view::{JobView, Phase, Refusal, WorkerInfo};
-use crate::kind::{Begun, Check, Doubt, Reported};
+use crate::{
+    kind::{Begun, Check, Doubt, Reported},
+    ledger::LedgerKey,
+};
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
 
@@ -105,6 +108,16 @@ pub(super) enum Command {
         reason: Option<String>,
         /// What that says, if it was written.
         reported: Option<Reported>,
+    },
+    /// Rows that nobody needs any more; the answer comes once they are gone.
+    Remove {
+        keys: Vec<LedgerKey>,
+        answer: oneshot::Sender<()>,
+    },
+    /// The rows of an ended job are gone; with `whole` all but its own.
+    Tidied {
+        job: JobId,
+        whole: bool,
     },
     /// The units after those that are kept.
     Kept {

@@ -18,6 +18,7 @@ use super::{
     connected::Connected,
     job_task::{JobTask, Places},
     jobs::{Job, Next},
+    tidy::EVENTS_MAX,
     tokens::Tokens,
     view::{JobView, Phase, Refusal},
 };
@@ -129,6 +130,8 @@ impl Driver {
             Command::Finished { job, phase, reason, reported } => {
                 self.finished(job, phase, reason, reported);
             }
+            Command::Remove { keys, answer } => self.remove(keys, answer),
+            Command::Tidied { job, whole } => self.tidied(job, whole),
             Command::Kept { job, rows } => self.keep(job, rows),
             Command::Quarantine { job, unit, losses, row } => self.quarantine(job, unit, losses, &row),
         }
@@ -370,14 +373,18 @@ impl Driver {
             job.reason = reason;
         }
         job.ended_ms = self.parts.clock.wall_ms();
-        self.work.batch.put(rows::job(id), rows::write(job.row()));
         let text = match phase {
             Phase::Succeeded => "succeeded".to_string(),
             Phase::Cancelled => "ended: cancelled".to_string(),
             _ => format!("failed: {}", job.reason),
         };
         self.log(id, text);
+        // With the length of its log, which is whole now.
+        if let Some(job) = self.jobs.get(&id) {
+            self.work.batch.put(rows::job(id), rows::write(job.row()));
+        }
         self.publish(id);
+        self.tidy();
     }
 
     pub(super) fn check_bad_items(&mut self, id: JobId) {
@@ -468,6 +475,12 @@ impl Driver {
     pub(super) fn log(&mut self, id: JobId, text: String) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         tracing::info!(job = %id, "{text}");
+        let text = match job.last_event {
+            _ if job.phase.is_final() => text,
+            EVENTS_MAX => "this log is full: the job's report has the rest".to_string(),
+            count if count > EVENTS_MAX => return,
+            _ => text,
+        };
         job.last_event += 1;
         let row = EventRow { at_ms: self.parts.clock.wall_ms(), text, ..EventRow::default() };
         self.work.batch.put(rows::event(id, job.last_event), rows::write(row));

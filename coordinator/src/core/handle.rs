@@ -287,7 +287,8 @@ fn check_hello(hello: &Hello) -> Result<(), Refusal> {
         [offer.kinds.len(), offer.classes.len(), models.len()].into_iter().any(|n| n > WORKER_LIST_MAX);
     match long || many {
         true => Err(Refusal::Invalid(format!(
-            "a worker's name, device, kinds and classes have at most {WORKER_TEXT_BYTES_MAX} bytes each, and at most              {WORKER_LIST_MAX} of a kind"
+            "a worker's name, device, kinds and classes have at most {WORKER_TEXT_BYTES_MAX} bytes each, and at most \
+             {WORKER_LIST_MAX} of a kind"
         ))),
         false => Ok(()),
     }

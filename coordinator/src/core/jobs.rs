@@ -44,6 +44,10 @@ pub(super) struct Job {
     pub(super) keeping: bool,
     /// Grants that wait for those: worker, lease, verdicts so far, isolated.
     pub(super) parked: Vec<(WorkerId, Lease, Vec<Bytes>, bool)>,
+    /// Whether the rows of its units are gone.
+    pub(super) rows_gone: bool,
+    /// Whether they, or all of it, are going.
+    pub(super) tidying: bool,
     /// Looks at reports; none before its places were taken.
     pub(super) check: Option<Arc<dyn Check>>,
     /// Reports that wait for that.
@@ -121,6 +125,8 @@ impl Job {
             last_to_compute: UnitId::new(0),
             keeping: false,
             parked: Vec::new(),
+            rows_gone: false,
+            tidying: false,
             check: None,
             unchecked: Vec::new(),
             last_event: 0,
@@ -223,6 +229,8 @@ impl Job {
             reported: self.reported,
             summary: self.summary.clone(),
             submitted_by: self.submitted_by.clone(),
+            rows_gone: self.rows_gone,
+            events: if self.phase.is_final() { self.last_event } else { 0 },
         }
     }
 
@@ -243,6 +251,8 @@ impl Job {
         job.ended_ms = row.ended_ms;
         job.reported = row.reported;
         job.summary = row.summary;
+        job.rows_gone = row.rows_gone;
+        job.last_event = row.events;
         if phase.is_final() {
             job.plan.done = true;
             job.plan.planned = counts.planned;

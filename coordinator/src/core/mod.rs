@@ -20,6 +20,7 @@ mod job_task;
 mod jobs;
 mod recover;
 mod sessions;
+mod tidy;
 pub mod tokens;
 pub mod view;
 

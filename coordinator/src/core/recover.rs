@@ -50,10 +50,12 @@ impl Driver {
         while let Some((key, bytes)) = jobs.try_next().await? {
             let row = rows::read::<sr3_proto::wire::ledger::JobRow>(&key, &bytes)?;
             let mut job = Job::from_row(&key, row)?;
-            let prefix = rows::events(job.id);
-            // Their numbers have no gaps.
-            job.last_event =
-                ledger.scan(&prefix, None).try_fold(0, |count, _| async move { Ok(count + 1) }).await?;
+            if !job.phase.is_final() {
+                // Their numbers have no gaps.
+                let events = rows::events(job.id);
+                let events = ledger.scan(&events, None);
+                job.last_event = events.try_fold(0, |count, _| async move { Ok(count + 1) }).await?;
+            }
             if !job.idempotency_key.is_empty() {
                 driver.by_key.insert(job.idempotency_key.clone(), job.id);
             }
@@ -152,8 +154,9 @@ impl Driver {
         Ok(())
     }
 
-    /// Starts the tasks of jobs that have not ended.
+    /// Starts the tasks of jobs that have not ended, and goes on tidying those that have.
     pub(super) fn start_tasks(&mut self) {
+        self.tidy();
         let active: Vec<_> = self
             .jobs
             .iter()

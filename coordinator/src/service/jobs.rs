@@ -158,14 +158,17 @@ impl JobService for Jobs {
     type JobLogsStream = BoxStream<'static, Result<v1::JobLogsResponse, Status>>;
 
     async fn job_logs(&self, request: Request<v1::JobLogsRequest>) -> Answer<Self::JobLogsStream> {
-        let watcher = Watchers::enter(&self.watchers, &caller(&request)?)?;
-        let v1::JobLogsRequest { id, after, follow } = request.into_inner();
+        let by = caller(&request)?;
+        let watcher = Watchers::enter(&self.watchers, &by)?;
+        let wanted = request.into_inner();
         let coordinator = self.active()?;
-        let seen = coordinator.job(JobId::new(id)).await.map_err(status)?;
+        let seen = coordinator.job(JobId::new(wanted.id)).await.map_err(status)?;
         let (send, receive) = mpsc::channel(64);
+        let gate = self.gate.clone();
         tokio::spawn(async move {
             let _watcher = watcher;
-            if let Err(status) = send_logs(&coordinator, id, after, follow, seen, &send).await {
+            let admitted = || gate.still_admits(&by);
+            if let Err(status) = send_logs(&coordinator, wanted, admitted, seen, &send).await {
                 drop(send.send(Err(status)).await);
             }
         });
@@ -212,13 +215,14 @@ impl JobService for Jobs {
 
 async fn send_logs(
     coordinator: &Coordinator,
-    id: u64,
-    mut after: u64,
-    follow: bool,
+    wanted: v1::JobLogsRequest,
+    admitted: impl Fn() -> Result<(), Status>,
     mut seen: tokio::sync::watch::Receiver<Arc<JobView>>,
     send: &mpsc::Sender<Result<v1::JobLogsResponse, Status>>,
 ) -> Result<(), Status> {
+    let v1::JobLogsRequest { id, mut after, follow } = wanted;
     loop {
+        admitted()?;
         let ended = seen.borrow_and_update().phase.is_final();
         for (sequence, at_ms, text) in coordinator.events(JobId::new(id), after).await.map_err(status)? {
             after = sequence;

@@ -96,6 +96,16 @@ impl EvaluateSpec {
         if job.reference.is_some() && job.pictures {
             return Some(("pictures", "with a reference nothing is enlarged: leave it out".to_string()));
         }
+        let named = [
+            ("source", Some(&job.source)),
+            ("reference", job.reference.as_ref()),
+            ("destination", job.destination.as_ref()),
+        ];
+        for (field, place) in named {
+            if let Some(Err(error)) = place.map(|place| place.parse::<Location>()) {
+                return Some((field, error.to_string()));
+            }
+        }
         let places =
             (job.source.parse::<Location>(), job.destination.as_ref().map(|d| d.parse::<Location>()));
         if let (true, (Ok(source), Some(Ok(destination)))) = (job.pictures, places)

@@ -97,7 +97,8 @@ impl UpscaleSpec {
         let among = "results never go among their inputs";
         let places = (source.parse::<Location>(), destination.parse::<Location>());
         match places {
-            // What is no place is refused where it is opened.
+            (Err(error), _) => Some(("source", error.to_string())),
+            (_, Err(error)) => Some(("destination", error.to_string())),
             (Ok(from), Ok(to)) if from == to => Some(("destination", format!("it is the source: {among}"))),
             (Ok(from), Ok(to)) if from.contains(&to) => {
                 Some(("destination", format!("it lies in the source: {among}")))

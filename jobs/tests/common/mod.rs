@@ -96,6 +96,7 @@ pub struct Cluster {
     pub destination: Store,
     pub parts: Parts,
     pub storage: MemoryLedgerStorage,
+    pub ledger: Arc<dyn Ledger>,
 }
 
 pub fn job_spec() -> UpscaleSpec {
@@ -135,14 +136,17 @@ impl Cluster {
         };
         let storage = MemoryLedgerStorage::default();
         let ledger: Arc<dyn Ledger> = Arc::new(storage.open());
-        let (coordinator, running) = core::start(parts.clone(), ledger, Cancel::new()).await.unwrap();
-        Self { coordinator, running: Some(running), source, destination, parts, storage }
+        let started = core::start(parts.clone(), Arc::clone(&ledger), Cancel::new()).await;
+        let (coordinator, running) = started.unwrap();
+        Self { coordinator, running: Some(running), source, destination, parts, storage, ledger }
     }
 
     /// Another coordinator opens the ledger. Returns the old one, and how it ended.
     pub async fn take_over(&mut self) -> (Coordinator, bool) {
         let ledger: Arc<dyn Ledger> = Arc::new(self.storage.open());
-        let (coordinator, running) = core::start(self.parts.clone(), ledger, Cancel::new()).await.unwrap();
+        let started = core::start(self.parts.clone(), Arc::clone(&ledger), Cancel::new()).await;
+        let (coordinator, running) = started.unwrap();
+        self.ledger = ledger;
         let old = std::mem::replace(&mut self.coordinator, coordinator);
         let ended = self.running.replace(running).unwrap().ended().await;
         (old, ended.is_err_and(|e| e.is_fenced()))
@@ -219,13 +223,27 @@ fn heartbeat(held: &[sr3_proto::Lease]) -> FromWorker {
     }
 }
 
+/// What an item's output holds.
+fn output_of(item: &ItemTask) -> Vec<u8> {
+    item.input.to_string().to_uppercase().into_bytes()
+}
+
 /// Writes a unit's outputs and its manifest, as a worker does.
 pub async fn work(destination: &Store, grant: &Grant) -> FromWorker {
+    for item in &open_items(grant) {
+        // Whoever was here before wrote the same.
+        drop(destination.put(&item.output, output_of(item).into(), PutMode::Create).await);
+    }
+    record(destination, grant).await
+}
+
+/// Writes a unit's manifest.
+pub async fn record(destination: &Store, grant: &Grant) -> FromWorker {
     let recipe = &UpscaleOrder::read(&grant.order).unwrap().recipe;
     let mut items: Vec<_> =
         grant.records.iter().map(|bytes| ItemRecord::from_bytes(bytes).unwrap()).collect();
     for item in &open_items(grant) {
-        let bytes = item.input.to_string().to_uppercase().into_bytes();
+        let bytes = output_of(item);
         let mut record = ItemRecord::without_result(
             item.input.as_str(),
             Some(item.output.clone()),
@@ -237,8 +255,6 @@ pub async fn work(destination: &Store, grant: &Grant) -> FromWorker {
         record.input_etag.clone_from(&item.input_etag);
         record.output_sha256 = Some(Digest::of(&bytes));
         record.output_bytes = Some(bytes.len() as u64);
-        // Whoever was here before wrote the same.
-        drop(destination.put(&item.output, bytes.into(), PutMode::Create).await);
         items.push(record);
     }
     items.sort_by(|a, b| a.input.cmp(&b.input));

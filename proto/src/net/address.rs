@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use tonic::transport::{Endpoint, Uri};
 
 use super::{FRAME_BYTES, KEEP_ALIVE_EVERY, KEEP_ALIVE_TIMEOUT, WINDOW_BYTES};
+use crate::words::without_secrets;
 
 /// A checked address. Nothing is connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +30,7 @@ impl Address {
     /// # Errors
     /// [`AddressError`].
     pub fn parse(written: &str) -> Result<Self, AddressError> {
-        let wrong = |reason| AddressError { text: written.into(), reason };
+        let wrong = |reason| AddressError { text: without_secrets(written), reason };
         let trimmed = written.trim().trim_end_matches('/');
         let text = match trimmed.split_once("://") {
             Some(("http" | "https", _)) => trimmed.to_string(),

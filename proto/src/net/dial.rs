@@ -6,7 +6,7 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::net::TcpStream;
+use tokio::{io::AsyncBufReadExt, net::TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_util::either::Either;
 use tonic::{
@@ -105,7 +105,11 @@ async fn dial(uri: &Uri, tls: Option<Arc<ClientConfig>>) -> io::Result<Wire> {
     stream.set_nodelay(true)?;
     let Some(config) = tls else { return Ok(TokioIo::new(Either::Left(stream))) };
     let name = ServerName::try_from(host).map_err(io::Error::other)?;
-    let stream = TlsConnector::from(config).connect(name, stream).await?;
+    let mut stream = TlsConnector::from(config).connect(name, stream).await?;
+    // Whether it takes this side's certificate it says after the handshake, in place of its first words, which come unasked.
+    if stream.fill_buf().await?.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     Ok(TokioIo::new(Either::Right(Box::new(stream))))
 }
 

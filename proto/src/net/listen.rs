@@ -1,11 +1,12 @@
 //! Listening: who gets a connection, and for how long one that nobody vouches for may keep it.
 //!
 //! A connection is a stranger's until its certificate holds, or a call of its was admitted ([`Peer::admit`]). Strangers have
-//! little time and few places, in all and for an address, so that however many come, those who are known find room. Nothing a
-//! stranger does makes anybody wait: handshakes run beside each other, each with its own deadline.
+//! little time and few places, in all and for an address. Where these are taken, the one that came first has to go: who is
+//! known needs a place for some milliseconds only, and so finds one however many come. Nothing a stranger does makes anybody
+//! wait: handshakes run beside each other, each with its own deadline.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
@@ -17,12 +18,12 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, Stream};
+use futures::{FutureExt, Stream, future::BoxFuture};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::mpsc,
-    time::{Instant, Sleep},
+    time::Instant,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
@@ -32,6 +33,7 @@ use tonic::transport::server::Connected;
 use super::{
     CONNECTIONS_MAX, STRANGER_TIME, STRANGERS_MAX, STRANGERS_OF_ADDRESS_MAX, Tls, tls::CertificateName,
 };
+use crate::Cancel;
 
 /// Connections that wait to be served.
 const WAITING: usize = 64;
@@ -59,7 +61,8 @@ impl Peer {
 pub struct Arrival {
     stream: Either<TcpStream, Box<TlsStream<TcpStream>>>,
     peer: Peer,
-    deadline: Pin<Box<Sleep>>,
+    /// Ready when a stranger has to go.
+    over: BoxFuture<'static, ()>,
 }
 
 /// Accepts those who come to `listener` until the stream is dropped.
@@ -78,7 +81,7 @@ pub fn listen(listener: TcpListener, tls: Option<Tls>) -> impl Stream<Item = io:
                 continue;
             };
             let Some(place) = Doors::enter(&doors, address.ip()) else {
-                tracing::debug!(%address, "no room for another stranger");
+                tracing::debug!(%address, "no room for another connection");
                 continue;
             };
             let (tls, send) = (tls.clone(), send.clone());
@@ -102,12 +105,22 @@ async fn arrive(
     place: Arc<Place>,
 ) -> io::Result<Arrival> {
     stream.set_nodelay(true)?;
-    let until = Instant::now() + STRANGER_TIME;
+    let (until, gone) = (Instant::now() + STRANGER_TIME, place.gone.clone());
+    let mut over = async move {
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => {}
+            () = gone.cancelled() => {}
+        }
+    }
+    .boxed();
     let (stream, certificate) = match tls {
         None => (Either::Left(stream), None),
         Some(tls) => {
-            let handshake = TlsAcceptor::from(tls.server()?).accept(stream);
-            let stream = tokio::time::timeout_at(until, handshake).await??;
+            let stream = tokio::select! {
+                biased;
+                stream = TlsAcceptor::from(tls.server()?).accept(stream) => stream?,
+                () = &mut over => return Err(timed_out()),
+            };
             let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
             let name = shown.and_then(|shown| CertificateName::read(shown)).map(Arc::new);
             if name.is_some() {
@@ -116,8 +129,11 @@ async fn arrive(
             (Either::Right(Box::new(stream)), name)
         }
     };
-    let peer = Peer { address, certificate, place };
-    Ok(Arrival { stream, peer, deadline: Box::pin(tokio::time::sleep_until(until)) })
+    Ok(Arrival { stream, peer: Peer { address, certificate, place }, over })
+}
+
+fn timed_out() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "nothing that may be served came in time")
 }
 
 impl Connected for Arrival {
@@ -134,11 +150,8 @@ impl AsyncRead for Arrival {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.peer.place.is_admitted() && self.deadline.poll_unpin(cx).is_ready() {
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "nothing that may be served came",
-            )));
+        if !self.peer.place.is_admitted() && self.over.poll_unpin(cx).is_ready() {
+            return Poll::Ready(Err(timed_out()));
         }
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
@@ -172,40 +185,45 @@ impl AsyncWrite for Arrival {
 
 /// Who is in.
 #[derive(Debug, Default)]
-struct Doors(Mutex<Counts>);
+struct Doors(Mutex<Guests>);
 
 #[derive(Debug, Default)]
-struct Counts {
+struct Guests {
     known: usize,
-    strangers: usize,
-    of_address: HashMap<IpAddr, usize>,
+    next: u64,
+    /// In the order in which they came.
+    strangers: BTreeMap<u64, (IpAddr, Cancel)>,
 }
 
-impl Counts {
-    fn forget_stranger(&mut self, address: IpAddr) {
-        self.strangers -= 1;
-        if let Some(count) = self.of_address.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                self.of_address.remove(&address);
-            }
-        }
+impl Guests {
+    /// Makes room for one more stranger; false where those who are known have every place.
+    fn make_room(&mut self, address: IpAddr) -> bool {
+        let same = |(_, (of, _)): &(&u64, &(IpAddr, Cancel))| *of == address;
+        let of_address = self.strangers.iter().filter(same).count();
+        let first = if of_address >= STRANGERS_OF_ADDRESS_MAX {
+            self.strangers.iter().find(same).map(|(number, _)| *number)
+        } else if self.strangers.len() >= STRANGERS_MAX
+            || self.known + self.strangers.len() >= CONNECTIONS_MAX
+        {
+            self.strangers.keys().next().copied()
+        } else {
+            return true;
+        };
+        let gone = first.and_then(|number| self.strangers.remove(&number));
+        gone.map(|(_, gone)| gone.cancel()).is_some()
     }
 }
 
 impl Doors {
     fn enter(doors: &Arc<Self>, address: IpAddr) -> Option<Arc<Place>> {
-        let mut counts = doors.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_address = counts.of_address.get(&address).copied().unwrap_or(0);
-        if counts.strangers >= STRANGERS_MAX
-            || of_address >= STRANGERS_OF_ADDRESS_MAX
-            || counts.known + counts.strangers >= CONNECTIONS_MAX
-        {
+        let mut guests = doors.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !guests.make_room(address) {
             return None;
         }
-        counts.strangers += 1;
-        *counts.of_address.entry(address).or_default() += 1;
-        Some(Arc::new(Place { doors: Arc::clone(doors), address, admitted: AtomicBool::new(false) }))
+        let (number, gone) = (guests.next, Cancel::new());
+        guests.next += 1;
+        guests.strangers.insert(number, (address, gone.clone()));
+        Some(Arc::new(Place { doors: Arc::clone(doors), number, gone, admitted: AtomicBool::new(false) }))
     }
 }
 
@@ -213,7 +231,9 @@ impl Doors {
 #[derive(Debug)]
 struct Place {
     doors: Arc<Doors>,
-    address: IpAddr,
+    number: u64,
+    /// Set when it has to make room for another.
+    gone: Cancel,
     admitted: AtomicBool,
 }
 
@@ -223,20 +243,75 @@ impl Place {
     }
 
     fn admit(&self) {
-        if !self.admitted.swap(true, Ordering::Relaxed) {
-            let mut counts = self.doors.0.lock().unwrap_or_else(PoisonError::into_inner);
-            counts.forget_stranger(self.address);
-            counts.known += 1;
+        if self.is_admitted() {
+            return;
+        }
+        let mut guests = self.doors.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that has to go stays a stranger.
+        if guests.strangers.remove(&self.number).is_some() {
+            guests.known += 1;
+            self.admitted.store(true, Ordering::Relaxed);
         }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.doors.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guests = self.doors.0.lock().unwrap_or_else(PoisonError::into_inner);
         match self.is_admitted() {
-            true => counts.known -= 1,
-            false => counts.forget_stranger(self.address),
+            true => guests.known -= 1,
+            false => drop(guests.strangers.remove(&self.number)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    #[test]
+    fn however_many_strangers_come_the_next_one_finds_a_place() {
+        let doors = Arc::new(Doors::default());
+        let crowd: Vec<_> = (0..10_000).map(|i| Doors::enter(&doors, address((i % 200) as u8))).collect();
+        let there = |crowd: &[Option<Arc<Place>>]| {
+            crowd.iter().flatten().filter(|place| !place.gone.is_cancelled()).count()
+        };
+        assert_eq!(there(&crowd), STRANGERS_MAX);
+        let known = Doors::enter(&doors, address(250)).unwrap();
+        known.admit();
+        drop((0..10_000).map(|_| Doors::enter(&doors, address(1))).collect::<Vec<_>>());
+        assert!(known.is_admitted() && !known.gone.is_cancelled());
+        assert!(doors.0.lock().unwrap().strangers.len() <= STRANGERS_MAX);
+        drop((crowd, known));
+        let guests = doors.0.lock().unwrap();
+        assert_eq!((guests.known, guests.strangers.len()), (0, 0));
+    }
+
+    #[test]
+    fn one_address_takes_no_place_of_another() {
+        let doors = Arc::new(Doors::default());
+        let other = Doors::enter(&doors, address(2)).unwrap();
+        let crowd: Vec<_> = (0..1000).map(|_| Doors::enter(&doors, address(1))).collect();
+        assert!(!other.gone.is_cancelled());
+        let there = crowd.iter().flatten().filter(|place| !place.gone.is_cancelled()).count();
+        assert_eq!(there, STRANGERS_OF_ADDRESS_MAX);
+    }
+
+    #[test]
+    fn those_who_are_known_keep_their_places() {
+        let doors = Arc::new(Doors::default());
+        let known: Vec<_> = (0..CONNECTIONS_MAX)
+            .map(|i| {
+                let place = Doors::enter(&doors, address((i % 100) as u8)).unwrap();
+                place.admit();
+                place
+            })
+            .collect();
+        assert!(Doors::enter(&doors, address(1)).is_none());
+        assert!(known.iter().all(|place| !place.gone.is_cancelled()));
     }
 }

@@ -21,7 +21,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
-use crate::Key;
+use crate::{Key, words::without_secrets};
 
 /// What to write instead, in refusals.
 const KINDS: &str = "name a folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix";
@@ -147,7 +147,7 @@ impl FromStr for Location {
     type Err = StoreError;
 
     fn from_str(text: &str) -> Result<Self, StoreError> {
-        let refuse = |reason: String| StoreError::Unsupported { location: text.to_string(), reason };
+        let refuse = |reason: String| StoreError::Unsupported { location: without_secrets(text), reason };
         if text.is_empty() {
             return Err(refuse(format!("it is empty: {KINDS}")));
         }
@@ -170,6 +170,11 @@ impl FromStr for Location {
             }
             _ => return Err(refuse(format!("stores of kind {scheme}:// are not known: {KINDS}"))),
         };
+        if rest.split('/').next().is_some_and(|authority| authority.contains('@')) || rest.contains('?') {
+            let reason =
+                "users, passwords and `?` have no place in it: credentials come from the environment";
+            return Err(refuse(reason.into()));
+        }
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         check_bucket(scheme, bucket).map_err(refuse)?;
         let prefix = without_end_slash(prefix);
