@@ -53,17 +53,13 @@ mkdir -p "$(dirname "$out")"
 
 # In a store of its own, so that nothing is left behind and nothing of the machine's is touched.
 with_buildah() {
-  local store root container
+  local store container
   store=$(mktemp -d)
-  root=$store/root-fs
   trap 'rm -rf "$store"' RETURN
   local options=(--root "$store/storage" --runroot "$store/run" --storage-driver vfs)
-  python3 "$here/oci_layout.py" lay "$root" "$binary" "$authorities" &&
+  python3 "$here/oci_layout.py" layer "$store/layer.tar" "$binary" "$authorities" &&
     container=$(buildah "${options[@]}" from scratch) &&
-    buildah "${options[@]}" copy -q "$container" "$root" / > /dev/null &&
-    for folder in tls state cache; do
-      buildah "${options[@]}" copy -q --chown 65532:65532 --chmod 700 "$container" "$root/$folder" "/$folder" > /dev/null || return 1
-    done &&
+    buildah "${options[@]}" add -q "$container" "$store/layer.tar" / > /dev/null &&
     buildah "${options[@]}" config --os linux --arch "$architecture" --user 65532:65532 --workingdir /tmp \
       --env PATH=/usr/bin --env HOME=/cache --env SR3_CACHE=/cache --entrypoint '["/usr/bin/sr3"]' \
       --label org.opencontainers.image.title=sr3 --label "org.opencontainers.image.version=$version" \

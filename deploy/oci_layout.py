@@ -1,7 +1,7 @@
 """The image `cpu` of deploy/Dockerfile without a builder: see deploy/image.sh.
 
     oci_layout.py check BINARY                                             is it a static executable?
-    oci_layout.py lay FOLDER BINARY AUTHORITIES                            the image's files, in a folder
+    oci_layout.py layer OUT BINARY AUTHORITIES                             the image's files, as a tar
     oci_layout.py write OUT TAG ARCHITECTURE VERSION BINARY AUTHORITIES    an OCI image layout, as a tar
 
 The same input gives the same bytes: times are 0, names are sorted.
@@ -11,8 +11,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
-import shutil
 import struct
 import sys
 import tarfile
@@ -52,21 +50,6 @@ def check(path):
                 sys.exit(f"{path}: it wants a dynamic linker, and the image has none: build it for a musl target")
 
 
-def lay(folder, binary, authorities):
-    """The image's files, in `folder`."""
-    os.makedirs(folder)
-    for path, mode, _ in FOLDERS:
-        os.mkdir(os.path.join(folder, path))
-        os.chmod(os.path.join(folder, path), mode)
-    for path, text in TEXTS.items():
-        with open(os.path.join(folder, path), "w", encoding="ascii") as file:
-            file.write(text)
-        os.chmod(os.path.join(folder, path), 0o644)
-    for source, path, mode in [(authorities, AUTHORITIES, 0o644), (binary, BINARY, 0o755)]:
-        shutil.copyfile(source, os.path.join(folder, path))
-        os.chmod(os.path.join(folder, path), mode)
-
-
 def entry(name, mode, owner, size=None):
     """A header of a tar; a folder's without a size."""
     info = tarfile.TarInfo(name)
@@ -90,6 +73,12 @@ def layer(binary, authorities):
             data, mode = files[path]
             tar.addfile(entry(path, mode, 0, len(data)), io.BytesIO(data))
     return out.getvalue()
+
+
+def write_layer(out, binary, authorities):
+    """The image's files, as a tar at `out`."""
+    with open(out, "wb") as file:
+        file.write(layer(binary, authorities))
 
 
 def write(out, tag, architecture, version, binary, authorities):
@@ -147,7 +136,7 @@ def write(out, tag, architecture, version, binary, authorities):
 
 
 if __name__ == "__main__":
-    commands = {"check": (check, 1), "lay": (lay, 3), "write": (write, 6)}
+    commands = {"check": (check, 1), "layer": (write_layer, 3), "write": (write, 6)}
     command, count = commands.get(sys.argv[1] if len(sys.argv) > 1 else "", (None, 0))
     if command is None or len(sys.argv) != count + 2:
         sys.exit(__doc__)
