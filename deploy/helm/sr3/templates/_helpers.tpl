@@ -47,7 +47,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- /* Hosts by which coordinators are called, a line each. */}}
 {{- define "sr3.coordinatorHosts" -}}
 {{- $name := include "sr3.fullname" . }}
-{{- $space := .Release.Namespace }}
+{{- $space := .Release.Namespace -}}
 - {{ $name }}
 - {{ $name }}.{{ $space }}
 - {{ $name }}.{{ $space }}.svc
@@ -92,7 +92,7 @@ seccompProfile:
 
 {{- /* Environment that every part has: (list . storeSecret). */}}
 {{- define "sr3.env" -}}
-{{- $root := index . 0 }}{{ $secret := index . 1 }}
+{{- $root := index . 0 }}{{ $secret := index . 1 -}}
 env:
   - name: SR3_LOG
     value: {{ $root.Values.log.filter | quote }}
