@@ -16,11 +16,10 @@ if ! ip netns add "$id-hub" 2> /dev/null; then
   exit 77
 fi
 work=$(mktemp -d)
-pids=()
 end() {
-  for pid in "${pids[@]}"; do kill -TERM "$pid" 2> /dev/null || true; done
-  for pid in "${pids[@]}"; do wait "$pid" 2> /dev/null || true; done
+  disown -a
   for name in a b c d hub; do
+    ip netns pids "$id-$name" 2> /dev/null | xargs -r kill -KILL 2> /dev/null || true
     ip netns del "$id-$name" 2> /dev/null || true
     rm -rf "/etc/netns/$id-$name"
   done
@@ -62,13 +61,7 @@ on() { # on MACHINE COMMAND…, in the folder of whoever runs it
 }
 
 # The store of the machines: on loopback of a, and from there to all of them.
-ip netns exec "$id-a" bash "$root/scripts/seaweedfs.sh" run "$work/s3" 9333 < <(sleep 3600) > "$work/s3.out" 2>&1 &
-pids+=($!)
-for _ in $(seq 600); do
-  grep -q ready "$work/s3.out" && break
-  sleep 0.1
-done
-grep -q ready "$work/s3.out" || { cat "$work/s3.out" >&2; exit 1; }
+ip netns exec "$id-a" bash "$root/scripts/seaweedfs.sh" start "$work/s3" 9333 > "$work/s3.out" 2>&1 || { cat "$work/s3.out" >&2; exit 1; }
 cat > "$work/relay.py" << 'END'
 import socket, sys, threading
 def carry(source, sink):
@@ -90,8 +83,7 @@ while True:
     for pair in ((near, far), (far, near)):
         threading.Thread(target=carry, args=pair, daemon=True).start()
 END
-ip netns exec "$id-a" python3 "$work/relay.py" "$net.1" $port 9333 &
-pids+=($!)
+ip netns exec "$id-a" python3 "$work/relay.py" "$net.1" $port 9333 > /dev/null 2>&1 &
 
 # Certificates; one more for the second worker, as the ones above it are made.
 certificates=$(block 'sr3 certs init')
@@ -103,8 +95,7 @@ worker=$(grep '^sr3 worker' <<< "$by_hand")
 second=$(sed 's|ca/a|ca/b|; s|--peer https://b|--peer https://a|' <<< "$coordinator")
 for pair in "a|$coordinator" "b|$second" "c|$worker --threads 1" "d|${worker/ca\/c/ca\/d} --threads 1"; do
   (cd "$work/own" && exec ip netns exec "$id-${pair%%|*}" bash -c "exec ${pair#*|}") > "$work/${pair%%|*}.log" 2>&1 &
-  pids+=($!)
-  sleep 1
+    sleep 1
 done
 
 # People, at d.

@@ -5,6 +5,7 @@ mod attacks;
 mod authority;
 mod faults;
 mod kinds;
+mod machines;
 mod models;
 mod pictures;
 mod processes;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sr3_proto::{
-    FailureKind, JobId, Lease, UnitId, WorkerId,
+    JobId, Lease, UnitId, WorkerId,
     session::UnitResult,
     wire::ledger::{DoneRow, UnitRow},
 };
@@ -17,7 +17,7 @@ use crate::{
     kind::{Check, Doubt},
     ledger::{Ledger, LedgerError},
     rows,
-    scheduler::{Effect, Event},
+    scheduler::Event,
 };
 
 impl Driver {
@@ -58,25 +58,12 @@ impl Driver {
         found: Result<(), Doubt>,
     ) {
         if let Err(doubt) = found {
-            let kind = match &doubt {
-                Doubt::False(_) => FailureKind::Worker,
-                Doubt::Unknown(_) => FailureKind::Transient,
-            };
             let who = self.workers.get(&worker).map(|w| (w.hello.name.as_str(), w.identity.as_str()));
             let (name, identity) = who.unwrap_or_default();
             let (job, unit) = (lease.job, lease.unit);
             tracing::warn!(worker = name, identity, %job, %unit, "a report was not believed: {doubt}");
-            let reason = doubt.to_string();
-            let event =
-                Event::UnitFailed { worker, lease, kind, reason: reason.clone(), records: Vec::new() };
-            let mut effects = self.scheduler.apply(event, self.parts.clock.now());
-            for effect in &mut effects {
-                // That it failed is recorded; the worker is not to take that for what it said.
-                if matches!(effect, Effect::Committed { lease: told, .. } if *told == lease) {
-                    *effect = Effect::Revoke { worker, lease, reason: reason.clone() };
-                }
-            }
-            return self.take_effects(effects);
+            let (reason, later) = (doubt.to_string(), matches!(doubt, Doubt::Unknown(_)));
+            return self.event(Event::ReportRefused { worker, lease, reason, later });
         }
         let UnitResult { done, quarantined, reasons, payload } = result;
         let recorded = self.jobs.get(&lease.job).map_or(0, |job| job.counts.units_done);

@@ -197,24 +197,54 @@ impl Scheduler {
                 }
                 self.retry(job, unit, now);
             }
-            FailureKind::Transient => {
-                let Some(open) = self.open_mut(job, unit) else { return };
-                open.state.failures += 1;
-                let failures = open.state.failures;
-                if failures > self.config.failures_max {
-                    return self.fail_job(
-                        job,
-                        match failures {
-                            1 => reason.to_string(),
-                            _ => format!("unit {unit} failed {failures} times, last: {reason}"),
-                        },
-                    );
-                }
-                let doubled = self.config.backoff_first.saturating_mul(1 << (failures - 1).min(16));
-                self.save(job, unit);
-                self.retry(job, unit, now + doubled.min(self.config.backoff_max));
-            }
+            FailureKind::Transient => self.try_later(job, unit, reason, now),
         }
+    }
+
+    /// The unit failed in a way that may pass.
+    fn try_later(&mut self, job: JobId, unit: UnitId, reason: &str, now: Time) {
+        let Some(open) = self.open_mut(job, unit) else { return };
+        open.state.failures += 1;
+        let failures = open.state.failures;
+        if failures > self.config.failures_max {
+            return self.fail_job(
+                job,
+                match failures {
+                    1 => reason.to_string(),
+                    _ => format!("unit {unit} failed {failures} times, last: {reason}"),
+                },
+            );
+        }
+        let doubled = self.config.backoff_first.saturating_mul(1 << (failures - 1).min(16));
+        self.save(job, unit);
+        self.retry(job, unit, now + doubled.min(self.config.backoff_max));
+    }
+
+    /// What the worker reported was not so, or, with `later`, nobody could see. One that reports what is not so gets nothing
+    /// more of the job; for others the job goes on.
+    pub(super) fn refuse_report(
+        &mut self,
+        worker: WorkerId,
+        lease: Lease,
+        reason: &str,
+        later: bool,
+        now: Time,
+    ) {
+        if self.held_mut(worker, lease).is_none() {
+            return self.revoke(worker, lease, "it is no longer held");
+        }
+        let (job, unit) = (lease.job, lease.unit);
+        self.give_up(job, unit, lease.token);
+        self.save(job, unit);
+        self.effects.push(Effect::Log { job, text: format!("unit {unit} of worker {worker}: {reason}") });
+        self.revoke(worker, lease, reason);
+        if later {
+            return self.try_later(job, unit, reason, now);
+        }
+        if let Some(found) = self.workers.get_mut(&worker) {
+            found.cannot.insert(job);
+        }
+        self.retry(job, unit, now);
     }
 
     pub(super) fn unit_returned(&mut self, worker: WorkerId, lease: Lease, records: Vec<Bytes>, now: Time) {

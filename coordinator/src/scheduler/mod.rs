@@ -154,6 +154,17 @@ pub enum Event {
         /// Verdicts, which are kept for the next attempt.
         records: Vec<Bytes>,
     },
+    /// A report that a unit is finished was looked at, and not believed.
+    ReportRefused {
+        /// Whose.
+        worker: WorkerId,
+        /// Under what.
+        lease: Lease,
+        /// Why.
+        reason: String,
+        /// Whether it may be looked at later, instead of being false.
+        later: bool,
+    },
     /// A unit is given back.
     UnitReturned {
         /// Who.
@@ -390,6 +401,9 @@ impl Scheduler {
             Event::ItemDone { worker, lease, record } => self.item_done(worker, lease, record),
             Event::UnitFailed { worker, lease, kind, reason, records } => {
                 self.unit_failed(worker, lease, (kind, &reason), records, now);
+            }
+            Event::ReportRefused { worker, lease, reason, later } => {
+                self.refuse_report(worker, lease, &reason, later, now);
             }
             Event::UnitReturned { worker, lease, records } => {
                 self.unit_returned(worker, lease, records, now);
