@@ -18,6 +18,7 @@ use crate::{
     ledger::{Ledger, LedgerError},
     rows,
     scheduler::Event,
+    telemetry::{self, Refused},
 };
 
 impl Driver {
@@ -59,9 +60,16 @@ impl Driver {
     ) {
         if let Err(doubt) = found {
             let kind = match &doubt {
-                Doubt::False(_) => FailureKind::Worker,
+                Doubt::False(_) => {
+                    telemetry::refused(Refused::Report);
+                    FailureKind::Worker
+                }
                 Doubt::Unknown(_) => FailureKind::Transient,
             };
+            match self.scheduler.holds(worker, lease) {
+                true => telemetry::unit_failed(kind),
+                false => telemetry::stale_report(),
+            }
             let who = self.workers.get(&worker).map(|w| (w.hello.name.as_str(), w.identity.as_str()));
             let (name, identity) = who.unwrap_or_default();
             let (job, unit) = (lease.job, lease.unit);
@@ -79,6 +87,8 @@ impl Driver {
             for reason in reasons {
                 self.log(lease.job, format!("set aside: {reason}"));
             }
+        } else {
+            telemetry::stale_report();
         }
     }
 

@@ -12,7 +12,11 @@ use std::{
 use serde_json::json;
 use sr3_proto::words::printable;
 
-use crate::{caller::Caller, clock::Clock};
+use crate::{
+    caller::Caller,
+    clock::Clock,
+    telemetry::{self, Refused},
+};
 
 /// The log. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -47,6 +51,7 @@ impl Audit {
 
     /// A call was refused.
     pub(super) fn refused(&self, caller: Option<&Caller>, what: &str, why: &str) {
+        telemetry::refused(Refused::Caller);
         self.say(caller, what, why, "refused");
     }
 

@@ -30,7 +30,8 @@ use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 
 use super::{
-    CONNECTIONS_MAX, STRANGER_TIME, STRANGERS_MAX, STRANGERS_OF_ADDRESS_MAX, Tls, tls::CertificateName,
+    CONNECTIONS_MAX, STRANGER_TIME, STRANGERS_MAX, STRANGERS_OF_ADDRESS_MAX, Tally, Tls,
+    tally::Inside, tls::CertificateName,
 };
 
 /// Connections that wait to be served.
@@ -60,10 +61,15 @@ pub struct Arrival {
     stream: Either<TcpStream, Box<TlsStream<TcpStream>>>,
     peer: Peer,
     deadline: Pin<Box<Sleep>>,
+    _inside: Inside,
 }
 
-/// Accepts those who come to `listener` until the stream is dropped.
-pub fn listen(listener: TcpListener, tls: Option<Tls>) -> impl Stream<Item = io::Result<Arrival>> + Send {
+/// Accepts those who come to `listener` until the stream is dropped, and counts them.
+pub fn listen(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    tally: Tally,
+) -> impl Stream<Item = io::Result<Arrival>> + Send {
     let (send, receive) = mpsc::channel(WAITING);
     let doors = Arc::new(Doors::default());
     tokio::spawn(async move {
@@ -78,12 +84,13 @@ pub fn listen(listener: TcpListener, tls: Option<Tls>) -> impl Stream<Item = io:
                 continue;
             };
             let Some(place) = Doors::enter(&doors, address.ip()) else {
+                tally.refuse();
                 tracing::debug!(%address, "no room for another stranger");
                 continue;
             };
-            let (tls, send) = (tls.clone(), send.clone());
+            let (tls, send, inside) = (tls.clone(), send.clone(), tally.enter());
             tokio::spawn(async move {
-                match arrive(stream, address, tls, place).await {
+                match arrive(stream, address, tls, place, inside).await {
                     Ok(arrival) => drop(send.send(Ok(arrival)).await),
                     Err(error) => {
                         tracing::info!(target: "sr3::audit", %address, %error, "a handshake failed")
@@ -100,6 +107,7 @@ async fn arrive(
     address: SocketAddr,
     tls: Option<Tls>,
     place: Arc<Place>,
+    inside: Inside,
 ) -> io::Result<Arrival> {
     stream.set_nodelay(true)?;
     let until = Instant::now() + STRANGER_TIME;
@@ -117,7 +125,7 @@ async fn arrive(
         }
     };
     let peer = Peer { address, certificate, place };
-    Ok(Arrival { stream, peer, deadline: Box::pin(tokio::time::sleep_until(until)) })
+    Ok(Arrival { stream, peer, deadline: Box::pin(tokio::time::sleep_until(until)), _inside: inside })
 }
 
 impl Connected for Arrival {
