@@ -153,11 +153,11 @@ where
             _ = ticks.tick() => {
                 let now = view(&shown.seen);
                 if let Some(forecast) = shown.forecast(&now) {
-                    eprintln!("sr3: {forecast}");
+                    tell!("sr3: {forecast}");
                 }
                 if Instant::now() >= next {
                     next += LINE_EVERY;
-                    eprintln!("{}", shown.describe(&now));
+                    tell!("{}", shown.describe(&now));
                 }
             }
             _ = ended.changed() => {}

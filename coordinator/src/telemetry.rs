@@ -64,10 +64,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// The histogram, and the bounds of its buckets: from a commit to memory, over those to a disk and to a bucket, to one that
 /// was tried again and again.
-pub const BUCKETS: (&str, [f64; 14]) = (
-    COMMIT_SECONDS,
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0],
-);
+pub const BUCKETS: (&str, [f64; 14]) =
+    (COMMIT_SECONDS, [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0]);
 
 /// A coordinator that does not answer for so long has the numbers of before.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -143,11 +141,9 @@ impl Recorded {
 /// The ledger made this durable, in so much time.
 pub(crate) fn committed(recorded: Recorded, took: Duration) {
     histogram!(COMMIT_SECONDS).record(took);
-    for (name, count) in [
-        (UNITS_DONE, recorded.units),
-        (ITEMS_DONE, recorded.done),
-        (ITEMS_QUARANTINED, recorded.quarantined),
-    ] {
+    for (name, count) in
+        [(UNITS_DONE, recorded.units), (ITEMS_DONE, recorded.done), (ITEMS_QUARANTINED, recorded.quarantined)]
+    {
         if count > 0 {
             counter!(name).increment(count);
         }

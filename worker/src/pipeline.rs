@@ -21,7 +21,8 @@ use tokio::{
 use crate::{
     UnitWork,
     device::{self, Held, Task},
-    telemetry, work::{Attempt, Failure, Stop},
+    telemetry,
+    work::{Attempt, Failure, Stop},
 };
 
 /// What bounds a worker.

@@ -32,11 +32,7 @@ const COUNTERS: [(&str, &str, &[&str]); 2] = [
         "Items by what came of them here: a result, set aside, stopped by a failure that was not theirs, or given up.",
         &[DONE, QUARANTINED, FAILED, RETURNED],
     ),
-    (
-        UNITS,
-        "Units by how they ended here: finished, failed, or given back.",
-        &[DONE, FAILED, RETURNED],
-    ),
+    (UNITS, "Units by how they ended here: finished, failed, or given back.", &[DONE, FAILED, RETURNED]),
 ];
 
 /// Counters of what comes in fractions. The facade's counters are whole numbers, so that these are its gauges; whoever shows
@@ -53,7 +49,10 @@ const GAUGES: [(&str, &str); 2] = [
 
 /// Names of all of them.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    COUNTERS.into_iter().map(|(name, ..)| name).chain(FRACTIONS.into_iter().chain(GAUGES).map(|(name, _)| name))
+    COUNTERS
+        .into_iter()
+        .map(|(name, ..)| name)
+        .chain(FRACTIONS.into_iter().chain(GAUGES).map(|(name, _)| name))
 }
 
 /// Tells the recorder of all of them, so that those are seen, too, of which nothing has happened.

@@ -30,8 +30,8 @@ use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 
 use super::{
-    CONNECTIONS_MAX, STRANGER_TIME, STRANGERS_MAX, STRANGERS_OF_ADDRESS_MAX, Tally, Tls,
-    tally::Inside, tls::CertificateName,
+    CONNECTIONS_MAX, STRANGER_TIME, STRANGERS_MAX, STRANGERS_OF_ADDRESS_MAX, Tally, Tls, tally::Inside,
+    tls::CertificateName,
 };
 
 /// Connections that wait to be served.
