@@ -56,12 +56,15 @@ pub(crate) fn start(format: Option<LogFormat>) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// Whether every line is an object.
+pub(crate) fn is_json() -> bool {
+    FORMAT.get() == Some(&LogFormat::Json)
+}
+
 /// Writes a line for people.
 pub(crate) fn print(line: &str) {
-    match FORMAT.get() {
-        Some(LogFormat::Json) => {
-            tracing::info!(target: TOLD, "{}", line.strip_prefix("sr3: ").unwrap_or(line));
-        }
-        _ => eprintln!("{line}"),
+    match is_json() {
+        true => tracing::info!(target: TOLD, "{}", line.strip_prefix("sr3: ").unwrap_or(line)),
+        false => eprintln!("{line}"),
     }
 }

@@ -40,6 +40,9 @@ const RESIDENT_MEMORY_BYTES: &str = "sr3_resident_memory_bytes";
 const HEADERS_TIME: Duration = Duration::from_secs(5);
 /// And a connection in all; whoever asks every quarter of a minute connects anew each time.
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
+/// Nobody has to send more than a request without a body, and few of them.
+const WINDOW_BYTES: u32 = 64 << 10;
+const STREAMS_MAX: u32 = 16;
 /// For an answer that is on its way then.
 const LAST_ANSWER: Duration = Duration::from_secs(1);
 /// So often the samples of histograms are summed up: they gather in memory until then.
@@ -155,11 +158,18 @@ async fn sum_up(numbers: PrometheusHandle) {
 
 async fn serve(listener: TcpListener, tls: Option<Tls>, desk: Arc<Desk>) {
     let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_TIME).keep_alive(false);
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_TIME)
+        .max_buf_size(net::HEADER_BYTES_MAX as usize)
+        .keep_alive(false);
     server
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(net::STREAMS_MAX)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(net::HEADER_BYTES_MAX);
     let mut incoming = pin!(net::listen(listener, tls, Tally::default()));
     while let Some(arrival) = incoming.next().await {

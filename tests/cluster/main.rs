@@ -8,5 +8,6 @@ mod pictures;
 mod processes;
 #[path = "../../proto/tests/common/s3.rs"]
 mod s3;
+mod telemetry;
 mod whole;
 mod wire;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 pub(crate) type Environment = Vec<(&'static str, String)>;
 
-fn command(arguments: &[&str], environment: &Environment) -> Command {
+pub(crate) fn command(arguments: &[&str], environment: &Environment) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sr3"));
     command.args(arguments).stdin(Stdio::null()).env_remove("SR3_COORDINATOR");
     command.envs(environment.iter().map(|(name, value)| (name, value)));
