@@ -5,7 +5,6 @@ use std::{ffi::OsString, path::Path, sync::Arc};
 use clap::{Parser, Subcommand, error::ErrorKind};
 use sr3_jobs::upscale::Models;
 use sr3_proto::words::printable;
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     commands::{
@@ -16,6 +15,7 @@ use crate::{
         coordinator::{self, CoordinatorArgs},
         devices::{self, DevicesArgs},
         evaluate::{self, EvaluateArgs},
+        health::{self, HealthArgs},
         jobs::{self, JobArgs, JobsArgs},
         ledger::{self, LedgerCommand},
         logs::{self, LogsArgs},
@@ -28,6 +28,7 @@ use crate::{
         workers::{self, DrainArgs, WorkersArgs},
     },
     exit::{self, CommandError, Ending},
+    log::{self, LogFormat},
     say,
 };
 
@@ -37,6 +38,9 @@ use crate::{
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// What standard error is written as: text, or json, an object a line [env: SR3_LOG_FORMAT] [default: text]
+    #[arg(long, global = true, value_name = "FORMAT", hide_possible_values = true)]
+    log: Option<LogFormat>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -63,6 +67,8 @@ enum Command {
     Workers(WorkersArgs),
     /// Let a worker finish what it has, and leave.
     Drain(DrainArgs),
+    /// Ask a coordinator whether it serves, or at least lives.
+    Health(HealthArgs),
     /// Reduce pictures, enlarge them again, and print PSNR, SSIM and consistency beside bicubic.
     Evaluate(EvaluateArgs),
     /// Import a generator checkpoint of the public SR3 implementation.
@@ -98,13 +104,13 @@ enum Command {
 pub fn main_with<M: Models>(models: &Arc<M>, arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     if let Err(refusal) = as_text(&arguments) {
-        eprintln!("sr3: {refusal}");
+        tell!("sr3: {refusal}");
         return 2;
     }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            eprintln!("sr3: {}", complaint(&error, &arguments));
+            tell!("sr3: {}", complaint(&error, &arguments));
             return 2;
         }
         Err(help) => {
@@ -114,12 +120,18 @@ pub fn main_with<M: Models>(models: &Arc<M>, arguments: impl IntoIterator<Item =
             return told(0);
         }
     };
-    // A second initialisation, in tests, changes nothing.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_env("SR3_LOG").unwrap_or_else(|_| EnvFilter::new("warn")))
-        .with_writer(std::io::stderr)
-        .try_init();
-    let ended: Result<Ending, CommandError> = match &cli.command {
+    let ended = log::start(cli.log).and_then(|()| run(&cli.command, models));
+    told(match ended {
+        Ok(ending) => ending.code(),
+        Err(error) => {
+            tell!("sr3: {error}");
+            error.code()
+        }
+    })
+}
+
+fn run<M: Models>(command: &Command, models: &Arc<M>) -> Result<Ending, CommandError> {
+    match command {
         Command::Upscale(arguments) => upscale::run(arguments, models),
         Command::Submit(arguments) => submit::run(arguments),
         Command::Jobs(arguments) => jobs::list(arguments),
@@ -131,6 +143,7 @@ pub fn main_with<M: Models>(models: &Arc<M>, arguments: impl IntoIterator<Item =
         Command::Resume(arguments) => control::run(arguments, Control::Resume),
         Command::Workers(arguments) => workers::list(arguments),
         Command::Drain(arguments) => workers::drain(arguments),
+        Command::Health(arguments) => health::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
         Command::Ledger(command) => ledger::run(command),
@@ -142,14 +155,7 @@ pub fn main_with<M: Models>(models: &Arc<M>, arguments: impl IntoIterator<Item =
         Command::Models(command) => models_command::run(command),
         Command::Spec(command) => spec::run(command),
         Command::Bench(command) => bench::run(command),
-    };
-    told(match ended {
-        Ok(ending) => ending.code(),
-        Err(error) => {
-            eprintln!("sr3: {error}");
-            error.code()
-        }
-    })
+    }
 }
 
 /// The exit code of a command that ended with `code`, unless what it had to say did not arrive.
@@ -157,7 +163,7 @@ fn told(code: u8) -> u8 {
     match say::failure() {
         None => code,
         Some(failure) => {
-            eprintln!("sr3: {failure}");
+            tell!("sr3: {failure}");
             CommandError::failed(failure).code()
         }
     }

@@ -17,6 +17,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use crate::{
     clock::clock,
     forecast::{LONG_SECONDS, about},
+    log,
     progress::Progress,
 };
 
@@ -63,7 +64,7 @@ impl Console {
     {
         let (end, ended) = watch::channel(false);
         let shown = Shown { begun: Instant::now(), at_start: view(&seen).progress, seen, forecast };
-        let task = match (json || quiet, std::io::stderr().is_terminal()) {
+        let task = match (json || quiet, std::io::stderr().is_terminal() && !log::is_json()) {
             (true, _) => None,
             (false, true) => Some(tokio::spawn(bar(shown, ended))),
             (false, false) => Some(tokio::spawn(lines(shown, ended))),
@@ -153,11 +154,11 @@ where
             _ = ticks.tick() => {
                 let now = view(&shown.seen);
                 if let Some(forecast) = shown.forecast(&now) {
-                    eprintln!("sr3: {forecast}");
+                    tell!("sr3: {forecast}");
                 }
                 if Instant::now() >= next {
                     next += LINE_EVERY;
-                    eprintln!("{}", shown.describe(&now));
+                    tell!("{}", shown.describe(&now));
                 }
             }
             _ = ended.changed() => {}

@@ -120,10 +120,10 @@ impl Ended {
     /// Prints it.
     pub(crate) fn print(&self, json: bool, quiet: bool) {
         if let Outcome::Failed { reason } = &self.outcome {
-            eprintln!("sr3: {reason}");
+            tell!("sr3: {reason}");
         }
         if self.outcome == Outcome::Interrupted {
-            eprintln!("sr3: {}", self.hint);
+            tell!("sr3: {}", self.hint);
         }
         let text = match (json, quiet) {
             (true, _) => self.as_json(),

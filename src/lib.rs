@@ -10,6 +10,8 @@ pub use sr3_proto as proto;
 pub use sr3_worker as worker;
 
 #[macro_use]
+mod log;
+#[macro_use]
 mod say;
 
 pub mod cli;
@@ -23,3 +25,4 @@ mod forecast;
 mod progress;
 mod remote_job;
 mod signals;
+mod telemetry;

@@ -13,7 +13,7 @@ pub(crate) async fn watch(interrupt: Cancel, first: Option<&'static str>) {
     }
     interrupt.cancel();
     if let Some(first) = first {
-        eprintln!("sr3: {first}");
+        tell!("sr3: {first}");
     }
     if next().await {
         process::exit(exit::INTERRUPTED.into());

@@ -13,6 +13,7 @@ pub mod ledger;
 pub mod rows;
 pub mod scheduler;
 pub mod service;
+pub mod telemetry;
 
 pub use error::JobError;
 pub use kind::{Kind, Kinds};

@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use sr3_coordinator::{
     clock::Clock,
-    core::Parts,
+    core::{Coordinator, Parts},
     ledger::open_ledger,
     scheduler,
     service::{self, Access, Audit, Entrance, Standby},
@@ -17,13 +17,15 @@ use sr3_coordinator::{
 use sr3_jobs::{models::Library, upscale::EngineModels};
 use sr3_proto::{
     Cancel, Location, Store,
-    net::{self, Address, Bearer, Dialer, Tls},
+    net::{self, Address, Bearer, Dialer, Tally, Tls},
 };
+use tokio::sync::watch;
 
 use super::{allowed::open_allowed, credentials::CredentialArgs};
 use crate::{
     exit::{CommandError, Ending},
     signals,
+    telemetry::{Part, Served},
 };
 
 /// Arguments of `sr3 coordinator`.
@@ -50,6 +52,10 @@ pub struct CoordinatorArgs {
     /// Listen beyond loopback without TLS, and let anybody who reaches it do anything.
     #[arg(long)]
     pub insecure: bool,
+    /// Address that numbers for Prometheus (/metrics) and health (/healthz, /readyz) are served on. Beyond loopback it wants --tls,
+    /// and for numbers a certificate of the role read. Port 0 takes a free one.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub telemetry: Option<SocketAddr>,
     /// File that a line of JSON is added to for everything that somebody did or was refused.
     #[arg(long, value_name = "FILE")]
     pub audit: Option<PathBuf>,
@@ -83,11 +89,12 @@ pub fn run(arguments: &CoordinatorArgs) -> Result<Ending, CommandError> {
         tls.server().map_err(|e| CommandError::usage(e.to_string()))?;
     }
     many_descriptors();
+    let telemetry = Served::new(arguments.telemetry, tls.as_ref(), arguments.insecure)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|e| CommandError::failed(format!("cannot start: {e}")))?;
-    runtime.block_on(serve(arguments, tls))
+    runtime.block_on(serve(arguments, tls, telemetry))
 }
 
 /// A thousand, as systems begin with, are fewer than the connections that are let in.
@@ -101,7 +108,11 @@ fn many_descriptors() {
     }
 }
 
-async fn serve(arguments: &CoordinatorArgs, tls: Option<Tls>) -> Result<Ending, CommandError> {
+async fn serve(
+    arguments: &CoordinatorArgs,
+    tls: Option<Tls>,
+    telemetry: Option<Served>,
+) -> Result<Ending, CommandError> {
     let listener = tokio::net::TcpListener::bind(arguments.listen).await.map_err(|e| {
         CommandError::failed(format!("cannot listen on {}: {e}: choose another --listen", arguments.listen))
     })?;
@@ -147,12 +158,18 @@ async fn serve(arguments: &CoordinatorArgs, tls: Option<Tls>) -> Result<Ending, 
     let open_to_all = if arguments.insecure { " --insecure: whoever reaches it may do anything" } else { "" };
     let state = arguments.state.clone();
     let open = || open_ledger(&state);
-    let told = |active: bool| {
-        let what = if active { "active" } else { "on standby" };
+    let (active, seen) = watch::channel(None);
+    let told = |coordinator: Option<&Coordinator>| {
+        active.send_replace(coordinator.cloned());
+        let what = if coordinator.is_some() { "active" } else { "on standby" };
         say!("sr3: coordinator on {scheme}://{address} is {what}");
     };
     say!("sr3: coordinator listens on {scheme}://{address}{open_to_all}");
-    service::serve(net::listen(listener, tls), parts, open, entrance, standby, stop, told)
+    let port = Tally::default();
+    if let Some(telemetry) = telemetry {
+        telemetry.start(Part::Coordinator(seen, port.clone())).await?;
+    }
+    service::serve(net::listen(listener, tls, port), parts, open, entrance, standby, stop, told)
         .await
         .map_err(|e| CommandError::failed(e.to_string()))?;
     Ok(Ending::Done)

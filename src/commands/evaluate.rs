@@ -171,7 +171,7 @@ fn by_cluster(arguments: &EvaluateArgs, mut spec: EvaluateSpec) -> Result<Ending
         let (job, _) = client.submit(&spec.to_yaml(), &random_key()).await?;
         let id = JobId::new(job.id);
         if !arguments.json {
-            eprintln!("job {id}");
+            tell!("job {id}");
         }
         let show = if arguments.json { Show::Nothing } else { Show::Progress };
         let job = follow::follow(&client, id, show, &interrupt, OnInterrupt::Cancel).await?.unwrap_or(job);

@@ -84,7 +84,7 @@ pub(super) async fn watch(client: &Client, id: JobId, json: bool) -> Result<Endi
     tokio::spawn(signals::watch(interrupt.clone(), None));
     let show = if json { Show::JsonLines } else { Show::Progress };
     let Some(job) = follow(client, id, show, &interrupt, OnInterrupt::Leave).await? else {
-        eprintln!("sr3: job {id} goes on; `sr3 watch {id}` shows it again, `sr3 cancel {id}` ends it");
+        tell!("sr3: job {id} goes on; `sr3 watch {id}` shows it again, `sr3 cancel {id}` ends it");
         return Ok(Ending::Interrupted);
     };
     let ended = remote_job::ended(&job, format!("job {id} was cancelled"));

@@ -54,7 +54,7 @@ pub fn run(command: &LedgerCommand) -> Result<Ending, CommandError> {
         let closed = ledger.close().await;
         let rows = rows.map_err(|e| failed(&e))?;
         closed.map_err(|e| failed(&e))?;
-        eprintln!("sr3: {rows} rows");
+        tell!("sr3: {rows} rows");
         Ok(Ending::Done)
     })
 }

@@ -11,6 +11,7 @@ pub mod devices;
 mod dry_run;
 pub mod evaluate;
 mod follow;
+pub mod health;
 pub mod jobs;
 pub mod ledger;
 pub mod logs;

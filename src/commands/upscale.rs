@@ -120,7 +120,7 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &Arc<M>) -> Result<
     let OpenModel { processor, forecast, resolved, bits } =
         opened.map_err(|e| CommandError::failed(e.to_string()))??;
     if bits.dtype == Dtype::Bf16 && !Precision::is_native(Isa::detect()) && !arguments.quiet {
-        eprintln!(
+        tell!(
             "sr3: warning: this processor has no instructions for bf16, so it is slower than f32: leave --dtype out"
         );
     }
@@ -159,7 +159,7 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &Arc<M>) -> Result<
     let owner = format!("process {} {:016x}", std::process::id(), rand::random::<u64>());
     let run = Run::begin(state.clone(), &outputs, order.clone(), owner).await?;
     if matches!(destination, Destination::Folder(_)) && !run.is_locked() && !arguments.quiet {
-        eprintln!(
+        tell!(
             "sr3: warning: the file system of `{written}` has no locks: let nothing else write there while this runs"
         );
     }
@@ -209,7 +209,7 @@ async fn read_report(state: &Store, source: &str) -> Result<Vec<ItemRecord>, Com
 async fn warn_of_a_single_writer(outputs: &Store) -> Result<(), CommandError> {
     match outputs.probe_conditional_put().await {
         Err(StoreError::NotConditional { location, found }) => {
-            eprintln!(
+            tell!(
                 "sr3: warning: `{location}` has no safe conditional writes ({found}): let nothing else write there \
                  while this runs"
             );

@@ -31,7 +31,7 @@ pub(super) fn run(arguments: &UpscaleArgs) -> Result<Ending, CommandError> {
         let id = JobId::new(job.id);
         let people = !arguments.json && !arguments.quiet;
         if people {
-            eprintln!("job {id}");
+            tell!("job {id}");
         }
         let show = if people { Show::Progress } else { Show::Nothing };
         let job = follow::follow(&client, id, show, &interrupt, OnInterrupt::Cancel).await?.unwrap_or(job);

@@ -1,6 +1,6 @@
 //! `sr3 worker`: a worker process.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::{Args, value_parser};
 use sr3_engine::{
@@ -12,7 +12,7 @@ use sr3_jobs::{
     upscale::EngineModels,
 };
 use sr3_proto::{Cancel, Offer};
-use sr3_worker::{ClusterWorkerConfig, GrpcConnect, WorkerFailure, memory, serve};
+use sr3_worker::{ClusterWorkerConfig, GrpcConnect, WorkerFailure, memory, serve, telemetry::Sessions};
 use tokio::task::JoinSet;
 
 use super::{allowed::open_allowed, credentials::CredentialArgs, model_args::start_threads};
@@ -20,6 +20,7 @@ use crate::{
     client,
     exit::{CommandError, Ending},
     signals,
+    telemetry::{Part, Served},
 };
 
 /// Arguments of `sr3 worker`.
@@ -42,6 +43,13 @@ pub struct WorkerArgs {
     /// [default: every place that this process can open].
     #[arg(long, value_name = "URL")]
     pub allow_store: Vec<String>,
+    /// Address that numbers for Prometheus (/metrics) and health (/healthz, /readyz) are served on. Beyond loopback it wants --tls,
+    /// and for numbers a certificate of the role read. Port 0 takes a free one.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub telemetry: Option<SocketAddr>,
+    /// Serve --telemetry beyond loopback without TLS, to anybody.
+    #[arg(long)]
+    pub insecure: bool,
     /// Name for people [default: host and process].
     #[arg(long)]
     pub name: Option<String>,
@@ -52,6 +60,8 @@ pub struct WorkerArgs {
 
 /// Runs it until a signal comes.
 pub fn run(arguments: &WorkerArgs) -> Result<Ending, CommandError> {
+    let tls = arguments.credentials.tls()?;
+    let telemetry = Served::new(arguments.telemetry, tls.as_ref(), arguments.insecure)?;
     start_threads(arguments.threads);
     let unusable = |e: sr3_engine::device::DeviceError| CommandError::usage(e.to_string());
     let mut devices = Vec::new();
@@ -75,11 +85,16 @@ pub fn run(arguments: &WorkerArgs) -> Result<Ending, CommandError> {
         ));
         let addresses = client::addresses(&arguments.coordinator)?;
         let dialer = arguments.credentials.dialer_to(&addresses)?;
+        let sessions = Sessions::default();
+        if let Some(telemetry) = telemetry {
+            telemetry.start(Part::Worker(sessions.clone())).await?;
+        }
         let open_store = open_allowed(&arguments.allow_store)?;
         let library = Arc::new(Library::new(Arc::clone(&open_store), Cache::of_process()));
         let mut workers = JoinSet::new();
         for (device, mut config) in devices.into_iter().zip(configs) {
             config.stores = Arc::clone(&open_store);
+            config.sessions = sessions.clone();
             let models = Arc::new(EngineModels::new(Arc::clone(&library)).on(device));
             let connect = GrpcConnect::new(addresses.clone(), dialer.clone());
             workers.spawn(serve(sr3_jobs::runners(&models), connect, config, stop.clone()));

@@ -13,5 +13,6 @@ mod rotation;
 #[path = "../../proto/tests/common/s3.rs"]
 mod s3;
 mod secrets;
+mod telemetry;
 mod whole;
 mod wire;

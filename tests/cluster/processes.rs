@@ -16,7 +16,7 @@ use crate::authority::Authority;
 
 pub(crate) type Environment = Vec<(&'static str, String)>;
 
-fn command(arguments: &[&str], environment: &Environment) -> Command {
+pub(crate) fn command(arguments: &[&str], environment: &Environment) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sr3"));
     command.args(arguments).stdin(Stdio::null()).env_remove("SR3_COORDINATOR");
     if let Some(authority) = Authority::of_all_tests() {

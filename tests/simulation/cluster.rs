@@ -17,7 +17,7 @@ use sr3::{
     coordinator::{
         Kind, Kinds,
         clock::Clock,
-        core::Parts,
+        core::{Coordinator, Parts},
         ledger::{Ledger, MemoryLedgerStorage},
         scheduler,
         service::{self, Access, Audit, Entrance, Standby},
@@ -179,7 +179,9 @@ async fn coordinator(stage: Arc<Stage>, name: &'static str) -> turmoil::Result {
             let ledger: Arc<dyn Ledger> = Arc::new(storage.open());
             async move { Ok(ledger) }
         };
-        let told = |active| tell(&format!("{name} is {}", if active { "active" } else { "on standby" }));
+        let told = |active: Option<&Coordinator>| {
+            tell(&format!("{name} is {}", if active.is_some() { "active" } else { "on standby" }));
+        };
         let access = Access::Anybody { insecure: false };
         let entrance = Entrance { access, audit: Audit::open(None, parts.clock)? };
         let incoming = Box::pin(network::listen(PORT).await?);

@@ -19,7 +19,7 @@ use std::{
 
 use sr3_proto::{Cancel, Offer, Store};
 
-use crate::{Connect, OpenStore, Runners, WorkerConfig, member::Member, memory};
+use crate::{Connect, OpenStore, Runners, WorkerConfig, member::Member, memory, telemetry::Sessions};
 
 /// What a worker is and how much it takes.
 #[derive(Clone)]
@@ -47,6 +47,8 @@ pub struct ClusterWorkerConfig {
     /// Attempts at a unit after which an input that its source still cannot deliver is quarantined: one bad object
     /// must not fail a job.
     pub read_attempts: u32,
+    /// Where its sessions are counted.
+    pub sessions: Sessions,
 }
 
 impl Default for ClusterWorkerConfig {
@@ -70,6 +72,7 @@ impl Default for ClusterWorkerConfig {
             pipeline: WorkerConfig::default(),
             stores: Arc::new(Store::at),
             read_attempts: 5,
+            sessions: Sessions::default(),
         }
     }
 }

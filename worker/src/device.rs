@@ -14,7 +14,7 @@ use std::{
 use sr3_proto::threads::{is_simulated, off_thread};
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::work::Stop;
+use crate::{telemetry, work::Stop};
 
 /// Something to compute.
 pub(crate) type Task = Box<dyn FnOnce(&mut Held) + Send>;
@@ -71,7 +71,9 @@ pub(crate) fn compute<T>(
         let reason = "internal error while computing; please report it with this file";
         Err(Stop::Bad { reason: reason.to_string() })
     });
-    (result, begun.elapsed().as_secs_f64())
+    let seconds = begun.elapsed().as_secs_f64();
+    telemetry::device_busy(seconds);
+    (result, seconds)
 }
 
 /// What the device holds: networks with their weights and arenas, under names that say what they are.

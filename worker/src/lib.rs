@@ -18,6 +18,7 @@ mod pipeline;
 pub mod runner;
 mod session;
 mod stores;
+pub mod telemetry;
 mod unit;
 mod work;
 

@@ -181,6 +181,7 @@ impl Member {
             tracing::warn!("a coordinator answers again");
         }
         tracing::info!(%worker, epoch, held = self.holdings.len(), renewed = renewed.len(), "joined");
+        let _attending = self.config.sessions.begin();
         let mut session = Session::new(end, heartbeat_every);
         session.say(self.holdings.renew(&renewed));
         if self.leaving.is_some() {

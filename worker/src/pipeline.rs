@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     UnitWork,
     device::{self, Held, Task},
+    telemetry,
     work::{Attempt, Failure, Stop},
 };
 
@@ -144,6 +145,9 @@ impl Pipeline {
         attempt: &Arc<Attempt>,
     ) -> Result<Bytes, Stop> {
         let ended = unit.item(index, attempt, self).await;
+        if let Err(stop) = &ended {
+            telemetry::item_stopped(stop);
+        }
         if let Err(Stop::Failed(failure)) = &ended {
             attempt.fail(failure.clone());
         }

@@ -16,6 +16,7 @@ use crate::{
     orders::Orders,
     pipeline::{Pipeline, Turn, verdicts},
     stores::Stores,
+    telemetry::{self, UnitEnded},
     work::{Attempt, Failure, Stop, UnitProgress},
 };
 
@@ -54,6 +55,11 @@ impl Unit {
         let broken = |_| Err(Failure::new(FailureKind::Transient, "internal error of the worker"));
         let failed = |failure| Report::Failed(failure, Vec::new());
         let report = worked.unwrap_or_else(broken).unwrap_or_else(failed);
+        telemetry::unit_ended(match &report {
+            Report::Failed(..) => UnitEnded::Failed,
+            Report::Returned(_) => UnitEnded::Returned,
+            _ => UnitEnded::Done,
+        });
         // Nobody listens: the worker leaves.
         let _ = self.workshop.reports.send((self.holding, report));
     }

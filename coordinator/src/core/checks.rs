@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sr3_proto::{
-    JobId, Lease, UnitId, WorkerId,
+    FailureKind, JobId, Lease, UnitId, WorkerId,
     session::UnitResult,
     wire::ledger::{DoneRow, UnitRow},
 };
@@ -18,6 +18,7 @@ use crate::{
     ledger::{Ledger, LedgerError},
     rows,
     scheduler::Event,
+    telemetry::{self, Refused},
 };
 
 impl Driver {
@@ -58,6 +59,16 @@ impl Driver {
         found: Result<(), Doubt>,
     ) {
         if let Err(doubt) = found {
+            if matches!(doubt, Doubt::False(_)) {
+                telemetry::refused(Refused::Report);
+            }
+            match self.scheduler.holds(worker, lease) {
+                true => telemetry::unit_failed(match &doubt {
+                    Doubt::False(_) => FailureKind::Worker,
+                    Doubt::Unknown(_) => FailureKind::Transient,
+                }),
+                false => telemetry::stale_report(),
+            }
             let who = self.workers.get(&worker).map(|w| (w.hello.name.as_str(), w.identity.as_str()));
             let (name, identity) = who.unwrap_or_default();
             let (job, unit) = (lease.job, lease.unit);
@@ -75,6 +86,8 @@ impl Driver {
             for reason in reasons {
                 self.log(lease.job, format!("set aside: {reason}"));
             }
+        } else {
+            telemetry::stale_report();
         }
     }
 

@@ -9,7 +9,7 @@ use sr3_proto::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::view::{JobView, Phase, Refusal, WorkerInfo};
+use super::view::{JobView, Load, Phase, Refusal, WorkerInfo};
 use crate::{
     kind::{Begun, Check, Doubt, Reported},
     ledger::LedgerKey,
@@ -50,6 +50,9 @@ pub(super) enum Command {
     },
     Workers {
         answer: oneshot::Sender<Vec<WorkerInfo>>,
+    },
+    Load {
+        answer: oneshot::Sender<Load>,
     },
     DrainWorker {
         worker: WorkerId,

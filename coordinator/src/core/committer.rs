@@ -9,7 +9,10 @@ use tokio::{
 };
 
 use super::view::JobView;
-use crate::ledger::{Batch, Ledger, LedgerError};
+use crate::{
+    ledger::{Batch, Ledger, LedgerError},
+    telemetry::{self, Recorded},
+};
 
 /// What waits for a batch.
 pub(super) enum Told {
@@ -46,6 +49,8 @@ impl Told {
 pub(super) struct Work {
     pub(super) batch: Batch,
     pub(super) told: Vec<Told>,
+    /// What of the batch is counted once it is durable.
+    pub(super) recorded: Recorded,
 }
 
 impl Work {
@@ -79,11 +84,19 @@ pub(super) async fn run(
         {
             all.batch.extend(more.batch);
             all.told.extend(more.told);
+            all.recorded.add(more.recorded);
         }
-        if !all.batch.is_empty() || ask_at <= Instant::now() {
+        let (begun, writes) = (Instant::now(), !all.batch.is_empty());
+        if writes || ask_at <= begun {
             if let Err(error) = ledger.commit(all.batch).await {
+                if error.is_fenced() {
+                    telemetry::fenced();
+                }
                 stop.cancel();
                 return Err(error);
+            }
+            if writes {
+                telemetry::committed(all.recorded, begun.elapsed());
             }
             ask_at = Instant::now() + OURS_EVERY;
         }

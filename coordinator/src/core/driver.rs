@@ -20,13 +20,14 @@ use super::{
     jobs::{Job, Next},
     tidy::EVENTS_MAX,
     tokens::Tokens,
-    view::{JobView, Phase, Refusal},
+    view::{JobView, Load, Phase, Refusal},
 };
 use crate::{
     kind::{Begun, Check, Reported},
     ledger::Ledger,
     rows,
     scheduler::{Effect, Event, Scheduler},
+    telemetry::{self, Recorded},
 };
 
 /// So many commands are taken before their effects go to the ledger.
@@ -76,7 +77,7 @@ impl Driver {
                     }
                     None => break,
                 },
-                _ = ticks.tick() => self.event(Event::Tick),
+                _ = ticks.tick() => self.tick(),
             }
             if !self.work.is_empty() && committer.send(std::mem::take(&mut self.work)).await.is_err() {
                 break;
@@ -111,6 +112,7 @@ impl Driver {
                     .filter_map(|(&id, worker)| Some(worker.info(id, self.scheduler.worker(id)?)));
                 drop(answer.send(views.collect()));
             }
+            Command::Load { answer } => drop(answer.send(self.load())),
             Command::DrainWorker { worker, answer } => {
                 if self.workers.contains_key(&worker) {
                     self.event(Event::DrainAsked { worker });
@@ -135,6 +137,16 @@ impl Driver {
             Command::Kept { job, rows } => self.keep(job, rows),
             Command::Quarantine { job, unit, losses, row } => self.quarantine(job, unit, losses, &row),
         }
+    }
+
+    fn load(&self) -> Load {
+        let mut jobs = BTreeMap::new();
+        for job in self.jobs.values() {
+            *jobs.entry(job.phase.state(job.paused)).or_default() += 1;
+        }
+        let (units_pending, units_leased) = self.scheduler.load();
+        let (epoch, workers) = (self.ledger.epoch(), self.workers.len());
+        Load { epoch, jobs, workers, units_pending, units_leased }
     }
 
     fn submit(
@@ -238,6 +250,9 @@ impl Driver {
             self.event(Event::Paused { job: id });
         }
         for (worker, lease, result) in unchecked {
+            if !self.scheduler.holds(worker, lease) {
+                telemetry::stale_report();
+            }
             self.check(worker, lease, result);
         }
         self.publish(id);
@@ -254,6 +269,7 @@ impl Driver {
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.phase == Phase::Running) else { return };
         let (done, stage_planned) = (plan.done, plan.stage_planned);
         self.work.batch.put(rows::plan(id), rows::write(plan.clone()));
+        self.work.recorded.quarantined += plan.quarantined.saturating_sub(job.plan.quarantined);
         job.plan = plan;
         let mut to_compute = Vec::new();
         for (unit, row) in units {
@@ -407,6 +423,12 @@ impl Driver {
         self.take_effects(effects);
     }
 
+    fn tick(&mut self) {
+        let before = self.scheduler.expiries();
+        self.event(Event::Tick);
+        telemetry::leases_expired(self.scheduler.expiries() - before);
+    }
+
     /// The same for a report of a finished unit.
     pub(super) fn unit_done(&mut self, worker: WorkerId, lease: Lease, row: DoneRow) {
         let now = self.parts.clock.now();
@@ -457,6 +479,8 @@ impl Driver {
         job.counts.quarantined += row.quarantined;
         job.counts.work_done += row.work;
         job.counts.units_done += 1;
+        let Recorded { units, done, quarantined } = &mut self.work.recorded;
+        (*units, *done, *quarantined) = (*units + 1, *done + row.done, *quarantined + row.quarantined);
         self.work.batch.put(rows::done(lease.job, lease.unit), rows::write(row));
         self.work.batch.delete(rows::attempts(lease.job, lease.unit));
         job.under_way.remove(&(worker, lease.unit));

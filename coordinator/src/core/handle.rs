@@ -16,7 +16,7 @@ use super::{
     committer,
     driver::Driver,
     tokens::Tokens,
-    view::{JobView, Refusal, WorkerInfo},
+    view::{JobView, Load, Refusal, WorkerInfo},
 };
 use crate::{
     kind::{Begun, Known, Ordered},
@@ -182,6 +182,13 @@ impl Coordinator {
     pub async fn workers(&self) -> Result<Vec<WorkerInfo>, Refusal> {
         let (answer, answered) = oneshot::channel();
         self.send(Command::Workers { answer }).await?;
+        answered.await.map_err(|_| over())
+    }
+
+    /// What there is to do, and who does it.
+    pub async fn load(&self) -> Result<Load, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Load { answer }).await?;
         answered.await.map_err(|_| over())
     }
 

@@ -15,7 +15,7 @@ use super::{
     driver::{Driver, KEPT_UNITS},
     view::OnDevice,
 };
-use crate::{kind::SetAside, rows, scheduler::Event};
+use crate::{kind::SetAside, rows, scheduler::Event, telemetry};
 
 impl Driver {
     pub(super) fn attach(
@@ -63,6 +63,7 @@ impl Driver {
         let Some(reporter) = self.workers.get(&worker) else { return };
         if let Some(lease) = report.lease().filter(|lease| !self.scheduler.holds(worker, *lease)) {
             // After a lease ran out this is nothing bad; the scheduler says so to the worker.
+            telemetry::stale_report();
             let Connected { hello, identity, .. } = reporter;
             let Lease { job, unit, .. } = lease;
             tracing::info!(
@@ -81,6 +82,9 @@ impl Driver {
             }
             FromWorker::UnitDone { lease, result } => self.check(worker, lease, result),
             FromWorker::UnitFailed { lease, reason, kind, records } => {
+                if self.scheduler.holds(worker, lease) {
+                    telemetry::unit_failed(kind);
+                }
                 self.event(Event::UnitFailed { worker, lease, kind, reason, records });
             }
             FromWorker::UnitReturned { lease, records } => {

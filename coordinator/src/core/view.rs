@@ -1,6 +1,6 @@
 //! What is seen of jobs and workers from outside.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use sr3_proto::{Digest, JobId, Offer, Order, RunId, WorkerId};
 
@@ -26,7 +26,24 @@ impl Phase {
     pub fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
     }
+
+    /// The state of a job, as people read it: one of [`STATES`].
+    pub fn state(self, paused: bool) -> &'static str {
+        match self {
+            Self::Queued | Self::Running if paused => "paused",
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Finishing => "finishing",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
 }
+
+/// All states of jobs.
+pub const STATES: [&str; 7] =
+    ["queued", "running", "paused", "finishing", "succeeded", "failed", "cancelled"];
 
 /// Numbers of items, units and work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,6 +147,21 @@ pub struct WorkerInfo {
     pub models: Vec<Digest>,
     /// Units recorded since it joined.
     pub units_done: u64,
+}
+
+/// What there is to do, and who does it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// The ledger's; 0 where no coordinator is active.
+    pub epoch: u64,
+    /// Jobs by state, as [`Phase::state`] calls it.
+    pub jobs: BTreeMap<&'static str, usize>,
+    /// Workers with a session.
+    pub workers: usize,
+    /// Units that wait for a worker, of jobs that are not paused.
+    pub units_pending: usize,
+    /// Leases in force.
+    pub units_leased: usize,
 }
 
 /// Why a call was refused.

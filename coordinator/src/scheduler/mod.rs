@@ -343,6 +343,7 @@ pub struct Scheduler {
     /// Workers with credits, connected and not draining.
     free: BTreeSet<WorkerId>,
     effects: Vec<Effect>,
+    expiries: u64,
 }
 
 impl Scheduler {
@@ -356,6 +357,7 @@ impl Scheduler {
             jobs: BTreeMap::new(),
             free: BTreeSet::new(),
             effects: Vec::new(),
+            expiries: 0,
         }
     }
 
@@ -367,6 +369,18 @@ impl Scheduler {
     /// Units of the job at workers now.
     pub fn leases_of(&self, job: JobId) -> usize {
         self.jobs.get(&job).map_or(0, Job::lease_count)
+    }
+
+    /// Units that wait for a worker, of jobs that are not paused, and leases in force.
+    pub fn load(&self) -> (usize, usize) {
+        let going = self.jobs.values().filter(|job| !job.paused);
+        let pending = going.map(|job| job.pending.len() + job.waiting.len()).sum();
+        (pending, self.jobs.values().map(Job::lease_count).sum())
+    }
+
+    /// Leases that ran out so far.
+    pub fn expiries(&self) -> u64 {
+        self.expiries
     }
 
     /// Whether the worker holds this very lease.
@@ -455,6 +469,7 @@ impl Scheduler {
                 lost.extend(over.map(|held| (job, unit, held.token)));
             }
         }
+        self.expiries += lost.len() as u64;
         for (job, unit, token) in lost {
             self.lose(job, unit, token, now);
         }

@@ -13,7 +13,11 @@ use std::{
 use serde_json::json;
 use sr3_proto::words::printable;
 
-use crate::{caller::Caller, clock::Clock};
+use crate::{
+    caller::Caller,
+    clock::Clock,
+    telemetry::{self, Refused},
+};
 
 /// So many refusals a second are written one by one.
 const REFUSALS_A_SECOND: u64 = 100;
@@ -72,6 +76,7 @@ impl Audit {
 
     /// A call was refused.
     pub(super) fn refused(&self, caller: Option<&Caller>, what: &str, why: &str) {
+        telemetry::refused(Refused::Caller);
         let second = self.clock.wall_ms() / 1000;
         let (written, left_out) = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).add(second);
         if left_out > 0 {

@@ -21,7 +21,7 @@ use crate::core::{Coordinator, view::Refusal};
 pub use audit::Audit;
 pub use gate::Access;
 pub(crate) use gate::Gate;
-pub use server::{Entrance, ServerError, Standby, peer, peer_endpoint, serve};
+pub use server::{Entrance, LIVE, ServerError, Standby, peer, peer_endpoint, serve};
 
 /// The coordinator that is active in this process, or none on standby.
 pub(crate) type Active = watch::Receiver<Option<Arc<Coordinator>>>;

@@ -22,13 +22,14 @@ use tokio::{
     time::Instant,
 };
 use tonic::transport::{Channel, Endpoint, server::Connected};
-use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+use tonic_health::{
+    pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient},
+    server::HealthReporter,
 };
 
 use super::{Audit, Gate, access, gate::Access, jobs::Jobs, sessions::Sessions};
 use crate::{
-    core::{self, Parts},
+    core::{self, Coordinator, Parts},
     ledger::{Ledger, LedgerError},
 };
 
@@ -72,8 +73,13 @@ const PEERS_PATIENCE: Duration = Duration::from_secs(1);
 /// For answers that are on their way when the process ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
 
+/// The names under which health tells whether this coordinator is active.
+const SERVED: [&str; 3] = ["", "sr3.v1.JobService", "sr3.v1.WorkerSessionService"];
+/// And the one under which it tells that the process runs.
+pub const LIVE: &str = "live";
+
 /// Serves those that come in until `stop` is set. `open` opens the ledger, every time this process becomes active; `told` is
-/// called with true whenever it does, and with false when it goes to standby.
+/// called with the coordinator whenever it does, and with none when it goes to standby.
 pub async fn serve<I, C, E, O, F>(
     incoming: I,
     parts: Parts,
@@ -81,7 +87,7 @@ pub async fn serve<I, C, E, O, F>(
     entrance: Entrance,
     standby: Standby,
     stop: Cancel,
-    told: impl Fn(bool) + Send + Sync,
+    told: impl Fn(Option<&Coordinator>) + Send + Sync,
 ) -> Result<(), ServerError>
 where
     I: Stream<Item = Result<C, E>> + Send + 'static,
@@ -93,6 +99,7 @@ where
     let peers = &standby.peers;
     let (active, seen) = watch::channel(None);
     let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_service_status(LIVE, tonic_health::ServingStatus::Serving).await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(wire::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -120,8 +127,8 @@ where
         .serve_with_incoming(incoming.take_until(Box::pin(async move { server_stop.cancelled().await })));
     let server = tokio::spawn(server);
     let ended = loop {
-        health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
-        told(false);
+        set_served(&health, tonic_health::ServingStatus::NotServing).await;
+        told(None);
         tokio::select! {
             biased;
             () = stop.cancelled() => break Ok(()),
@@ -137,16 +144,17 @@ where
             Ok(ledger) => core::start(parts.clone(), ledger, term.clone()).await,
             Err(error) => Err(error),
         };
-        let running = match started {
+        let (coordinator, running) = match started {
             Ok((coordinator, running)) => {
-                active.send_replace(Some(Arc::new(coordinator)));
-                running
+                let coordinator = Arc::new(coordinator);
+                active.send_replace(Some(Arc::clone(&coordinator)));
+                (coordinator, running)
             }
             Err(error) if error.is_fenced() && !peers.is_empty() => continue,
             Err(error) => break Err(error.into()),
         };
-        health.set_service_status("", tonic_health::ServingStatus::Serving).await;
-        told(true);
+        set_served(&health, tonic_health::ServingStatus::Serving).await;
+        told(Some(&coordinator));
         let mut running = std::pin::pin!(running.ended());
         let result = tokio::select! {
             biased;
@@ -166,12 +174,19 @@ where
         }
     };
     active.send_replace(None);
+    set_served(&health, tonic_health::ServingStatus::NotServing).await;
     stop.cancel();
     // Connections are left to the end of the process: whoever asks is made to ask again, and the order in which a
     // graceful end would wake them is random, in simulations too.
     server.await.map_err(|_| LedgerError::Closed)??;
     tokio::time::sleep(LAST_ANSWERS).await;
     ended
+}
+
+async fn set_served(health: &HealthReporter, status: tonic_health::ServingStatus) {
+    for name in SERVED {
+        health.set_service_status(name, status).await;
+    }
 }
 
 /// A coordinator, as its peers ask it. Nothing is connected yet.

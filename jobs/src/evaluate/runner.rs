@@ -9,7 +9,7 @@ use sr3_engine::{
     upscaler::{LowRes, UpscaleError},
 };
 use sr3_proto::{FailureKind, Grant, Order, Store, off_thread, session::UnitResult, store::PutMode};
-use sr3_worker::{Attempt, Failure, OpenOrder, Pipeline, Runner, Stop, Stores, UnitWork};
+use sr3_worker::{Attempt, Failure, OpenOrder, Pipeline, Runner, Stop, Stores, UnitWork, telemetry};
 
 use super::{
     EvaluateOrder, Method, NAME, Row,
@@ -117,8 +117,15 @@ impl UnitWork for Unit {
     async fn item(&self, index: usize, attempt: &Arc<Attempt>, pipeline: &Pipeline) -> Result<Bytes, Stop> {
         let Some(item) = self.items.get(index) else { return Err(Stop::worker("there is no such item")) };
         let row = match self.open.measure(item, attempt, pipeline).await {
-            Ok(row) => row,
-            Err(Stop::Bad { reason }) => Row::set_aside(item.truth.key.as_str(), reason),
+            Ok(row) => {
+                let pixels = row.size.map_or(0, |[width, height]| u64::from(width) * u64::from(height));
+                telemetry::item_done(pixels);
+                row
+            }
+            Err(Stop::Bad { reason }) => {
+                telemetry::item_quarantined();
+                Row::set_aside(item.truth.key.as_str(), reason)
+            }
             Err(stop) => return Err(stop),
         };
         Ok(record(item.place, &row))

@@ -7,7 +7,7 @@ use std::{collections::HashSet, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use sr3_proto::{Digest, FailureKind, Grant, Order, RunId, Store, UnitId, off_thread, session::UnitResult};
-use sr3_worker::{Attempt, Failure, OpenOrder, Pipeline, Runner, Stop, Stores, UnitWork};
+use sr3_worker::{Attempt, Failure, OpenOrder, Pipeline, Runner, Stop, Stores, UnitWork, telemetry};
 
 use super::{
     Computed, Encoded, ItemError, ItemRecord, ItemStatus, ItemTask, Items, Journal, NAME, Processor,
@@ -69,6 +69,11 @@ impl<P: Processor> OpenOrder for Opened<P> {
     }
 }
 
+/// Pixels of an item's result.
+fn pixels(record: &ItemRecord) -> u64 {
+    record.output_size.map_or(0, |[width, height]| u64::from(width) * u64::from(height))
+}
+
 /// The verdicts that exist, and the items without one, in input order.
 pub(super) fn open_items(items: Items, records: &[Bytes]) -> (Vec<ItemRecord>, Vec<ItemTask>) {
     let records: Vec<_> = records.iter().filter_map(|bytes| ItemRecord::from_bytes(bytes).ok()).collect();
@@ -115,8 +120,9 @@ impl<P: Processor> UnitWork for Unit<P> {
             journal.end(&item.input).await;
         }
         match ended {
-            Ok(()) => {}
+            Ok(()) => telemetry::item_done(pixels(&record)),
             Err(Stop::Bad { reason }) => {
+                telemetry::item_quarantined();
                 record.status = ItemStatus::Quarantined;
                 record.reason = Some(reason);
             }

@@ -31,7 +31,8 @@ use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 
 use super::{
-    CONNECTIONS_MAX, STRANGER_TIME, STRANGERS_MAX, STRANGERS_OF_ADDRESS_MAX, Tls, tls::CertificateName,
+    CONNECTIONS_MAX, STRANGER_TIME, STRANGERS_MAX, STRANGERS_OF_ADDRESS_MAX, Tally, Tls, tally::Inside,
+    tls::CertificateName,
 };
 use crate::Cancel;
 
@@ -63,10 +64,15 @@ pub struct Arrival {
     peer: Peer,
     /// Ready when a stranger has to go.
     over: BoxFuture<'static, ()>,
+    _inside: Inside,
 }
 
-/// Accepts those who come to `listener` until the stream is dropped.
-pub fn listen(listener: TcpListener, tls: Option<Tls>) -> impl Stream<Item = io::Result<Arrival>> + Send {
+/// Accepts those who come to `listener` until the stream is dropped, and counts them.
+pub fn listen(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    tally: Tally,
+) -> impl Stream<Item = io::Result<Arrival>> + Send {
     let (send, receive) = mpsc::channel(WAITING);
     let doors = Arc::new(Doors::default());
     tokio::spawn(async move {
@@ -80,13 +86,17 @@ pub fn listen(listener: TcpListener, tls: Option<Tls>) -> impl Stream<Item = io:
                 tokio::time::sleep(SYSTEM_PAUSE).await;
                 continue;
             };
-            let Some(place) = Doors::enter(&doors, address.ip()) else {
+            let (place, refused) = Doors::enter(&doors, address.ip());
+            if refused {
+                tally.refuse();
+            }
+            let Some(place) = place else {
                 tracing::debug!(%address, "no room for another connection");
                 continue;
             };
-            let (tls, send) = (tls.clone(), send.clone());
+            let (tls, send, inside) = (tls.clone(), send.clone(), tally.enter());
             tokio::spawn(async move {
-                match arrive(stream, address, tls, place).await {
+                match arrive(stream, address, tls, place, inside).await {
                     Ok(arrival) => drop(send.send(Ok(arrival)).await),
                     Err(error) => {
                         tracing::info!(target: "sr3::audit", %address, %error, "a handshake failed")
@@ -103,6 +113,7 @@ async fn arrive(
     address: SocketAddr,
     tls: Option<Tls>,
     place: Arc<Place>,
+    inside: Inside,
 ) -> io::Result<Arrival> {
     stream.set_nodelay(true)?;
     let (until, gone) = (Instant::now() + STRANGER_TIME, place.gone.clone());
@@ -129,7 +140,7 @@ async fn arrive(
             (Either::Right(Box::new(stream)), name)
         }
     };
-    Ok(Arrival { stream, peer: Peer { address, certificate, place }, over })
+    Ok(Arrival { stream, peer: Peer { address, certificate, place }, over, _inside: inside })
 }
 
 fn timed_out() -> io::Error {
@@ -195,9 +206,19 @@ struct Guests {
     strangers: BTreeMap<u64, (IpAddr, Cancel)>,
 }
 
+/// Where there is room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Free,
+    /// Somebody else had to go.
+    Made,
+    /// Those who are known have every place.
+    None,
+}
+
 impl Guests {
-    /// Makes room for one more stranger; false where those who are known have every place.
-    fn make_room(&mut self, address: IpAddr) -> bool {
+    /// Makes room for one more stranger.
+    fn make_room(&mut self, address: IpAddr) -> Room {
         let same = |(_, (of, _)): &(&u64, &(IpAddr, Cancel))| *of == address;
         let of_address = self.strangers.iter().filter(same).count();
         let first = if of_address >= STRANGERS_OF_ADDRESS_MAX {
@@ -207,23 +228,31 @@ impl Guests {
         {
             self.strangers.keys().next().copied()
         } else {
-            return true;
+            return Room::Free;
         };
-        let gone = first.and_then(|number| self.strangers.remove(&number));
-        gone.map(|(_, gone)| gone.cancel()).is_some()
+        match first.and_then(|number| self.strangers.remove(&number)) {
+            Some((_, gone)) => {
+                gone.cancel();
+                Room::Made
+            }
+            None => Room::None,
+        }
     }
 }
 
 impl Doors {
-    fn enter(doors: &Arc<Self>, address: IpAddr) -> Option<Arc<Place>> {
+    /// A place, if there is one; and whether somebody was refused one for it, or for want of it.
+    fn enter(doors: &Arc<Self>, address: IpAddr) -> (Option<Arc<Place>>, bool) {
         let mut guests = doors.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !guests.make_room(address) {
-            return None;
+        let room = guests.make_room(address);
+        if room == Room::None {
+            return (None, true);
         }
         let (number, gone) = (guests.next, Cancel::new());
         guests.next += 1;
         guests.strangers.insert(number, (address, gone.clone()));
-        Some(Arc::new(Place { doors: Arc::clone(doors), number, gone, admitted: AtomicBool::new(false) }))
+        let place = Place { doors: Arc::clone(doors), number, gone, admitted: AtomicBool::new(false) };
+        (Some(Arc::new(place)), room == Room::Made)
     }
 }
 
@@ -276,14 +305,14 @@ mod tests {
     #[test]
     fn however_many_strangers_come_the_next_one_finds_a_place() {
         let doors = Arc::new(Doors::default());
-        let crowd: Vec<_> = (0..10_000).map(|i| Doors::enter(&doors, address((i % 200) as u8))).collect();
+        let crowd: Vec<_> = (0..10_000).map(|i| Doors::enter(&doors, address((i % 200) as u8)).0).collect();
         let there = |crowd: &[Option<Arc<Place>>]| {
             crowd.iter().flatten().filter(|place| !place.gone.is_cancelled()).count()
         };
         assert_eq!(there(&crowd), STRANGERS_MAX);
-        let known = Doors::enter(&doors, address(250)).unwrap();
+        let known = Doors::enter(&doors, address(250)).0.unwrap();
         known.admit();
-        drop((0..10_000).map(|_| Doors::enter(&doors, address(1))).collect::<Vec<_>>());
+        drop((0..10_000).map(|_| Doors::enter(&doors, address(1)).0).collect::<Vec<_>>());
         assert!(known.is_admitted() && !known.gone.is_cancelled());
         assert!(doors.0.lock().unwrap().strangers.len() <= STRANGERS_MAX);
         drop((crowd, known));
@@ -294,8 +323,8 @@ mod tests {
     #[test]
     fn one_address_takes_no_place_of_another() {
         let doors = Arc::new(Doors::default());
-        let other = Doors::enter(&doors, address(2)).unwrap();
-        let crowd: Vec<_> = (0..1000).map(|_| Doors::enter(&doors, address(1))).collect();
+        let other = Doors::enter(&doors, address(2)).0.unwrap();
+        let crowd: Vec<_> = (0..1000).map(|_| Doors::enter(&doors, address(1)).0).collect();
         assert!(!other.gone.is_cancelled());
         let there = crowd.iter().flatten().filter(|place| !place.gone.is_cancelled()).count();
         assert_eq!(there, STRANGERS_OF_ADDRESS_MAX);
@@ -306,12 +335,12 @@ mod tests {
         let doors = Arc::new(Doors::default());
         let known: Vec<_> = (0..CONNECTIONS_MAX)
             .map(|i| {
-                let place = Doors::enter(&doors, address((i % 100) as u8)).unwrap();
+                let place = Doors::enter(&doors, address((i % 100) as u8)).0.unwrap();
                 place.admit();
                 place
             })
             .collect();
-        assert!(Doors::enter(&doors, address(1)).is_none());
+        assert!(matches!(Doors::enter(&doors, address(1)), (None, true)));
         assert!(known.iter().all(|place| !place.gone.is_cancelled()));
     }
 }

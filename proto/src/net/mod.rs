@@ -7,6 +7,7 @@
 mod address;
 mod dial;
 mod listen;
+mod tally;
 mod tls;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tonic::transport::Server;
 pub use address::{Address, AddressError};
 pub use dial::{Bearer, Dialer, Line, PlainToken, distrust};
 pub use listen::{Arrival, Peer, listen};
+pub use tally::Tally;
 pub use tls::{CertificateName, Tls, TlsError};
 
 /// Stream and connection windows of HTTP/2.
