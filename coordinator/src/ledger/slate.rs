@@ -35,8 +35,9 @@ use super::{
     space::{NoSpace, WatchedStore},
 };
 
-/// An operation of the store that fails is tried again for about half a minute (0.1 s, doubling to 1 s), in which
-/// commits wait; then the handle fails. A full disk is not waited for.
+/// An operation of the store that fails is tried again so often (0.1 s, doubling to 1 s), in which commits wait; then the
+/// handle fails: on a folder after half a minute, on a bucket, whose client tries by itself before it says so, after
+/// three to four. A full disk is not waited for.
 const RETRIES: u32 = 30;
 
 /// The folder inside a location, so that nothing of it lies at the root of a store.
