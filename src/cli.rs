@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::Path, sync::Arc};
 
-use clap::{Parser, Subcommand, error::ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 use sr3_jobs::upscale::Models;
 use sr3_proto::words::printable;
 
@@ -20,6 +20,7 @@ use crate::{
         ledger::{self, LedgerCommand},
         logs::{self, LogsArgs},
         models::{self as models_command, ModelsCommand},
+        shell::{self, CompletionsArgs, ManArgs},
         spec::{self, SpecCommand},
         submit::{self, SubmitArgs},
         tokens::{self, TokensCommand},
@@ -97,6 +98,11 @@ enum Command {
     /// Measure this machine.
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Print what makes a shell complete this command.
+    Completions(CompletionsArgs),
+    /// Write the manual pages.
+    #[command(hide = true)]
+    Man(ManArgs),
 }
 
 /// Parses `arguments` (the program's name first), runs the command with `models`, and returns its exit
@@ -155,6 +161,8 @@ fn run<M: Models>(command: &Command, models: &Arc<M>) -> Result<Ending, CommandE
         Command::Models(command) => models_command::run(command),
         Command::Spec(command) => spec::run(command),
         Command::Bench(command) => bench::run(command),
+        Command::Completions(arguments) => shell::completions(arguments, Cli::command()),
+        Command::Man(arguments) => shell::man(arguments, Cli::command()),
     }
 }
 

@@ -3,6 +3,8 @@
 //! This package is the command and the client. The library below it is re-exported: [`engine`] holds the science,
 //! [`jobs`] the kinds of jobs, [`coordinator`] and [`worker`] what runs them, [`proto`] the contract between these.
 
+#![forbid(unsafe_code)]
+
 pub use sr3_coordinator as coordinator;
 pub use sr3_engine as engine;
 pub use sr3_jobs as jobs;

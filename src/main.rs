@@ -1,5 +1,7 @@
 //! The `sr3` command.
 
+#![forbid(unsafe_code)]
+
 use std::{process::ExitCode, sync::Arc};
 
 use sr3::jobs::upscale::EngineModels;

@@ -4,6 +4,8 @@
 //! given. Decisions are a pure function of facts ([`scheduler`]); what must outlive a crash is in the [`ledger`]; [`core`]
 //! joins them to workers' sessions; [`service`] puts that on the network. It never sees an image, a model or a device.
 
+#![forbid(unsafe_code)]
+
 pub mod caller;
 pub mod clock;
 pub mod core;

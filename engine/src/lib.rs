@@ -5,11 +5,14 @@
 //! the batch, or what else is in it. (A clock is read to measure: by benchmarks, and to find out whether this machine
 //! is faster in bf16. Threads keep memory to work in, never values.)
 
+#![deny(unsafe_code)]
+
 pub mod device;
 pub mod diffusion;
 pub mod image;
 pub mod metrics;
 pub mod model;
+#[allow(unsafe_code, reason = "kernels go by pointers; docs/unsafe.md lists them")]
 pub mod ops;
 pub mod train;
 pub mod upscaler;

@@ -4,6 +4,8 @@
 //! process they are the same objects. What kinds share stands beside them: how images of a source are found ([`images`]), how
 //! a list of entries is cut into units ([`cut`]), what a person may choose ([`wish`]).
 
+#![forbid(unsafe_code)]
+
 pub mod colour;
 pub mod cut;
 pub mod device;

@@ -30,10 +30,10 @@ macro_rules! number_id {
                 self.0
             }
 
-            /// The id that follows.
+            /// The id that follows; of the last one itself, which is taken wherever it is asked for.
             #[must_use]
             pub const fn next(self) -> Self {
-                Self(self.0 + 1)
+                Self(self.0.saturating_add(1))
             }
         }
 
@@ -84,5 +84,11 @@ mod tests {
         assert!(a.to_string() < b.to_string());
         assert_eq!(a.to_string().parse::<JobId>().unwrap(), a);
         assert_eq!(UnitId::new(7).to_string(), "00000007");
+    }
+
+    #[test]
+    fn the_last_id_is_followed_by_no_smaller_one() {
+        assert_eq!(RunId::new(u64::MAX).next(), RunId::new(u64::MAX));
+        assert_eq!(RunId::new(1).next(), RunId::new(2));
     }
 }

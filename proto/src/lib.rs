@@ -5,6 +5,8 @@
 //! here and nowhere else, but for the bytes that only a kind of job reads. Apart from [`store`], everything is a pure
 //! function of its arguments.
 
+#![forbid(unsafe_code)]
+
 pub mod access;
 pub mod cancel;
 pub mod digest;

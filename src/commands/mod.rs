@@ -18,6 +18,7 @@ pub mod logs;
 mod model_args;
 pub mod models;
 mod remote_args;
+pub mod shell;
 pub mod spec;
 pub mod submit;
 mod table;

@@ -94,3 +94,15 @@ fn a_reader_may_go_before_everything_is_said() {
     let ended = running.wait_with_output().unwrap();
     assert!(ended.status.success() && ended.stderr.is_empty(), "{}", String::from_utf8_lossy(&ended.stderr));
 }
+
+#[test]
+fn every_shell_has_its_completions_and_every_command_its_page() {
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(sr3(&["completions", shell]).contains("upscale"), "{shell}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    sr3(&["man", folder.path().to_str().unwrap()]);
+    for page in ["sr3.1", "sr3-upscale.1", "sr3-certs-issue.1"] {
+        assert!(folder.path().join(page).exists(), "{page}");
+    }
+}

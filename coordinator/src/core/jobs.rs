@@ -154,7 +154,7 @@ impl Job {
         Counts {
             planned: self.plan.planned,
             skipped: self.plan.skipped,
-            quarantined: self.plan.quarantined + self.counts.quarantined,
+            quarantined: self.plan.quarantined.saturating_add(self.counts.quarantined),
             work_planned: self.plan.work,
             ..self.counts
         }

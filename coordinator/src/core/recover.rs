@@ -85,9 +85,10 @@ impl Driver {
         let mut rows_done = ledger.scan(&rows::all_done(id), None);
         while let Some((key, bytes)) = rows_done.try_next().await? {
             let row = rows::read::<sr3_proto::wire::ledger::DoneRow>(&key, &bytes)?;
-            counts.done += row.done;
-            counts.quarantined += row.quarantined;
-            counts.work_done += row.work;
+            // A damaged row must not end the coordinator.
+            counts.done = counts.done.saturating_add(row.done);
+            counts.quarantined = counts.quarantined.saturating_add(row.quarantined);
+            counts.work_done = counts.work_done.saturating_add(row.work);
             counts.units_done += 1;
             done.insert(rows::last_number(&key)?);
         }

@@ -27,7 +27,7 @@ impl Scheduler {
             match &open.state.holder {
                 Some((instance, _, token)) => {
                     // Tokens of this epoch stay apart from those that were recovered.
-                    self.next_token = self.next_token.max(token + 1);
+                    self.next_token = self.next_token.max(token.saturating_add(1));
                     open.held.push(Held {
                         worker: None,
                         instance: instance.clone(),

@@ -57,7 +57,7 @@ impl InFlight {
     #[must_use]
     pub fn left_behind(mut self) -> Self {
         for item in &mut self.items {
-            item.ended += u32::from(std::mem::take(&mut item.running));
+            item.ended = item.ended.saturating_add(std::mem::take(&mut item.running).into());
         }
         self
     }
@@ -108,6 +108,14 @@ mod tests {
 
     fn etag() -> Option<String> {
         Some("e".into())
+    }
+
+    #[test]
+    fn a_document_of_strangers_never_counts_past_the_end() {
+        let ended =
+            |ended| Suspect { input: "a".into(), input_etag: None, megapixels: 1, ended, running: true };
+        let found = InFlight { items: vec![ended(u32::MAX)], ..InFlight::default() }.left_behind();
+        assert!(matches!(found.against("a", None), Suspicion::Twice(_)));
     }
 
     #[test]

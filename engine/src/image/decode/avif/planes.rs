@@ -36,6 +36,10 @@ pub(super) struct Planes {
 
 /// Decodes `data`, the AV1 data of a picture that the container says is `width` × `height`.
 pub(super) fn decode(data: &[u8], width: u32, height: u32) -> Result<Planes, DecodeError> {
+    if data.is_empty() {
+        // The decoder would say so on standard error.
+        return Err(DecodeError::Truncated { format: FORMAT });
+    }
     let mut settings = Settings::new();
     settings.set_n_threads(1);
     settings.set_max_frame_delay(1);
@@ -110,5 +114,15 @@ fn fault(error: &Error) -> DecodeError {
             unsupported(FORMAT, &"it is coded in an unusual way: save it again as PNG")
         }
         _ => damaged(FORMAT, &"its compressed pixels do not unpack"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_data_at_all_are_cut_short() {
+        assert_eq!(decode(&[], 1, 1).err(), Some(DecodeError::Truncated { format: FORMAT }));
     }
 }
