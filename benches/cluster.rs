@@ -6,7 +6,7 @@
 //!
 //! Efficiency: the time of a job over the time that its items were on the device, with one worker of one thread; and
 //! how much quicker two such workers are, of which the second loads its model within that time. Medians of alternating
-//! runs. TLS: the same job in plain text and with certificates, by turns. Idle cost: what coordinators and workers without a
+//! runs. TLS: the same job in plain text and with certificates, by turns. Requests: what a job asks of a bucket. Idle cost: what coordinators and workers without a
 //! job ask of a bucket and how much CPU they use.
 #![allow(
     clippy::unwrap_used,
@@ -44,6 +44,7 @@ const IDLE: Duration = Duration::from_secs(60);
 fn main() {
     efficiency();
     tls();
+    requests();
     idle();
 }
 
@@ -128,12 +129,52 @@ fn median(mut numbers: Vec<f64>) -> f64 {
     numbers[numbers.len() / 2]
 }
 
-fn idle() {
-    let server = s3::Server::seaweedfs();
+/// The environment of an S3 server, and the wire to it.
+fn counted(server: &s3::Server) -> (Environment, wire::Wire) {
     let mut environment: Environment = server.environment().to_vec();
     let endpoint = &mut environment.iter_mut().find(|(name, _)| name.starts_with("AWS_ENDPOINT")).unwrap().1;
     let wire = wire::Wire::to(endpoint);
     endpoint.clone_from(&wire.address);
+    (environment, wire)
+}
+
+/// What a job asks of the bucket that it reads and writes, its cluster's state left out.
+fn requests() {
+    let server = s3::Server::seaweedfs();
+    let (environment, wire) = counted(server);
+    let folder = tempfile::tempdir().unwrap();
+    pictures::write_of(&folder.path().join("in"), PICTURES, SIDES);
+    let (source, destination) = (server.fresh(), server.fresh().to_string());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let store = server.open(&source);
+    for (name, bytes) in pictures::files(&folder.path().join("in")) {
+        let key = sr3::proto::Key::new(name).unwrap();
+        runtime.block_on(store.put(&key, bytes.into(), sr3::proto::store::PutMode::Create)).unwrap();
+    }
+    let state = folder.path().join("state").display().to_string();
+    let coordinator = Coordinator::start(&state, &[], &environment);
+    let _worker = worker(&coordinator.address, &environment);
+    let before = wire.requests();
+    let arguments =
+        ["upscale", &source.to_string(), &destination, "--preset", "one", "--json", "--coordinator"];
+    let (code, out, errors) = run(&[&arguments[..], &[&coordinator.address]].concat(), &environment);
+    assert_eq!(code, 0, "{errors}");
+    let after = wire.requests();
+    let (all, listings) = (after.0 - before.0, after.1 - before.1);
+    let (_, out, _) = run(
+        &["status", json(&out)["job"].as_str().unwrap(), "--json", "--coordinator", &coordinator.address],
+        &environment,
+    );
+    println!(
+        "{PICTURES} images in {} units: {all} requests, {listings} of them listings: {:.2} an image",
+        json(&out)["shards_done"],
+        all as f64 / PICTURES as f64
+    );
+}
+
+fn idle() {
+    let server = s3::Server::seaweedfs();
+    let (environment, wire) = counted(server);
     let state = server.fresh().to_string();
     let first = Coordinator::start(&state, &[], &environment);
     first.process.line("is active");

@@ -414,6 +414,9 @@ fn names_of_strangers_are_short_and_harmless() {
     let (code, out) = target.ask(&["workers"], &target.admin());
     assert!(code == 0 && out.contains("name"), "{out}");
     assert!(!out.contains('\u{1b}') && !out.contains('\u{7}') && !out.contains('\u{202e}'), "{out:?}");
+    let named = format!("{}name: {}\n", spec("/in", "/out"), "n".repeat(10_000));
+    let (code, said) = target.submit(&named, &target.admin());
+    assert!(code == 2 && said.contains("at most 200 characters"), "{said}");
     let job = spec(&target.at("in"), &format!("{}/\\e[2J", target.at("out")));
     let (_, out) = target.submit(&job, &target.admin());
     assert!(!out.contains('\u{1b}'), "{out:?}");

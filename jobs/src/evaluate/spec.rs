@@ -29,8 +29,8 @@ pub struct EvaluateSpec {
 #[serde(deny_unknown_fields)]
 pub struct EvaluateFields {
     /// A name for people; shown in lists, never used to find anything.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "check::some_text")]
-    #[schemars(length(min = 1))]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "check::some_name")]
+    #[schemars(length(min = 1, max = check::NAME_CHARS_MAX))]
     #[arg(skip)]
     pub name: Option<String>,
     /// The pictures: a folder, taken at any depth, or a URL such as s3://bucket/prefix. Without a reference each is reduced,

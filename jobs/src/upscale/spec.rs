@@ -31,8 +31,8 @@ pub struct UpscaleSpec {
 #[serde(deny_unknown_fields)]
 pub struct UpscaleFields {
     /// A name for people; shown in lists, never used to find anything.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "check::some_text")]
-    #[schemars(length(min = 1))]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "check::some_name")]
+    #[schemars(length(min = 1, max = check::NAME_CHARS_MAX))]
     pub name: Option<String>,
     /// Where the images lie: a folder, taken at any depth, or a URL such as s3://bucket/prefix.
     #[serde(deserialize_with = "check::text")]

@@ -20,6 +20,24 @@ pub fn some_text<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, 
     Option::<String>::deserialize(value)?.map(filled).transpose()
 }
 
+/// Longest name of a job.
+pub const NAME_CHARS_MAX: usize = 200;
+
+/// A name for people, which is neither empty nor long, and is one line; or none.
+///
+/// # Errors
+/// What was expected.
+pub fn some_name<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    let name = some_text(value)?;
+    let fits = |name: &String| name.chars().count() <= NAME_CHARS_MAX && !name.chars().any(char::is_control);
+    match name {
+        Some(name) if !fits(&name) => {
+            Err(D::Error::custom(format!("a line of at most {NAME_CHARS_MAX} characters is expected")))
+        }
+        name => Ok(name),
+    }
+}
+
 /// A number in `range`.
 ///
 /// # Errors
