@@ -43,7 +43,7 @@ impl Driver {
                 None => read_unit(&*ledger, lease.job, lease.unit).await.map(Arc::new),
             };
             let found = match unit {
-                Ok(unit) => look(&*check, lease.unit, &unit, &result).await,
+                Ok(unit) => look(&*check, lease.unit, &unit, &result).await.map(|()| unit.work),
                 Err(error) => Err(Doubt::Unknown(error.to_string())),
             };
             drop(commands.send(Command::Checked { worker, lease, result, found }).await);
@@ -56,29 +56,14 @@ impl Driver {
         worker: WorkerId,
         lease: Lease,
         result: UnitResult,
-        found: Result<(), Doubt>,
+        found: Result<u64, Doubt>,
     ) {
-        if let Err(doubt) = found {
-            if matches!(doubt, Doubt::False(_)) {
-                telemetry::refused(Refused::Report);
-            }
-            match self.scheduler.holds(worker, lease) {
-                true => telemetry::unit_failed(match &doubt {
-                    Doubt::False(_) => FailureKind::Worker,
-                    Doubt::Unknown(_) => FailureKind::Transient,
-                }),
-                false => telemetry::stale_report(),
-            }
-            let who = self.workers.get(&worker).map(|w| (w.hello.name.as_str(), w.identity.as_str()));
-            let (name, identity) = who.unwrap_or_default();
-            let (job, unit) = (lease.job, lease.unit);
-            tracing::warn!(worker = name, identity, %job, %unit, "a report was not believed: {doubt}");
-            let (reason, later) = (doubt.to_string(), matches!(doubt, Doubt::Unknown(_)));
-            return self.event(Event::ReportRefused { worker, lease, reason, later });
-        }
+        let work = match found {
+            Ok(work) => work,
+            Err(doubt) => return self.disbelieve(worker, lease, &doubt),
+        };
         let UnitResult { done, quarantined, reasons, payload } = result;
         let recorded = self.jobs.get(&lease.job).map_or(0, |job| job.counts.units_done);
-        let work = self.unit_work(lease.job, lease.unit, recorded);
         self.unit_done(worker, lease, DoneRow { done, quarantined, payload, work, ..DoneRow::default() });
         let now = self.jobs.get(&lease.job).map_or(0, |job| job.counts.units_done);
         // Only what was recorded is told.
@@ -91,15 +76,23 @@ impl Driver {
         }
     }
 
-    /// Work of a unit's items; for one that an earlier coordinator granted, the mean of what is left.
-    fn unit_work(&self, job: JobId, unit: UnitId, recorded: u64) -> u64 {
-        if let Some(row) = self.granted.get(&(job, unit)) {
-            return row.work;
+    fn disbelieve(&mut self, worker: WorkerId, lease: Lease, doubt: &Doubt) {
+        if matches!(doubt, Doubt::False(_)) {
+            telemetry::refused(Refused::Report);
         }
-        let Some(found) = self.jobs.get(&job) else { return 0 };
-        let counts = found.all_counts();
-        let left = counts.work_planned.saturating_sub(counts.work_done);
-        left / counts.units_planned.saturating_sub(recorded).max(1)
+        match self.scheduler.holds(worker, lease) {
+            true => telemetry::unit_failed(match doubt {
+                Doubt::False(_) => FailureKind::Worker,
+                Doubt::Unknown(_) => FailureKind::Transient,
+            }),
+            false => telemetry::stale_report(),
+        }
+        let who = self.workers.get(&worker).map(|w| (w.hello.name.as_str(), w.identity.as_str()));
+        let (name, identity) = who.unwrap_or_default();
+        let (job, unit) = (lease.job, lease.unit);
+        tracing::warn!(worker = name, identity, %job, %unit, "a report was not believed: {doubt}");
+        let (reason, later) = (doubt.to_string(), matches!(doubt, Doubt::Unknown(_)));
+        self.event(Event::ReportRefused { worker, lease, reason, later });
     }
 }
 

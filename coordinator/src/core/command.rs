@@ -90,7 +90,8 @@ pub(super) enum Command {
         worker: WorkerId,
         lease: Lease,
         result: UnitResult,
-        found: Result<(), Doubt>,
+        /// The unit's work, if it is so.
+        found: Result<u64, Doubt>,
     },
     /// A job's task planned more; the answer comes once that is durable.
     Planned {

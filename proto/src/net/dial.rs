@@ -22,6 +22,9 @@ use crate::access::Token;
 /// A channel that says who calls.
 pub type Line = InterceptedService<Channel, Bearer>;
 
+/// So long the first words of the other side are waited for.
+const FIRST_WORDS: Duration = Duration::from_millis(500);
+
 type Wire = TokioIo<Either<TcpStream, Box<tokio_rustls::client::TlsStream<TcpStream>>>>;
 
 /// What a caller shows, and whom it trusts. Cheap to clone.
@@ -106,8 +109,11 @@ async fn dial(uri: &Uri, tls: Option<Arc<ClientConfig>>) -> io::Result<Wire> {
     let Some(config) = tls else { return Ok(TokioIo::new(Either::Left(stream))) };
     let name = ServerName::try_from(host).map_err(io::Error::other)?;
     let mut stream = TlsConnector::from(config).connect(name, stream).await?;
-    // Whether it takes this side's certificate it says after the handshake, in place of its first words, which come unasked.
-    if stream.fill_buf().await?.is_empty() {
+    // Whether it takes this side's certificate it says after the handshake, in place of its first words, which come unasked
+    // from a coordinator. Others may wait for ours.
+    if let Ok(first) = tokio::time::timeout(FIRST_WORDS, stream.fill_buf()).await
+        && first?.is_empty()
+    {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(TokioIo::new(Either::Right(Box::new(stream))))

@@ -170,7 +170,9 @@ impl FromStr for Location {
             }
             _ => return Err(refuse(format!("stores of kind {scheme}:// are not known: {KINDS}"))),
         };
-        if rest.split('/').next().is_some_and(|authority| authority.contains('@')) || rest.contains('?') {
+        if rest.split('/').next().is_some_and(|authority| authority.contains('@'))
+            || rest.split_once('?').is_some_and(|(_, query)| query.contains('='))
+        {
             let reason =
                 "users, passwords and `?` have no place in it: credentials come from the environment";
             return Err(refuse(reason.into()));
