@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes an archive to copy to other machines: the binary, its licences, the README, manual pages, completions for bash, zsh and fish,
+# Makes an archive to copy to other machines: the binary, its licences, README and docs/operations.md, units, manual pages, completions for bash, zsh and fish,
 # and what is in it (CycloneDX). Beside it: that list once more, and SHA256SUMS.
 #
 #   deploy/package.sh [--target TARGET] [FOLDER]     (default: this machine's target, dist)
@@ -46,7 +46,9 @@ fi
 "$out/$name/sr3" completions bash > "$out/$name/completions/sr3.bash"
 "$out/$name/sr3" completions zsh > "$out/$name/completions/_sr3"
 "$out/$name/sr3" completions fish > "$out/$name/completions/sr3.fish"
-install -m 644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE "$out/$name/"
+mkdir "$out/$name/deploy"
+cp -r deploy/systemd deploy/slurm deploy/monitoring "$out/$name/deploy/"
+install -m 644 docs/operations.md README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE "$out/$name/"
 install -m 644 engine/models/photo-4x/CREDITS.md "$out/$name/MODEL-CREDITS.md"
 cargo tree -p sr3 -e normal --target "$target" --prefix none --no-dedupe -f "{p}: {l}" | grep -v "^sr3" | sed "s/ (proc-macro)//" | sort -u > "$out/$name/THIRD-PARTY.txt"
 python3 scripts/sbom.py "$target" > "$out/$name.cdx.json"
