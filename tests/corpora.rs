@@ -14,12 +14,13 @@ use std::{
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 9] = [
+const TARGETS: [Target; 10] = [
     ("job_spec", targets::job_spec),
     ("wire", targets::wire),
     ("ledger_rows", targets::ledger_rows),
     ("records", targets::records),
     ("image", targets::image),
+    ("avif", targets::avif),
     ("safetensors", targets::safetensors),
     ("pth", targets::pth),
     ("model_config", targets::model_config),

@@ -7,7 +7,7 @@
 //! | [`wire`] | messages of `sr3/v1` |
 //! | [`ledger_rows`] | a ledger: its rows, or an export of it |
 //! | [`records`] | a destination's `.sr3/`, the bytes of units, orders |
-//! | [`image`] | pictures of every format |
+//! | [`image`], [`avif`] | pictures of every format |
 //! | [`safetensors`], [`pth`], [`model_config`] | the files of checkpoints |
 //! | [`certificate`] | certificates, tokens, addresses |
 //!
@@ -30,7 +30,7 @@ use sr3_coordinator::{
     scheduler,
 };
 use sr3_engine::{
-    image::{self as pictures, DecodeLimits, HiddenColours, OutputFormat},
+    image::{self as pictures, DecodeLimits, HiddenColours, InputFormat, OutputFormat},
     model::{
         Graph,
         checkpoint::CheckpointConfig,
@@ -281,8 +281,22 @@ fn kinds() -> &'static Kinds {
     KINDS.get_or_init(|| sr3_jobs::kinds(&Arc::new(EngineModels::default())))
 }
 
-/// A picture is refused or read whole, within limits, and written in one of our formats.
+/// A picture of any format but AVIF.
 pub fn image(data: &[u8]) {
+    if pictures::sniff(data) != Some(InputFormat::Avif) {
+        picture(data);
+    }
+}
+
+/// One of AVIF: apart, because its decoder is far slower than the others with debug assertions.
+pub fn avif(data: &[u8]) {
+    if pictures::sniff(data) == Some(InputFormat::Avif) {
+        picture(data);
+    }
+}
+
+/// A picture is refused or read whole, within limits, and written in one of our formats.
+fn picture(data: &[u8]) {
     let limits = DecodeLimits {
         encoded_bytes_max: 1 << 20,
         side_max: 1024,
