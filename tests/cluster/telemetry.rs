@@ -22,6 +22,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tower::{Service, ServiceExt};
 
 use crate::{
+    authority::Authority,
     pictures,
     processes::{Coordinator, Environment, Process, command, run, until},
 };
@@ -197,6 +198,10 @@ fn serves(address: &str, service: &str) -> bool {
 
 #[test]
 fn one_on_standby_lives_and_is_not_ready() {
+    // It is about plain text, or has certificates of its own.
+    if Authority::of_all_tests().is_some() {
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state").display().to_string();
     let none = Environment::new();
@@ -260,6 +265,10 @@ fn get_as(folder: &Path, address: &str, path: &str) -> u16 {
 
 #[test]
 fn beyond_loopback_numbers_want_a_certificate_and_health_does_not() {
+    // It is about plain text, or has certificates of its own.
+    if Authority::of_all_tests().is_some() {
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let certs = folder.path().join("certs");
     authority(&certs);
