@@ -6,7 +6,7 @@
 //!
 //! Efficiency: the time of a job over the time that its items were on the device, with one worker of one thread; and
 //! how much quicker two such workers are, of which the second loads its model within that time. Medians of alternating
-//! runs. TLS: the same job in plain text and with certificates, by turns. Requests: what a job asks of a bucket. Idle cost: what coordinators and workers without a
+//! runs. The network: the same job in plain text, and with certificates and telemetry that is asked every second, by turns. Requests: what a job asks of a bucket. Idle cost: what coordinators and workers without a
 //! job ask of a bucket and how much CPU they use.
 #![allow(
     clippy::unwrap_used,
@@ -38,12 +38,12 @@ use serde_json::Value;
 
 const PICTURES: usize = 120;
 const SIDES: std::ops::Range<usize> = 32..33;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 7;
 const IDLE: Duration = Duration::from_secs(60);
 
 fn main() {
     efficiency();
-    tls();
+    guarded();
     requests();
     idle();
 }
@@ -75,8 +75,8 @@ fn efficiency() {
     println!("two workers over one: {:.3}x (median of {ROUNDS})", median(gains));
 }
 
-/// What certificates cost a job.
-fn tls() {
+/// What certificates and telemetry cost a job.
+fn guarded() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     pictures::write_of(&folder.join("in"), PICTURES, SIDES);
@@ -85,19 +85,38 @@ fn tls() {
     let of = |name: &str| authority.environment(name, &none);
     let at = |name: &str| folder.join(name).display().to_string();
     let plain = Coordinator::start(&at("state plain"), &[], &none);
-    let secure = Coordinator::start(&at("state secure"), &[], &of("coordinator"));
-    let _workers = [worker(&plain.address, &none), worker(&secure.address, &of("worker"))];
+    let serve = ["--telemetry", "127.0.0.1:0"];
+    let secure = Coordinator::start(&at("state secure"), &serve, &of("coordinator"));
+    let arguments = ["worker", "--coordinator", &secure.address, "--threads", "1"];
+    let workers =
+        [worker(&plain.address, &none), Process::start(&[&arguments[..], &serve].concat(), &of("worker"))];
+    for process in [&secure.process, &workers[1]] {
+        let address = process.line("telemetry on").rsplit('/').next().unwrap().to_string();
+        thread::spawn(move || ask_for_numbers(&address));
+    }
     let mut ratios = Vec::new();
     for round in 0..=ROUNDS {
         let (without, _) = job_of(&plain, folder, &format!("plain-{round}"), &none);
         let (with, _) = job_of(&secure, folder, &format!("secure-{round}"), &of("admin"));
         // The first of each loads the model.
         if round > 0 {
-            println!("plain {without:.2} s, with certificates {with:.2} s");
+            println!("plain {without:.2} s, with certificates and telemetry {with:.2} s");
             ratios.push(with / without);
         }
     }
-    println!("certificates over plain text: {:.3}x (median of {ROUNDS})", median(ratios));
+    println!("certificates and telemetry over plain text: {:.3}x (median of {ROUNDS})", median(ratios));
+}
+
+/// As Prometheus would, until there is nobody.
+fn ask_for_numbers(address: &str) {
+    use std::io::{Read, Write};
+    while let Ok(mut stream) = std::net::TcpStream::connect(address) {
+        let mut numbers = String::new();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let _ = stream.read_to_string(&mut numbers);
+        assert!(numbers.contains("sr3_build_info"), "{numbers}");
+        thread::park_timeout(Duration::from_secs(1));
+    }
 }
 
 fn count(coordinator: &Coordinator) -> usize {
@@ -161,10 +180,9 @@ fn requests() {
     assert_eq!(code, 0, "{errors}");
     let after = wire.requests();
     let (all, listings) = (after.0 - before.0, after.1 - before.1);
-    let (_, out, _) = run(
-        &["status", json(&out)["job"].as_str().unwrap(), "--json", "--coordinator", &coordinator.address],
-        &environment,
-    );
+    let job = json(&out)["job"].to_string();
+    let status = ["status", job.trim_matches('"'), "--json", "--coordinator", &coordinator.address];
+    let (_, out, _) = run(&status, &environment);
     println!(
         "{PICTURES} images in {} units: {all} requests, {listings} of them listings: {:.2} an image",
         json(&out)["shards_done"],
