@@ -48,10 +48,16 @@ impl Journal {
         &self.found
     }
 
-    /// The run was asked to stop: what is on the device is no suspect.
+    /// The run was asked to stop: what is on the device is no suspect, and nothing more is written.
     pub async fn stop(&self) {
-        self.change(InFlight::stop).await;
-        *self.now.lock().await = None;
+        // In one go: whoever waits to begin must find that it is over.
+        let mut guard = self.now.lock().await;
+        let Some(mut now) = guard.take() else { return };
+        let before = now.clone();
+        now.stop();
+        if before != now {
+            self.write(&now).await;
+        }
     }
 
     /// Whether an item is to be computed with nothing else in the process.
@@ -76,9 +82,12 @@ impl Journal {
         let Some(now) = guard.as_mut() else { return };
         let before = now.clone();
         change(now);
-        if before == *now {
-            return;
+        if before != *now {
+            self.write(now).await;
         }
+    }
+
+    async fn write(&self, now: &InFlight) {
         let key = layout::in_flight_key();
         let written = match now.items.is_empty() {
             true => self.store.delete(&key).await,
