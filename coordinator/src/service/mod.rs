@@ -1,4 +1,4 @@
-//! The coordinator on the network: handlers that decode, call and encode, and nothing else; before them the [`gate`], which
+//! The coordinator on the network: handlers that decode, call and encode, and nothing else; before them the gate, which
 //! asks who calls.
 //!
 //! A process that is on standby answers every call with `UNAVAILABLE`, so that clients and workers go on to the next
