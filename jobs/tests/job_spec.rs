@@ -336,7 +336,10 @@ prop_compose! {
 prop_compose! {
     fn job()(
         sampled in sampled(),
-        source in any::<String>(),
+        // A folder below `in`, with any name but those that lead out of it or say which kind of place it is.
+        source in any::<String>().prop_filter("elsewhere", |s| {
+            !s.ends_with('.') && !s.contains("..") && !s.contains("://")
+        }),
         numbers in (any::<u64>(), 1..=100u8, 1..=100u8, prop::option::of(any::<u64>())),
         bytes in prop::option::of((any::<u64>(), any::<u64>())),
         flags in (any::<bool>(), any::<bool>()),
