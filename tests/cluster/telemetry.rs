@@ -236,21 +236,6 @@ fn one_on_standby_lives_and_is_not_ready() {
     assert_eq!(health(&["s3://bucket"]).0, 2);
 }
 
-/// An authority with a coordinator, a reader and a worker; and a folder that only trusts it.
-fn authority(folder: &Path) {
-    let at = folder.display().to_string();
-    let certs = |arguments: &[&str]| {
-        let (code, _, errors) = run(&[&["certs"], arguments].concat(), &Environment::new());
-        assert_eq!(code, 0, "{errors}");
-    };
-    certs(&["init", &at]);
-    for (name, role) in [("coordinator", "coordinator"), ("reader", "read"), ("worker", "work")] {
-        certs(&["issue", &at, name, "--role", role, "--host", "127.0.0.1"]);
-    }
-    fs::create_dir(folder.join("nobody")).unwrap();
-    fs::copy(folder.join("ca.crt"), folder.join("nobody/ca.crt")).unwrap();
-}
-
 /// Status of a GET over TLS, with the certificates of a folder.
 fn get_as(folder: &Path, address: &str, path: &str) -> u16 {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -270,24 +255,24 @@ fn beyond_loopback_numbers_want_a_certificate_and_health_does_not() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let certs = folder.path().join("certs");
-    authority(&certs);
+    let authority = Authority::new();
+    authority.issue("reader", "read");
+    let trust = authority.trust_alone();
     let state = folder.path().join("state").display().to_string();
-    let tls = certs.join("coordinator").display().to_string();
+    let tls = authority.of("coordinator");
     let coordinator =
         Coordinator::start(&state, &["--tls", &tls, "--telemetry", "0.0.0.0:0"], &Environment::new());
     let address = telemetry(&coordinator.process).replace("0.0.0.0", "127.0.0.1");
     assert!(address.starts_with("https://"), "{address}");
     coordinator.process.line("is active");
-    let as_whom = |name: &str, path: &str| get_as(&certs.join(name), &address, path);
+    let as_whom = |name: &str, path: &str| get_as(&authority.path_of(name), &address, path);
     assert_eq!(as_whom("reader", "/metrics"), 200);
-    for name in ["worker", "nobody"] {
+    for name in ["worker", "trust"] {
         assert_eq!(
             (as_whom(name, "/metrics"), as_whom(name, "/readyz"), as_whom(name, "/healthz")),
             (403, 200, 200)
         );
     }
-    let trust = certs.join("nobody").display().to_string();
     assert_eq!(health(&[&coordinator.address, "--tls", &trust]), (0, "serving\n".to_string()));
 
     // Nobody said that others may see it in plain text.
