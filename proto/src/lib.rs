@@ -10,6 +10,7 @@
 pub mod access;
 pub mod cancel;
 pub mod digest;
+pub mod gang;
 pub mod ids;
 pub mod job_spec;
 pub mod key;
