@@ -8,7 +8,7 @@
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use sr3_engine::ops::{Conv2d, Isa, Precision};
-use sr3_engine::train::{Adam, AdamConfig};
+use sr3_engine::train::{Adam, AdamConfig, norm};
 
 fn main() {
     let threads = std::env::var("SR3_THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
@@ -84,8 +84,9 @@ fn conv_backward_weights(bencher: Bencher<'_, '_>, case: Case) {
 fn adam(bencher: Bencher<'_, '_>) {
     const PARAMETERS: usize = 6_131_139;
     let (mut parameters, gradient) = (values(PARAMETERS), values(PARAMETERS));
-    let config =
-        AdamConfig { gradient_norm_max: Some(1.0), ema_decay: Some(0.9999), ..AdamConfig::default() };
+    let config = AdamConfig { gradient_norm_max: Some(1.0), half_lives: vec![1e5], ..AdamConfig::default() };
     let mut adam = Adam::new(config, &parameters, Isa::detect());
-    bencher.counter(ItemsCount::new(PARAMETERS)).bench_local(|| adam.step(&mut parameters, &gradient));
+    bencher
+        .counter(ItemsCount::new(PARAMETERS))
+        .bench_local(|| adam.step(&mut parameters, &gradient, norm(Isa::detect(), &gradient), 1e-4, 8));
 }

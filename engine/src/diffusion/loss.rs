@@ -42,9 +42,18 @@ impl Loss {
     /// # Panics
     /// Where the lengths differ.
     pub fn mean_and_gradient(self, prediction: &[f32], target: &[f32], gradient: &mut [f32]) -> f64 {
-        assert_eq!(prediction.len(), gradient.len(), "prediction and gradient");
-        let mean = self.mean(prediction, target);
-        let count = prediction.len() as f32;
+        self.gradient(prediction, target, prediction.len(), gradient);
+        self.mean(prediction, target)
+    }
+
+    /// The gradient of the sum of all errors over `count`, which counts more than these where they are a part of a batch.
+    ///
+    /// # Panics
+    /// Where the lengths differ.
+    pub fn gradient(self, prediction: &[f32], target: &[f32], count: usize, gradient: &mut [f32]) {
+        let lengths = [target.len(), gradient.len()];
+        assert_eq!([prediction.len(); 2], lengths, "prediction, target and gradient");
+        let count = count as f32;
         let pairs = prediction.par_iter().zip(target);
         gradient.par_iter_mut().with_min_len(BLOCK).zip(pairs).for_each(|(gradient, (&p, &t))| {
             let error = p - t;
@@ -54,7 +63,6 @@ impl Loss {
                 Self::L2 => 2.0 * error / count,
             };
         });
-        mean
     }
 
     fn of_one(self, prediction: f32, target: f32) -> f64 {

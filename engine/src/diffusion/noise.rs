@@ -107,14 +107,25 @@ impl NoiseSource {
         self.philox.block([index, 0, SCALAR, step])
     }
 
+    /// The four words at a block of a mask, of a layer, in an item, at a step. A source of masks has a key of its own, so that
+    /// nothing else has these.
+    pub fn mask(&self, block: u32, item: u32, layer: u32, step: u32) -> [u32; 4] {
+        self.philox.block([block, item, layer, step])
+    }
+
+    /// One unit normal for decisions that are no pixels: number `index` at `step`. Made of the same words as
+    /// [`Self::words`].
+    pub fn normal(&self, index: u32, step: u32) -> f64 {
+        let [a, b, ..] = self.words(index, step);
+        let (radius, angle) = polar(a, b);
+        radius * libm::cos(angle)
+    }
+
     /// Up to four normals: words 0, 1 give the first two, words 2, 3 the others.
     fn normals(&self, counter: [u32; 4], out: &mut [f32]) {
         let words = self.philox.block(counter);
         for (pair, values) in out.chunks_mut(2).enumerate() {
-            // In (0, 1], so that the logarithm is finite.
-            let radius_share = (f64::from(words[2 * pair]) + 1.0) / 4_294_967_296.0;
-            let angle = f64::from(words[2 * pair + 1]) / 4_294_967_296.0 * TAU;
-            let radius = (-2.0 * libm::log(radius_share)).sqrt();
+            let (radius, angle) = polar(words[2 * pair], words[2 * pair + 1]);
             if let [first, second] = values {
                 let (sin, cos) = libm::sincos(angle);
                 (*first, *second) = ((radius * cos) as f32, (radius * sin) as f32);
@@ -123,4 +134,11 @@ impl NoiseSource {
             }
         }
     }
+}
+
+/// Two words as a point in the plane, normally distributed: its radius and its angle (Box and Muller, 1958).
+fn polar(first: u32, second: u32) -> (f64, f64) {
+    // In (0, 1], so that the logarithm is finite.
+    let share = (f64::from(first) + 1.0) / 4_294_967_296.0;
+    ((-2.0 * libm::log(share)).sqrt(), f64::from(second) / 4_294_967_296.0 * TAU)
 }

@@ -108,6 +108,13 @@ pub enum Op {
     AvgPool,
     /// Every pixel four times: twice the size.
     Upsample,
+    /// Some values are dropped, the others enlarged: only in a graph for training, and only in its training steps.
+    Dropout {
+        /// Counted from 0: each draws its own mask.
+        layer: u32,
+        /// Share of the values that are dropped.
+        rate: f32,
+    },
 }
 
 /// One step of the network.
@@ -136,8 +143,22 @@ impl Graph {
     /// # Errors
     /// [`ConfigError`] where it describes none.
     pub fn build(config: &UNetConfig) -> Result<Self, ConfigError> {
+        Self::build_with(config, None)
+    }
+
+    /// The same network with the dropout that its configuration asks for in training: same parameters, more nodes.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub fn build_for_training(config: &UNetConfig) -> Result<Self, ConfigError> {
+        let rate = config.dropout as f32;
+        Self::build_with(config, (rate > 0.0).then_some(rate))
+    }
+
+    fn build_with(config: &UNetConfig, dropout: Option<f32>) -> Result<Self, ConfigError> {
         config.validate()?;
-        let mut builder = Builder { config, graph: Self { params: Vec::new(), nodes: Vec::new() } };
+        let graph = Self { params: Vec::new(), nodes: Vec::new() };
+        let mut builder = Builder { config, graph, dropout, dropouts: 0 };
         builder.unet();
         Ok(builder.graph)
     }
@@ -184,6 +205,8 @@ enum Resample {
 struct Builder<'a> {
     config: &'a UNetConfig,
     graph: Graph,
+    dropout: Option<f32>,
+    dropouts: u32,
 }
 
 impl Builder<'_> {
@@ -281,6 +304,10 @@ impl Builder<'_> {
         h = self.image(if affine { Op::Affine } else { Op::Shift }, &[h, embedded], width, depth);
 
         h = self.norm(&format!("{name}.block2.block.0"), h, true);
+        if let Some(rate) = self.dropout {
+            h = self.image(Op::Dropout { layer: self.dropouts, rate }, &[h], width, depth);
+            self.dropouts += 1;
+        }
         h = self.conv(&format!("{name}.block2.block.3"), h, width, 3, 1, false);
 
         let resampled = match resample {

@@ -16,11 +16,17 @@ pub(crate) struct AdamUpdate {
     /// One over the root of the second average's.
     pub(crate) second_correction: f32,
     pub(crate) eps: f32,
-    /// How far the weights' moving average goes towards the weights.
-    pub(crate) average_share: Option<f32>,
+    /// What the parameters are multiplied by before they change: 1 without weight decay.
+    pub(crate) keep: f32,
 }
 
-/// Updates equally long lists; `average` may be empty where no average is kept.
+/// A moving average of the parameters, and how far it goes towards them.
+pub(crate) struct Average<'a> {
+    pub(crate) values: &'a mut [f32],
+    pub(crate) share: f32,
+}
+
+/// Updates equally long lists.
 pub(crate) fn update(
     isa: Isa,
     with: &AdamUpdate,
@@ -28,29 +34,29 @@ pub(crate) fn update(
     gradient: &[f32],
     first: &mut [f32],
     second: &mut [f32],
-    average: &mut [f32],
+    averages: &mut [Average<'_>],
 ) {
     let n = parameters.len();
     assert!(gradient.len() == n && first.len() == n && second.len() == n, "equally long lists");
-    assert!(with.average_share.is_none() || average.len() == n, "an average of every parameter");
-    dispatch(isa, Update { with, parameters, gradient, first, second, average });
+    assert!(averages.iter().all(|average| average.values.len() == n), "averages of every parameter");
+    dispatch(isa, Update { with, parameters, gradient, first, second, averages });
 }
 
-struct Update<'a> {
+struct Update<'a, 'b> {
     with: &'a AdamUpdate,
     parameters: &'a mut [f32],
     gradient: &'a [f32],
     first: &'a mut [f32],
     second: &'a mut [f32],
-    average: &'a mut [f32],
+    averages: &'a mut [Average<'b>],
 }
 
-impl Kernel for Update<'_> {
+impl Kernel for Update<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Self { with, parameters, gradient, first, second, average } = self;
+        let Self { with, parameters, gradient, first, second, averages } = self;
         for at in (0..parameters.len()).step_by(LANES) {
             let n = LANES.min(parameters.len() - at);
             // SAFETY: `update` has checked that all lists have n values at `at`.
@@ -68,12 +74,13 @@ impl Kernel for Update<'_> {
                 let change =
                     S::div(S::mul(of_first, S::splat(with.step_size)), S::add(root, S::splat(with.eps)));
                 let p = parameters.as_mut_ptr().add(at);
-                let of_parameter = S::sub(S::load_n(p, n), change);
+                let kept = S::mul(S::load_n(p, n), S::splat(with.keep));
+                let of_parameter = S::sub(kept, change);
                 S::store_n(p, of_parameter, n);
-                if let Some(share) = with.average_share {
-                    let a = average.as_mut_ptr().add(at);
+                for average in averages.iter_mut() {
+                    let a = average.values.as_mut_ptr().add(at);
                     let old = S::load_n(a, n);
-                    S::store_n(a, S::fma(S::sub(of_parameter, old), S::splat(share), old), n);
+                    S::store_n(a, S::fma(S::sub(of_parameter, old), S::splat(average.share), old), n);
                 }
             }
         }

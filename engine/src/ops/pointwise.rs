@@ -88,6 +88,34 @@ pub(crate) fn accumulate(from: &[f32], factor: f32, to: &mut [f32], add: bool) {
     });
 }
 
+/// Values that one block of a mask stands for.
+const MASKED: usize = 8;
+
+/// Writes (or adds) `from` with some values dropped, each with probability `rate`, and the others enlarged by as much as
+/// keeps the mean. Eight values share the four words of `mask` at their block: 16 bits decide about each.
+pub(crate) fn dropout(
+    from: &[f32],
+    mask: impl Fn(u32) -> [u32; 4] + Sync,
+    rate: f32,
+    to: &mut [f32],
+    add: bool,
+) {
+    const BLOCKS: usize = 1 << 10;
+    let dropped = (f64::from(rate) * 65_536.0).round().min(65_535.0) as u32;
+    let factor = (65_536.0 / f64::from(65_536 - dropped)) as f32;
+    let chunks = to.par_chunks_mut(MASKED * BLOCKS).zip(from.par_chunks(MASKED * BLOCKS)).enumerate();
+    chunks.for_each(|(chunk, (to, from))| {
+        for (block, (to, from)) in to.chunks_mut(MASKED).zip(from.chunks(MASKED)).enumerate() {
+            let words = mask((chunk * BLOCKS + block) as u32);
+            for (i, (to, from)) in to.iter_mut().zip(from).enumerate() {
+                let bits = words[i / 2] >> (16 * (i % 2)) & 0xffff;
+                let value = if bits < dropped { 0.0 } else { from * factor };
+                *to = if add { *to + value } else { value };
+            }
+        }
+    });
+}
+
 /// Channels `offset ..` of every pixel, as many as `width`, written or added to an image of their own.
 pub(crate) fn take_channels(
     from: &[f32],

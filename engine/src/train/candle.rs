@@ -13,17 +13,17 @@ pub struct CandleTrainer {
 }
 
 impl CandleTrainer {
-    /// Takes the network; of the configuration, what candle's Adam knows: neither clipping nor an average.
+    /// Takes the network; of the configuration, what candle's Adam knows: neither clipping nor averages.
     ///
     /// # Errors
     /// Candle's, where the device has no room for the optimizer's state.
-    pub fn new(network: CandleUNet, config: &AdamConfig) -> Result<Self> {
+    pub fn new(network: CandleUNet, config: &AdamConfig, learning_rate: f64) -> Result<Self> {
         let params = ParamsAdamW {
-            lr: config.learning_rate,
+            lr: learning_rate,
             beta1: config.betas[0],
             beta2: config.betas[1],
             eps: config.eps,
-            weight_decay: 0.0,
+            weight_decay: config.weight_decay,
         };
         let optimizer = AdamW::new(network.vars().to_vec(), params)?;
         Ok(Self { network, optimizer })

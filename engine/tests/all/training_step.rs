@@ -5,20 +5,20 @@ use candle_core::Device;
 use sr3_engine::diffusion::Loss;
 use sr3_engine::model::{CandleUNet, CpuUNet};
 use sr3_engine::ops::Isa;
-use sr3_engine::train::{Adam, AdamConfig, CandleTrainer, Tensor};
+use sr3_engine::train::{Adam, AdamConfig, CandleTrainer, Tensor, norm};
 
 #[test]
 fn a_step_of_the_plan_is_a_step_on_candle_tensors() {
     let golden = Golden::load("unet_ddpm_tiny.safetensors");
     let (config, weights) = golden_network(&golden);
     let &[n, channels, height, width] = golden.shape("x") else { panic!() };
-    let adam_config = AdamConfig { learning_rate: 1e-3, ..AdamConfig::default() };
+    let (adam_config, learning_rate) = (AdamConfig::default(), 1e-3);
     let levels = golden.values("noise_level");
     // Far from every prediction, so that no error is near the kink of its absolute value.
     let target = vec![9.0; n * height * width * 3];
 
     let mut plan = CpuUNet::new(&config, &weights, Isa::detect()).unwrap();
-    let mut adam = plan.update(|parameters, _| Adam::new(adam_config, parameters, Isa::detect()));
+    let mut adam = plan.update(|parameters, _| Adam::new(adam_config.clone(), parameters, Isa::detect()));
     let x = golden.channels_last("x");
     let mut loss = f64::NAN;
     plan.backward([n, height, width], &x, levels, |prediction, out| {
@@ -26,12 +26,12 @@ fn a_step_of_the_plan_is_a_step_on_candle_tensors() {
     })
     .unwrap();
     let (found, gradient) = plan.update(|parameters, gradient| {
-        adam.step(parameters, gradient);
+        adam.step(parameters, gradient, norm(Isa::detect(), gradient), learning_rate, n as u64);
         (parameters.to_vec(), gradient.to_vec())
     });
 
     let network = CandleUNet::new(&config, &weights, &Device::Cpu).unwrap();
-    let mut trainer = CandleTrainer::new(network, &adam_config).unwrap();
+    let mut trainer = CandleTrainer::new(network, &adam_config, learning_rate).unwrap();
     let tensor = |values: &[f32], shape: &[usize]| Tensor::from_slice(values, shape, &Device::Cpu).unwrap();
     let input = tensor(golden.values("x"), &[n, channels, height, width]);
     let target = tensor(&target, &[n, 3, height, width]);

@@ -7,7 +7,7 @@ use sr3_engine::device::Device;
 use sr3_engine::diffusion::Loss;
 use sr3_engine::model::{CpuUNet, Denoiser, Graph, Layout, UNetConfig, Weights, random_weights};
 use sr3_engine::ops::Isa;
-use sr3_engine::train::{Adam, AdamConfig};
+use sr3_engine::train::{Adam, AdamConfig, norm};
 use sr3_jobs::Dtype;
 
 use super::{BenchResult, Measured, Timing, open, precision_on, time};
@@ -21,6 +21,9 @@ pub struct UnetArgs {
     /// What is timed.
     #[arg(long, value_enum, default_value = "sample")]
     pub mode: Mode,
+    /// Images that the network is given at once [default: the case's].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub batch: Option<u32>,
     /// cpu, candle-cpu, or cuda:0 for the first NVIDIA GPU.
     #[arg(long, default_value = "cpu", value_parser = super::super::model_args::device)]
     pub device: Device,
@@ -103,6 +106,7 @@ struct Batch {
 
 pub(super) fn run(args: &UnetArgs) -> BenchResult {
     let (config, n, side) = args.case.network();
+    let n = args.batch.map_or(n, |n| n as usize);
     let pixels = n * side * side;
     let batch = Batch {
         shape: [n, side, side],
@@ -142,12 +146,13 @@ fn sample(mut network: impl Denoiser, batch: &Batch, repeat: u32) -> Seconds {
 }
 
 fn train_on_cpu(mut network: CpuUNet, batch: &Batch, isa: Isa, repeat: u32) -> Seconds {
+    let n = batch.shape[0] as u64;
     let mut adam = network.update(|parameters, _| Adam::new(AdamConfig::default(), parameters, isa));
     Ok(time(repeat, || {
         network.backward(batch.shape, &batch.input, &batch.levels, |prediction, out| {
             black_box(Loss::L1.mean_and_gradient(prediction, &batch.noise, out));
         })?;
-        network.update(|parameters, gradient| adam.step(parameters, gradient));
+        network.update(|parameters, gradient| adam.step(parameters, gradient, norm(isa, gradient), 1e-4, n));
         Ok::<_, sr3_engine::model::DenoiserError>(())
     })?)
 }
@@ -166,7 +171,7 @@ fn train_on_device(config: &UNetConfig, batch: &Batch, device: Device, repeat: u
 
     let device = device.candle()?;
     let network = CandleUNet::new(config, &weights(config)?, &device)?;
-    let mut trainer = CandleTrainer::new(network, &AdamConfig::default())?;
+    let mut trainer = CandleTrainer::new(network, &AdamConfig::default(), 1e-4)?;
     let [n, height, width] = batch.shape;
     let image = |values: &[f32], channels| {
         Tensor::from_slice(values, (n, height, width, channels), &device)?.permute((0, 3, 1, 2))?.contiguous()

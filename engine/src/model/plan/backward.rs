@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::forward::{Run, SourceBuffers, item};
+use super::forward::{Run, SourceBuffers, item, item_mut};
 use super::step::{Buffer, ConvStep, Extent, GradientTo, SegmentRef, SourceGradient, SourceRef, Step};
 use crate::model::graph::ParamId;
 use crate::ops::attention::{self, BackwardScratch, Qkv};
@@ -28,11 +28,6 @@ impl ParamGradients<'_> {
         let ranges = [a, b].map(|id| self.ranges[id.0].clone());
         self.values.get_disjoint_mut(ranges).unwrap_or([&mut [], &mut []])
     }
-}
-
-fn item_mut(buffer: &mut [f32], n: usize, batch: usize) -> &mut [f32] {
-    let length = buffer.len() / batch;
-    &mut buffer[n * length..(n + 1) * length]
 }
 
 impl Run<'_> {
@@ -122,6 +117,7 @@ impl Run<'_> {
             Step::UpsampleBackward { image, extent, gradient, to } => {
                 self.upsample_backward(image, extent, gradient, to);
             }
+            Step::DropoutBackward { gradient, layer, rate, to } => self.drop_out(gradient, layer, rate, to),
             _ => unreachable!("forward steps come before the backward ones"),
         }
     }

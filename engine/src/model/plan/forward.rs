@@ -1,8 +1,9 @@
 //! Runs the forward steps of a program.
 
 use super::program::Program;
-use super::step::{ConvStep, Extent, NormRef, SegmentRef, SourceRef, Step};
+use super::step::{Buffer, ConvStep, Extent, GradientTo, NormRef, SegmentRef, SourceRef, Step};
 use super::weights::PlanWeights;
+use crate::diffusion::NoiseSource;
 use crate::model::graph::NORM_EPS;
 use crate::ops::arena::Arena;
 use crate::ops::attention::{self, Qkv};
@@ -20,12 +21,31 @@ pub(super) struct Run<'a> {
     pub(super) program: &'a Program,
     pub(super) weights: &'a PlanWeights,
     pub(super) arena: &'a mut Arena,
+    /// Drawn from here; nothing is dropped without.
+    pub(super) dropout: Option<&'a Dropout<'a>>,
+}
+
+/// What a training step drops: a function of the step and of each item's place in its batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Dropout<'a> {
+    /// Where masks come from.
+    pub source: NoiseSource,
+    /// The step.
+    pub step: u32,
+    /// (N): each item's place in the step's batch.
+    pub places: &'a [u32],
 }
 
 /// Item n of a buffer that holds `batch` items of equal length.
 pub(super) fn item(buffer: &[f32], n: usize, batch: usize) -> &[f32] {
     let length = buffer.len() / batch;
     &buffer[n * length..(n + 1) * length]
+}
+
+/// The same, to be written.
+pub(super) fn item_mut(buffer: &mut [f32], n: usize, batch: usize) -> &mut [f32] {
+    let length = buffer.len() / batch;
+    &mut buffer[n * length..(n + 1) * length]
 }
 
 /// A source's buffers, borrowed: its images, and the scale and shift of its norm.
@@ -136,7 +156,21 @@ impl Run<'_> {
                     pointwise::double(item(x, n, batch), extent.width, image.channels, 1.0, out, false);
                 });
             }
+            Step::Dropout { x, layer, rate, out } => {
+                self.drop_out(x, layer, rate, GradientTo { buffer: out, add: false });
+            }
             _ => unreachable!("backward steps come after the forward ones"),
+        }
+    }
+
+    /// Drops values of every item: activations on the way there, their gradients on the way back.
+    pub(super) fn drop_out(&mut self, from: Buffer, layer: u32, rate: f32, to: GradientTo) {
+        let (program, batch) = (self.program, self.program.key.batch);
+        let ([from], [out]) = self.arena.view([program.range(from)], [program.range(to.buffer)]);
+        let Some(dropout) = self.dropout else { return pointwise::accumulate(from, 1.0, out, to.add) };
+        for (n, place) in dropout.places.iter().enumerate() {
+            let mask = |block| dropout.source.mask(block, *place, layer, dropout.step);
+            pointwise::dropout(item(from, n, batch), mask, rate, item_mut(out, n, batch), to.add);
         }
     }
 

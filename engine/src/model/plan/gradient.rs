@@ -66,6 +66,12 @@ impl Backward<'_> {
                 Step::Attention { qkv, channels, pixels, out, .. } => {
                     self.of(out).map(|gradient| self.attention(qkv, channels, pixels, gradient))
                 }
+                Step::Dropout { x, layer, rate, out } => self.of(out).map(|gradient| Step::DropoutBackward {
+                    gradient,
+                    layer,
+                    rate,
+                    to: self.to(x),
+                }),
                 Step::AvgPool { image, extent, out } => self.of(out).map(|gradient| Step::AvgPoolBackward {
                     image,
                     extent,

@@ -98,6 +98,10 @@ impl Lowering<'_> {
                 let out = self.define(id);
                 self.steps.push(Step::Attention { qkv, channels, pixels, transposed, out });
             }
+            Op::Dropout { layer, rate } => {
+                let (x, out) = (self.buffer(input(0)), self.define(id));
+                self.steps.push(Step::Dropout { x, layer, rate, out });
+            }
             Op::AvgPool | Op::Upsample => {
                 let (image, extent) = (self.segment(input(0)), self.extent(input(0)));
                 let out = self.define(id);

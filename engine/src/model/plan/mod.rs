@@ -21,6 +21,7 @@ use super::weights::{ModelError, Weights, order_weights};
 use crate::ops::arena::Arena;
 use crate::ops::{Isa, Precision};
 use backward::ParamGradients;
+pub use forward::Dropout;
 use forward::Run;
 use key::ProgramKey;
 use program::Program;
@@ -33,6 +34,8 @@ const PROGRAMS_MAX: usize = 8;
 /// A network on the CPU. It works with the threads of the rayon pool in which it is called.
 pub struct CpuUNet {
     graph: Graph,
+    /// With dropout, where its configuration asks for it.
+    training: Option<Graph>,
     size_multiple: usize,
     isa: Isa,
     /// Of the convolutions.
@@ -63,7 +66,9 @@ impl CpuUNet {
     /// # Errors
     /// [`ModelError`] where the configuration describes no network or the weights are not its own.
     pub fn new(config: &UNetConfig, weights: &Weights, isa: Isa) -> Result<Self, ModelError> {
-        Self::of_graph(Graph::build(config)?, config.size_multiple(), weights, isa)
+        let mut network = Self::of_graph(Graph::build(config)?, config.size_multiple(), weights, isa)?;
+        network.training = (config.dropout > 0.0).then(|| Graph::build_for_training(config)).transpose()?;
+        Ok(network)
     }
 
     /// [`Self::new`] for any graph: one image in, one of its size out, and a noise level that something reads.
@@ -76,6 +81,7 @@ impl CpuUNet {
         let weights = PlanWeights::new(&graph, &order_weights(&graph, weights)?);
         Ok(Self {
             graph,
+            training: None,
             size_multiple,
             isa,
             precision: Precision::F32,
@@ -101,7 +107,7 @@ impl CpuUNet {
         &self.graph
     }
 
-    /// The gradient of a loss with respect to every parameter: it is kept, for [`Self::update`].
+    /// The gradient of a loss with respect to every parameter: it is kept, for [`Self::update`]. Nothing is dropped.
     ///
     /// `cotangent` is given the prediction, (N, H, W, out channels), and writes the gradient of the loss with respect
     /// to it; shapes are those of [`Denoiser::predict`].
@@ -115,24 +121,69 @@ impl CpuUNet {
         noise_levels: &[f32],
         cotangent: impl FnOnce(&[f32], &mut [f32]) + Send,
     ) -> Result<(), DenoiserError> {
+        let mut gradient = std::mem::take(&mut self.gradient);
+        gradient.resize(self.weights.len(), 0.0);
+        gradient.par_chunks_mut(1 << 16).for_each(|chunk| chunk.fill(0.0));
+        let ended = self.add_gradient(shape, input, noise_levels, None, &mut gradient, cotangent);
+        self.gradient = gradient;
+        ended
+    }
+
+    /// Adds the gradient of a loss with respect to every parameter to `to`, one flat list in the order of
+    /// [`Graph::params`]. As [`Self::backward`], but with the dropout that the configuration asks for.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn accumulate(
+        &mut self,
+        shape: [usize; 3],
+        input: &[f32],
+        noise_levels: &[f32],
+        dropout: &Dropout<'_>,
+        to: &mut [f32],
+        cotangent: impl FnOnce(&[f32], &mut [f32]) + Send,
+    ) -> Result<(), DenoiserError> {
+        expect("places", dropout.places.len(), shape[0])?;
+        expect("gradient", to.len(), self.weights.len())?;
+        self.add_gradient(shape, input, noise_levels, Some(dropout), to, cotangent)
+    }
+
+    fn add_gradient(
+        &mut self,
+        shape: [usize; 3],
+        input: &[f32],
+        noise_levels: &[f32],
+        dropout: Option<&Dropout<'_>>,
+        to: &mut [f32],
+        cotangent: impl FnOnce(&[f32], &mut [f32]) + Send,
+    ) -> Result<(), DenoiserError> {
         self.check(shape, input, noise_levels)?;
         let index = self.program(shape, true);
-        self.gradient.resize(self.weights.len(), 0.0);
-        let Self { programs, weights, arena, isa, gradient, .. } = self;
+        let Self { programs, weights, arena, isa, .. } = self;
         let program = &programs[index];
         arena.reserve(program.arena_len);
         fill(arena, program, input, noise_levels);
         rayon::scope(|_| {
-            gradient.par_chunks_mut(1 << 16).for_each(|chunk| chunk.fill(0.0));
-            let mut run = Run { isa: *isa, program, weights, arena };
+            let mut run = Run { isa: *isa, program, weights, arena, dropout };
             run.forward();
             let [of_prediction, ..] = program.training_gradients();
             let ([prediction], [seed]) =
                 run.arena.view([program.range(program.prediction)], [program.range(of_prediction)]);
             cotangent(prediction, seed);
-            run.backward(&mut ParamGradients { values: gradient, ranges: weights.ranges() });
+            run.backward(&mut ParamGradients { values: to, ranges: weights.ranges() });
         });
         Ok(())
+    }
+
+    /// All parameters, one flat list in the order of [`Graph::params`].
+    #[must_use]
+    pub fn parameters(&self) -> &[f32] {
+        self.weights.values()
+    }
+
+    /// The same, to be changed.
+    pub fn parameters_mut(&mut self) -> &mut [f32] {
+        self.weights.values_mut()
     }
 
     /// Lets `change` alter the parameters, given their gradient of the last [`Self::backward`] (zeros before the
@@ -190,7 +241,8 @@ impl CpuUNet {
                 if self.programs.len() == PROGRAMS_MAX {
                     self.programs.remove(0);
                 }
-                Program::new(&self.graph, key)
+                let training = self.training.as_ref().filter(|_| training);
+                Program::new(training.unwrap_or(&self.graph), key)
             }
         };
         self.programs.push(program);
@@ -226,7 +278,9 @@ impl Denoiser for CpuUNet {
         let program = &programs[index];
         arena.reserve(program.arena_len);
         fill(arena, program, input, noise_levels);
-        rayon::scope(|_| Run { isa: *isa, program, weights, arena: &mut *arena }.forward());
+        rayon::scope(|_| {
+            Run { isa: *isa, program, weights, arena: &mut *arena, dropout: None }.forward();
+        });
         let ([out], []) = arena.view([program.range(program.prediction)], []);
         prediction.copy_from_slice(out);
         Ok(())

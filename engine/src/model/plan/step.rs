@@ -153,6 +153,12 @@ pub(super) enum Step {
         extent: Extent,
         out: Buffer,
     },
+    Dropout {
+        x: Buffer,
+        layer: u32,
+        rate: f32,
+        out: Buffer,
+    },
 
     EncodingBackward {
         level: Buffer,
@@ -228,6 +234,12 @@ pub(super) enum Step {
         gradient: Buffer,
         to: GradientTo,
     },
+    DropoutBackward {
+        gradient: Buffer,
+        layer: u32,
+        rate: f32,
+        to: GradientTo,
+    },
 }
 
 impl Step {
@@ -239,7 +251,9 @@ impl Step {
         };
         match self {
             Self::Encoding { level, out, .. } => vec![*level, *out],
-            Self::Linear { x, out, .. } | Self::Silu { x, out } => vec![*x, *out],
+            Self::Linear { x, out, .. } | Self::Silu { x, out } | Self::Dropout { x, out, .. } => {
+                vec![*x, *out]
+            }
             Self::Moments { image, partials, out, .. } => vec![image.buffer, *partials, *out],
             Self::Prologue { norm, out } => norm.moments.iter().flatten().copied().chain([*out]).collect(),
             Self::Conv(conv) => [sources(&conv.source), vec![conv.out]]
@@ -277,7 +291,9 @@ impl Step {
             Self::AttentionBackward { qkv, gradient, transposed, rows, item, to, .. } => {
                 [&[*qkv, *gradient, *rows, *item, to.buffer][..], transposed].concat()
             }
-            Self::AvgPoolBackward { gradient, to, .. } | Self::UpsampleBackward { gradient, to, .. } => {
+            Self::AvgPoolBackward { gradient, to, .. }
+            | Self::UpsampleBackward { gradient, to, .. }
+            | Self::DropoutBackward { gradient, to, .. } => {
                 vec![*gradient, to.buffer]
             }
         }

@@ -56,6 +56,11 @@ impl PlanWeights {
         self.packed = None;
     }
 
+    /// All values.
+    pub(super) fn values(&self) -> &[f32] {
+        &self.values
+    }
+
     /// All values, to be changed.
     pub(super) fn values_mut(&mut self) -> &mut [f32] {
         self.forget_packed();

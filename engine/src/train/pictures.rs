@@ -1,0 +1,243 @@
+//! From a decoded picture to a pair: the square that is to be restored, and the small one that it is restored from.
+//!
+//! As the paper prepares its data: a square crop, area-averaged to the high resolution, reduced by antialiased bicubic to
+//! the low one, both in eight bits, as files hold them. Everything is in fixed-order f32 and integers: the same bits on
+//! every machine.
+
+use crate::model::checkpoint::Degradation;
+use crate::ops::resize::{Filter, resize, resize_u8};
+
+use super::Draws;
+
+/// Which square of a picture is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crop {
+    /// The largest in the middle, reduced to the high resolution: the paper.
+    Centre,
+    /// One of the high resolution's size anywhere, its pixels as they are.
+    Random,
+}
+
+/// How a square may be turned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Orientations {
+    /// As it is.
+    One,
+    /// As it is, or mirrored left to right.
+    Flip,
+    /// By quarter turns, mirrored or not.
+    Eight,
+}
+
+/// What is done to every picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preprocessing {
+    /// Side of what is restored, in pixels.
+    pub high_res: usize,
+    /// Side of what it is restored from, in pixels.
+    pub low_res: usize,
+    /// Which square.
+    pub crop: Crop,
+    /// Turned how.
+    pub orientations: Orientations,
+    /// What happens to the low resolution.
+    pub degradation: Degradation,
+}
+
+/// Eight bits of red, green and blue, (H, W, 3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Square {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// (H, W, 3).
+    pub rgb: Vec<u8>,
+}
+
+impl Preprocessing {
+    /// What is kept of a picture from epoch to epoch: all that no draw changes.
+    #[must_use]
+    pub fn keep(&self, picture: Square) -> Square {
+        match self.crop {
+            Crop::Random => picture,
+            Crop::Centre => {
+                let side = picture.width.min(picture.height);
+                let (left, top) = ((picture.width - side) / 2, (picture.height - side) / 2);
+                let square = cut(&picture, left, top, side);
+                let high = self.high_res;
+                let rgb = if side == high {
+                    square.rgb
+                } else {
+                    resize_u8(&square.rgb, [side, side, 3], [high, high], Filter::Area)
+                };
+                Square { width: high, height: high, rgb }
+            }
+        }
+    }
+
+    /// The pair that a kept picture gives in an epoch: what is restored, and from what.
+    ///
+    /// # Panics
+    /// If it is smaller than the high resolution.
+    #[must_use]
+    pub fn pair(&self, kept: &Square, draws: &Draws, epoch: u64, index: u64) -> (Square, Square) {
+        let [x, y, turn, _] = draws.crop(epoch, index);
+        let high = self.high_res;
+        let within = |word: u32, room: usize| ((u64::from(word) * (room as u64 + 1)) >> 32) as usize;
+        let square = match (kept.width, kept.height) == (high, high) {
+            true => kept.clone(),
+            false => cut(kept, within(x, kept.width - high), within(y, kept.height - high), high),
+        };
+        let square = match self.orientations {
+            Orientations::One => square,
+            Orientations::Flip => turned(square, turn >> 31),
+            Orientations::Eight => turned(square, turn >> 29),
+        };
+        let low = self.reduced(&square, draws, epoch, index);
+        (square, low)
+    }
+
+    fn reduced(&self, square: &Square, draws: &Draws, epoch: u64, index: u64) -> Square {
+        let (high, low) = (self.high_res, self.low_res);
+        let of = |rgb| Square { width: low, height: low, rgb };
+        let Degradation { blur, noise, .. } = self.degradation;
+        if blur.is_none() && noise.is_none() {
+            return of(resize_u8(&square.rgb, [high, high, 3], [low, low], Filter::Bicubic));
+        }
+        let [a, b, ..] = draws.degradation(epoch, index);
+        let between = |[from, to]: [f64; 2], word| from + (to - from) * (f64::from(word) / 4_294_967_296.0);
+        let mut rgb: Vec<f32> = square.rgb.iter().map(|v| f32::from(*v)).collect();
+        if let Some(range) = blur {
+            rgb = blurred(&rgb, high, between(range, a));
+        }
+        let mut small = resize(&rgb, [high, high, 3], [low, low], Filter::Bicubic);
+        if let Some(range) = noise {
+            let mut normals = vec![0.0; small.len()];
+            draws.degradation_noise(epoch, index, [low, low], &mut normals);
+            let deviation = between(range, b) as f32;
+            small.iter_mut().zip(&normals).for_each(|(value, normal)| *value += deviation * normal);
+        }
+        of(small.iter().map(|v| v.round().clamp(0.0, 255.0) as u8).collect())
+    }
+}
+
+fn cut(picture: &Square, left: usize, top: usize, side: usize) -> Square {
+    let row = |y: usize| &picture.rgb[((top + y) * picture.width + left) * 3..][..side * 3];
+    Square { width: side, height: side, rgb: (0..side).flat_map(row).copied().collect() }
+}
+
+/// A square in one of its eight orientations: bit 0 mirrors left to right, bit 1 upside down, bit 2 along the diagonal.
+fn turned(square: Square, orientation: u32) -> Square {
+    if orientation == 0 {
+        return square;
+    }
+    let side = square.width;
+    let mut rgb = Vec::with_capacity(square.rgb.len());
+    for y in 0..side {
+        for x in 0..side {
+            let from_x = if orientation & 1 == 0 { x } else { side - 1 - x };
+            let from_y = if orientation & 2 == 0 { y } else { side - 1 - y };
+            let (from_x, from_y) = if orientation & 4 == 0 { (from_x, from_y) } else { (from_y, from_x) };
+            rgb.extend_from_slice(&square.rgb[(from_y * side + from_x) * 3..][..3]);
+        }
+    }
+    Square { rgb, ..square }
+}
+
+/// A Gaussian of standard deviation `sigma` pixels over a square of RGB, its edges repeated.
+fn blurred(rgb: &[f32], side: usize, sigma: f64) -> Vec<f32> {
+    let radius = libm::ceil(3.0 * sigma) as usize;
+    if radius == 0 {
+        return rgb.to_vec();
+    }
+    let weight = |i: usize| {
+        let distance = i as f64 - radius as f64;
+        libm::exp(-distance * distance / (2.0 * sigma * sigma))
+    };
+    let weights: Vec<f64> = (0..=2 * radius).map(weight).collect();
+    let total: f64 = weights.iter().sum();
+    let weights: Vec<f32> = weights.iter().map(|w| (w / total) as f32).collect();
+    let tap = |centre: usize, i: usize| (centre + i).saturating_sub(radius).min(side - 1);
+    let along = |from: &[f32], vertical: bool| {
+        let mut out = vec![0.0f32; from.len()];
+        for y in 0..side {
+            for x in 0..side {
+                for (i, w) in weights.iter().enumerate() {
+                    let (sy, sx) = if vertical { (tap(y, i), x) } else { (y, tap(x, i)) };
+                    for c in 0..3 {
+                        out[(y * side + x) * 3 + c] += w * from[(sy * side + sx) * 3 + c];
+                    }
+                }
+            }
+        }
+        out
+    };
+    along(&along(rgb, false), true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::checkpoint::{ResizeFilter, Rounding};
+
+    fn picture(width: usize, height: usize) -> Square {
+        Square { width, height, rgb: (0..width * height * 3).map(|i| (i * 7 % 251) as u8).collect() }
+    }
+
+    fn preprocessing(crop: Crop, orientations: Orientations) -> Preprocessing {
+        let degradation = Degradation {
+            downsample: ResizeFilter::Bicubic,
+            a: -0.5,
+            antialias: true,
+            rounded_to: Some(Rounding::U8),
+            blur: None,
+            noise: None,
+            jpeg: None,
+        };
+        Preprocessing { high_res: 16, low_res: 4, crop, orientations, degradation }
+    }
+
+    #[test]
+    fn the_largest_square_in_the_middle_is_averaged_and_reduced() {
+        let how = preprocessing(Crop::Centre, Orientations::One);
+        let kept = how.keep(picture(40, 32));
+        let middle = cut(&picture(40, 32), 4, 0, 32);
+        assert_eq!(kept.rgb, resize_u8(&middle.rgb, [32, 32, 3], [16, 16], Filter::Area));
+        let (high, low) = how.pair(&kept, &Draws::new(1), 0, 0);
+        assert_eq!(high, kept);
+        assert_eq!(low.rgb, resize_u8(&kept.rgb, [16, 16, 3], [4, 4], Filter::Bicubic));
+    }
+
+    #[test]
+    fn crops_and_turns_are_drawn_anew_for_every_picture_and_epoch() {
+        let how = preprocessing(Crop::Random, Orientations::Eight);
+        let kept = how.keep(picture(40, 32));
+        let pair = |epoch, index| how.pair(&kept, &Draws::new(1), epoch, index);
+        assert_eq!(pair(0, 0), pair(0, 0));
+        assert!(pair(0, 0) != pair(1, 0) && pair(0, 0) != pair(0, 1));
+        let pixels: std::collections::BTreeSet<&[u8]> = kept.rgb.chunks_exact(3).collect();
+        assert!(pair(3, 2).0.rgb.chunks_exact(3).all(|pixel| pixels.contains(pixel)));
+    }
+
+    #[test]
+    fn the_eight_orientations_are_eight() {
+        let square = picture(5, 5);
+        let all: std::collections::BTreeSet<_> = (0..8).map(|o| turned(square.clone(), o).rgb).collect();
+        assert_eq!(all.len(), 8);
+    }
+
+    #[test]
+    fn blur_keeps_what_is_even_and_noise_has_its_deviation() {
+        let mut how = preprocessing(Crop::Centre, Orientations::One);
+        (how.high_res, how.low_res) = (64, 64);
+        let flat = Square { width: 64, height: 64, rgb: vec![100; 64 * 64 * 3] };
+        how.degradation.blur = Some([2.0, 2.0]);
+        assert!(how.pair(&flat, &Draws::new(1), 0, 0).1.rgb.iter().all(|v| *v == 100));
+        how.degradation.noise = Some([5.0, 5.0]);
+        let noisy = how.pair(&flat, &Draws::new(1), 0, 0).1.rgb;
+        let variance =
+            noisy.iter().map(|v| (f64::from(*v) - 100.0).powi(2)).sum::<f64>() / noisy.len() as f64;
+        assert!((variance.sqrt() - 5.0).abs() < 0.15, "{variance}");
+    }
+}
