@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "sr3/v1/order.proto",
     "sr3/v1/job.proto",
     "sr3/v1/session.proto",
+    "sr3/v1/peer.proto",
     "sr3/v1/access.proto",
     "sr3/ledger/v1/ledger.proto",
 ];

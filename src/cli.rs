@@ -24,6 +24,7 @@ use crate::{
         spec::{self, SpecCommand},
         submit::{self, SubmitArgs},
         tokens::{self, TokensCommand},
+        train::{self, TrainArgs},
         upscale::{self, UpscaleArgs},
         worker::{self, WorkerArgs},
         workers::{self, DrainArgs, WorkersArgs},
@@ -72,6 +73,8 @@ enum Command {
     Health(HealthArgs),
     /// Reduce pictures, enlarge them again, and print PSNR, SSIM and consistency beside bicubic.
     Evaluate(EvaluateArgs),
+    /// Train a network from a job spec, in this process.
+    Train(TrainArgs),
     /// Import a generator checkpoint of the public SR3 implementation.
     Convert(ConvertArgs),
     /// Run a coordinator: it spreads jobs over workers and keeps their state.
@@ -151,6 +154,7 @@ fn run<M: Models>(command: &Command, models: &Arc<M>) -> Result<Ending, CommandE
         Command::Drain(arguments) => workers::drain(arguments),
         Command::Health(arguments) => health::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
+        Command::Train(arguments) => train::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
         Command::Ledger(command) => ledger::run(command),
         Command::Worker(arguments) => worker::run(arguments),

@@ -18,7 +18,7 @@ use crate::{
     clock::clock,
     forecast::{LONG_SECONDS, about},
     log,
-    progress::Progress,
+    progress::{Current, Progress},
 };
 
 /// Between two plain lines.
@@ -35,6 +35,8 @@ pub(crate) struct View {
     pub(crate) workers: usize,
     /// What it is doing, if not computing.
     pub(crate) note: Option<&'static str>,
+    /// Of a gang: how many work together. What they are at is the progress's current item.
+    pub(crate) members: u32,
 }
 
 impl From<Arc<JobView>> for View {
@@ -130,8 +132,17 @@ where
                 let now = view(&shown.seen);
                 // In thousandths of an item, so that one large picture moves the bar too.
                 let within = (now.within * 999.0) as u64;
-                bar.set_length(now.progress.planned.max(1) * 1000);
-                bar.set_position((items(&now.progress) * 1000 + within).min(now.progress.planned * 1000));
+                match now.steps() {
+                    Some(steps) => {
+                        bar.set_length(1000);
+                        bar.set_position((steps.share * 1000.0) as u64);
+                    }
+                    None => {
+                        bar.set_length(now.progress.planned.max(1) * 1000);
+                        let done = items(&now.progress) * 1000 + within;
+                        bar.set_position(done.min(now.progress.planned * 1000));
+                    }
+                }
                 if let Some(forecast) = shown.forecast(&now) {
                     bar.println(format!("sr3: {forecast}"));
                 }
@@ -170,8 +181,22 @@ fn items(now: &Progress) -> u64 {
     now.done + now.skipped + now.quarantined
 }
 
+impl View {
+    /// How far the steps of a gang are.
+    fn steps(&self) -> Option<&Current> {
+        self.progress.current.as_ref().filter(|_| self.members > 0)
+    }
+}
+
 fn describe(view: &View, at_start: &Progress, elapsed: Duration) -> String {
     let now = &view.progress;
+    if let Some(steps) = view.steps() {
+        let members = match view.members {
+            1 => String::new(),
+            members => format!(", {members} members"),
+        };
+        return format!("{}{members}", printable(&steps.input));
+    }
     let more = if now.planning_done { "" } else { "+" };
     let mut text = format!(
         "{} of {}{more} {}",
@@ -232,7 +257,7 @@ mod tests {
     #[test]
     fn a_cluster_shows_its_workers_and_what_it_waits_for() {
         let progress = Progress { planned: 3, ..Progress::default() };
-        let view = View { progress, within: 0.5, workers: 2, note: Some("paused") };
+        let view = View { progress, within: 0.5, workers: 2, note: Some("paused"), members: 0 };
         let text = describe(&view, &Progress::default(), Duration::ZERO);
         assert_eq!(text, "0 of 3+ images, paused, 2 workers");
     }

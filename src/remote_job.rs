@@ -48,6 +48,7 @@ fn places(job: &Job) -> (Option<&str>, Option<&str>) {
 fn dtype(job: &Job) -> Option<Dtype> {
     match JobSpec::parse(&job.spec) {
         Ok(JobSpec::Upscale(spec)) => Some(spec.wish.dtype).filter(|dtype| *dtype != Dtype::Auto),
+        Ok(JobSpec::Train(spec)) => Some(spec.train.dtype).filter(|dtype| *dtype != Dtype::Auto),
         Ok(JobSpec::Evaluate(_)) | Err(_) => None,
     }
 }
@@ -68,6 +69,10 @@ impl From<Job> for View {
         let JobCounts { planned, done, skipped, quarantined, work_planned, work_done, .. } = counts(&job);
         let current = match job.current.as_slice() {
             [only] => Some(Current { input: only.input.clone(), share: only.share }),
+            // Of a gang all say the same.
+            [first, ..] if job.members > 0 => {
+                Some(Current { input: first.input.clone(), share: first.share })
+            }
             _ => None,
         };
         let note = match job.state() {
@@ -81,6 +86,7 @@ impl From<Job> for View {
         Self {
             within: job.current.iter().map(|item| item.share).sum(),
             workers: workers.len(),
+            members: job.members,
             note,
             progress: Progress {
                 planned,

@@ -144,6 +144,16 @@ pub struct Planned {
     pub quarantined: u64,
     /// Planning goes on after this.
     pub cursor: String,
+    /// A seat of the job's gang, instead of items that anybody can do by himself. All units of such a stage are seats.
+    pub seat: Option<Seat>,
+}
+
+/// A seat of a gang. It takes a whole worker, for as long as that lives. When the holder of one reports it as done, the gang
+/// is: seats that nobody holds are not needed any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// Fewest members with which the gang works, at least 1.
+    pub min: u32,
 }
 
 /// A unit at a job's end, or at a later stage's beginning.

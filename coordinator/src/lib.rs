@@ -10,6 +10,7 @@ pub mod caller;
 pub mod clock;
 pub mod core;
 pub mod error;
+pub mod gang;
 pub mod kind;
 pub mod ledger;
 pub mod rows;

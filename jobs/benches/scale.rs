@@ -175,6 +175,7 @@ async fn run(objects: usize, workers: usize) {
 /// Writes every unit's manifest, and reports it.
 async fn played(coordinator: Coordinator, destination: Store, number: usize) {
     let hello = Hello {
+        peer_address: String::new(),
         name: format!("played {number}"),
         version: "0".into(),
         device: "none".into(),

@@ -17,6 +17,7 @@ pub mod lazy;
 pub mod models;
 mod schema;
 pub mod spec;
+pub mod train;
 pub mod upscale;
 pub mod wish;
 
@@ -30,19 +31,26 @@ use std::sync::Arc;
 
 use evaluate::Evaluate;
 use sr3_coordinator::{Kind, Kinds};
-use sr3_worker::{Runner, Runners};
+use sr3_worker::{Runner, Runners, gang::Peers};
+use train::Train;
 use upscale::{EngineModels, Upscale};
 
 /// Every kind, for a coordinator.
 pub fn kinds(models: &Arc<EngineModels>) -> Kinds {
-    let all: [Arc<dyn Kind>; 2] =
-        [Arc::new(Upscale::new(Arc::clone(models))), Arc::new(Evaluate::new(Arc::clone(models)))];
+    let all: [Arc<dyn Kind>; 3] = [
+        Arc::new(Upscale::new(Arc::clone(models))),
+        Arc::new(Evaluate::new(Arc::clone(models))),
+        Arc::new(Train::new(Arc::clone(models.library()))),
+    ];
     Kinds::new(all)
 }
 
-/// Every kind, for a worker.
-pub fn runners(models: &Arc<EngineModels>) -> Runners {
-    let all: [Arc<dyn Runner>; 2] =
-        [Arc::new(Upscale::new(Arc::clone(models))), Arc::new(Evaluate::new(Arc::clone(models)))];
+/// Every kind, for a worker that reaches others by `peers`.
+pub fn runners(models: &Arc<EngineModels>, peers: Arc<dyn Peers>) -> Runners {
+    let all: [Arc<dyn Runner>; 3] = [
+        Arc::new(Upscale::new(Arc::clone(models))),
+        Arc::new(Evaluate::new(Arc::clone(models))),
+        Arc::new(Train::with_peers(Arc::clone(models.library()), peers)),
+    ];
     Runners::new(all)
 }

@@ -9,20 +9,23 @@ use sr3_proto::{
 
 use crate::{
     evaluate::{self, EvaluateSpec},
+    train::{self, TrainSpec},
     upscale::{self, UpscaleSpec},
 };
 
 /// Names of the kinds.
-pub const KINDS: &[&str] = &[upscale::NAME, evaluate::NAME];
+pub const KINDS: &[&str] = &[upscale::NAME, evaluate::NAME, train::NAME];
 
 /// A job for sr3, told apart by `kind`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum JobSpec {
     /// Upscale every image of a source into a destination.
     Upscale(UpscaleSpec),
     /// Measure pictures.
     Evaluate(EvaluateSpec),
+    /// Train a network.
+    Train(Box<TrainSpec>),
 }
 
 impl JobSpec {
@@ -34,6 +37,7 @@ impl JobSpec {
         let document = Document::parse(text, KINDS)?;
         Ok(match document.kind() {
             evaluate::NAME => Self::Evaluate(EvaluateSpec::read(&document)?),
+            train::NAME => Self::Train(Box::new(TrainSpec::read(&document)?)),
             _ => Self::Upscale(UpscaleSpec::read(&document)?),
         })
     }
@@ -54,6 +58,7 @@ impl JobSpec {
         match self {
             Self::Upscale(spec) => job_spec::to_yaml(upscale::NAME, spec),
             Self::Evaluate(spec) => job_spec::to_yaml(evaluate::NAME, spec),
+            Self::Train(spec) => job_spec::to_yaml(train::NAME, spec),
         }
     }
 
@@ -67,6 +72,7 @@ impl JobSpec {
         let kinds = [
             of_kind(upscale::NAME, schemars::schema_for!(UpscaleSpec).to_value()),
             of_kind(evaluate::NAME, schemars::schema_for!(EvaluateSpec).to_value()),
+            of_kind(train::NAME, schemars::schema_for!(TrainSpec).to_value()),
         ];
         json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -9,7 +9,10 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::{Digest, JobId, Offer, Order, RunId, UnitId, WorkerId};
+use crate::{
+    Digest, JobId, Offer, Order, RunId, UnitId, WorkerId,
+    gang::{GangState, Generation},
+};
 
 /// Which attempt at which unit: the fencing token of everything that is said about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,6 +48,8 @@ pub struct Hello {
     pub credits: u32,
     /// Models that are loaded.
     pub models: Vec<Digest>,
+    /// Where it serves other members of a gang; empty where it takes part in none.
+    pub peer_address: String,
 }
 
 /// How far a held unit is.
@@ -58,6 +63,8 @@ pub struct LeaseProgress {
     pub current: Option<String>,
     /// How much of it is done, from 0 to 1.
     pub share: f32,
+    /// Of a seat: the generation that it works in.
+    pub generation: Option<Generation>,
 }
 
 /// What came of a unit.
@@ -130,18 +137,28 @@ pub enum FromWorker {
         /// Verdicts of this attempt, in input order.
         records: Vec<Bytes>,
     },
+    /// A seat's holder cannot reach another member.
+    Accuse {
+        /// The seat.
+        lease: Lease,
+        /// The generation in which it cannot.
+        generation: Generation,
+        /// The other's instance.
+        of: String,
+    },
     /// Nothing is held any more; the session ends.
     Goodbye,
 }
 
 impl FromWorker {
-    /// The lease under which it reports a result, if it does.
+    /// The lease that it speaks for, if it speaks for one.
     pub fn lease(&self) -> Option<Lease> {
         match self {
             Self::ItemDone { lease, .. }
             | Self::UnitDone { lease, .. }
             | Self::UnitFailed { lease, .. }
-            | Self::UnitReturned { lease, .. } => Some(*lease),
+            | Self::UnitReturned { lease, .. }
+            | Self::Accuse { lease, .. } => Some(*lease),
             Self::Heartbeat { .. } | Self::Goodbye => None,
         }
     }
@@ -179,6 +196,13 @@ pub enum ToWorker {
     },
     /// Take no more; finish or give back, then say [`FromWorker::Goodbye`].
     Drain,
+    /// What a seat's holder is to do.
+    Gang {
+        /// The seat.
+        lease: Lease,
+        /// From now on.
+        state: GangState,
+    },
 }
 
 /// A unit to work on.

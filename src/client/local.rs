@@ -18,6 +18,8 @@ use sr3_jobs::upscale::{Forecast, Journal};
 use sr3_proto::{Cancel, Hello, Order, Store, ToWorker, WorkerEnd};
 use sr3_worker::{ClusterWorkerConfig, Connect, ConnectError, Runners};
 
+use tokio::task::JoinSet;
+
 use crate::{console::Console, exit::CommandError};
 
 /// How often the worker says how far it is: what people see moves so often.
@@ -38,17 +40,34 @@ pub(crate) struct LocalJob {
     pub(crate) begun: Box<dyn Begun>,
     /// Knows its units here.
     pub(crate) kinds: Kinds,
-    /// Runs them.
-    pub(crate) runners: Runners,
+    /// Run them.
+    pub(crate) members: Members,
     /// How long it will take, if that is known.
     pub(crate) forecast: Option<Arc<dyn Forecast>>,
     /// Where it is written down what is on the device.
     pub(crate) journal: Option<Arc<Journal>>,
 }
 
+/// The workers of a job of this process.
+pub(crate) struct Members {
+    /// What each runs.
+    pub(crate) runners: Vec<Runners>,
+    /// Where they serve each other, if they work together.
+    pub(crate) peer_address: String,
+    /// How long they may take to end what they are at, when they are asked to stop.
+    pub(crate) leave: Duration,
+}
+
+impl Members {
+    /// One that works by itself, and gives back at once what is not finished.
+    pub(crate) fn one(runners: Runners) -> Self {
+        Self { runners: vec![runners], peer_address: String::new(), leave: Duration::ZERO }
+    }
+}
+
 /// Runs the job to its end, or until `interrupt` is set: then what is finished is kept.
 pub(crate) async fn run(job: LocalJob, show: Show, interrupt: &Cancel) -> Result<JobView, CommandError> {
-    let LocalJob { order, begun, kinds, runners, forecast, journal } = job;
+    let LocalJob { order, begun, kinds, members, forecast, journal } = job;
     let classes = vec![order.head.needs.class.clone()];
     let stop = Cancel::new();
     let ledger = Arc::new(MemoryLedgerStorage::new().open());
@@ -59,21 +78,25 @@ pub(crate) async fn run(job: LocalJob, show: Show, interrupt: &Cancel) -> Result
     let console = Console::start(show.json, show.quiet, seen.clone(), forecast);
 
     let leave = Cancel::new();
-    let mut config = ClusterWorkerConfig {
-        // Asked to stop, it gives back at once what is not finished.
-        drain_timeout: Duration::ZERO,
-        // There is no other worker, and nobody who would try later.
-        read_attempts: 0,
-        ..ClusterWorkerConfig::default()
-    };
-    config.offer.classes = classes;
-    let connect = InProcess(coordinator.clone());
-    let mut worker = tokio::spawn(sr3_worker::serve(runners, connect, config, leave.clone()));
+    let mut workers = JoinSet::new();
+    for (number, runners) in (1..).zip(members.runners) {
+        let mut config = ClusterWorkerConfig {
+            name: format!("member {number}"),
+            drain_timeout: members.leave,
+            peer_address: members.peer_address.clone(),
+            // There is no other worker, and nobody who would try later.
+            read_attempts: 0,
+            ..ClusterWorkerConfig::default()
+        };
+        config.offer.classes.clone_from(&classes);
+        let connect = InProcess(coordinator.clone());
+        workers.spawn(sr3_worker::serve(runners, connect, config, leave.clone()));
+    }
     let left = tokio::select! {
         biased;
         // The coordinator lives as long as this.
         _ = seen.wait_for(|view| view.phase.is_final()) => None,
-        left = &mut worker => Some(left),
+        left = workers.join_next() => left,
         () = interrupt.cancelled() => None,
     };
     if let Some(journal) = journal.filter(|_| interrupt.is_cancelled()) {
@@ -81,15 +104,22 @@ pub(crate) async fn run(job: LocalJob, show: Show, interrupt: &Cancel) -> Result
     }
     // Waiting makes sure that nothing is written after this returns.
     leave.cancel();
-    let left = match left {
-        Some(left) => left,
-        None => worker.await,
-    };
-    let broken = match left {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(error.to_string()),
-        Err(_) => Some("internal error of the worker; please report it".to_string()),
-    };
+    let mut broken = None;
+    let mut next = left;
+    loop {
+        let left = match next.take() {
+            Some(left) => left,
+            None => match workers.join_next().await {
+                Some(left) => left,
+                None => break,
+            },
+        };
+        broken = broken.or(match left {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("internal error of the worker; please report it".to_string()),
+        });
+    }
     // Of a job that has ended already nothing changes.
     coordinator.cancel(id).await.map_err(failed)?;
     let ended = seen.wait_for(|view| view.phase.is_final()).await.map(|view| view.clone());

@@ -33,7 +33,7 @@ use super::{
 use crate::{
     client::{
         self,
-        local::{self, LocalJob},
+        local::{self, LocalJob, Members},
     },
     exit::{self, CommandError, Ending},
     remote_job, signals,
@@ -116,7 +116,7 @@ async fn here(arguments: &EvaluateArgs, spec: EvaluateSpec) -> Result<Ending, Co
         order: envelope,
         begun: Box::new(begun),
         kinds: Kinds::new([kind]),
-        runners: Runners::new([runner]),
+        members: Members::one(Runners::new([runner])),
         forecast: None,
         journal: None,
     };

@@ -23,6 +23,7 @@ pub mod spec;
 pub mod submit;
 mod table;
 pub mod tokens;
+pub mod train;
 pub mod upscale;
 mod upscale_remote;
 pub mod worker;

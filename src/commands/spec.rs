@@ -3,13 +3,21 @@
 use std::{
     fs::File,
     io::{self, Read},
+    sync::Arc,
 };
 
 use clap::Subcommand;
 use sr3_engine::model::bundled::Bundled;
-use sr3_jobs::{JobSpec, Selection, Wish, images::Filter, models::Library, upscale::engine_models::recipe};
+use sr3_jobs::{
+    JobSpec, Selection, Wish,
+    images::Filter,
+    models::Library,
+    train::Train,
+    upscale::{Bits, engine_models::recipe},
+};
 use sr3_proto::{SpecError, job_spec::TEXT_BYTES_MAX, words::printable};
 
+use super::train;
 use crate::exit::{CommandError, Ending};
 
 /// What to do with job specs.
@@ -98,6 +106,13 @@ fn validate(text: &str) -> Result<String, SpecError> {
             let model =
                 check_model(&spec.wish).map_err(|(field, error)| located(field, error.to_string()))?;
             Ok(format!("evaluate {model} on {source}"))
+        }
+        JobSpec::Train(spec) => {
+            check_globs(&spec.selection)?;
+            Train::new(Arc::new(Library::of_process()))
+                .resolve(&spec, &Bits::default())
+                .map_err(|(field, error)| located(field, error))?;
+            Ok(printable(&train::summary(&spec)))
         }
     }
 }

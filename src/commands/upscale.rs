@@ -20,7 +20,7 @@ use sr3_worker::{Runner, Runners};
 
 use crate::{
     client::{
-        local::{self, LocalJob},
+        local::{self, LocalJob, Members},
         places::{self, Destination, Places},
     },
     commands::{dry_run, model_args::ModelArgs, remote_args::CallArgs, upscale_remote},
@@ -184,7 +184,7 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &Arc<M>) -> Result<
             UnitLimits::default(),
         )?),
         kinds: Kinds::new([kind]),
-        runners: Runners::new([runner]),
+        members: Members::one(Runners::new([runner])),
         forecast: Some(forecast),
         journal: Some(journal),
     };

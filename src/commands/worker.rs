@@ -11,8 +11,16 @@ use sr3_jobs::{
     models::{Cache, Library},
     upscale::EngineModels,
 };
-use sr3_proto::{Cancel, Offer};
-use sr3_worker::{ClusterWorkerConfig, GrpcConnect, WorkerFailure, memory, serve, telemetry::Sessions};
+use sr3_proto::{
+    Cancel, Offer,
+    net::{Address, Dialer, Tls},
+};
+use sr3_worker::{
+    ClusterWorkerConfig, GrpcConnect, WorkerFailure,
+    gang::{GrpcPeers, LocalPeers, Peers},
+    memory, serve,
+    telemetry::Sessions,
+};
 use tokio::task::JoinSet;
 
 use super::{allowed::open_allowed, credentials::CredentialArgs, model_args::start_threads};
@@ -47,9 +55,16 @@ pub struct WorkerArgs {
     /// and for numbers a certificate of the role read. Port 0 takes a free one.
     #[arg(long, value_name = "HOST:PORT")]
     pub telemetry: Option<SocketAddr>,
-    /// Serve --telemetry beyond loopback without TLS, to anybody.
+    /// Serve --telemetry and --peers beyond loopback without TLS, to anybody.
     #[arg(long)]
     pub insecure: bool,
+    /// Address that other workers reach this one on, to train together. Beyond loopback it wants --tls. Port 0 takes a free one
+    /// [default: a free one on loopback if all coordinators are there; none otherwise, and then it does not train].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub peers: Option<SocketAddr>,
+    /// Name under which others find that address: one that its certificate holds [default: the address].
+    #[arg(long, value_name = "HOST", requires = "peers")]
+    pub peer_host: Option<String>,
     /// Name for people [default: host and process].
     #[arg(long)]
     pub name: Option<String>,
@@ -91,13 +106,20 @@ pub fn run(arguments: &WorkerArgs) -> Result<Ending, CommandError> {
         }
         let open_store = open_allowed(&arguments.allow_store)?;
         let library = Arc::new(Library::new(Arc::clone(&open_store), Cache::of_process()));
+        let (peers, peer_address) = peers(arguments, &addresses, dialer.clone(), tls, &stop).await?;
         let mut workers = JoinSet::new();
         for (device, mut config) in devices.into_iter().zip(configs) {
             config.stores = Arc::clone(&open_store);
             config.sessions = sessions.clone();
+            config.peer_address.clone_from(&peer_address);
             let models = Arc::new(EngineModels::new(Arc::clone(&library)).on(device));
             let connect = GrpcConnect::new(addresses.clone(), dialer.clone());
-            workers.spawn(serve(sr3_jobs::runners(&models), connect, config, stop.clone()));
+            workers.spawn(serve(
+                sr3_jobs::runners(&models, Arc::clone(&peers)),
+                connect,
+                config,
+                stop.clone(),
+            ));
         }
         // One that gives up takes the others along: a process that half works is noticed by nobody.
         let mut given_up: Option<WorkerFailure> = None;
@@ -112,6 +134,35 @@ pub fn run(arguments: &WorkerArgs) -> Result<Ending, CommandError> {
             None => Ok(Ending::Done),
         }
     })
+}
+
+/// How it reaches other members of a gang, and where they reach it: nowhere if it takes part in none.
+async fn peers(
+    arguments: &WorkerArgs,
+    coordinators: &[Address],
+    dialer: Dialer,
+    tls: Option<Tls>,
+    stop: &Cancel,
+) -> Result<(Arc<dyn Peers>, String), CommandError> {
+    let on_loopback = coordinators.iter().all(Address::is_loopback);
+    let listen = match arguments.peers {
+        Some(listen) => listen,
+        None if on_loopback => SocketAddr::from(([127, 0, 0, 1], 0)),
+        None => return Ok((Arc::new(LocalPeers::default()), String::new())),
+    };
+    // On loopback everybody may do everything anyway, and a certificate for 127.0.0.1 is seldom there.
+    let tls = tls.filter(|_| arguments.peers.is_some());
+    if !listen.ip().is_loopback() && tls.is_none() && !arguments.insecure {
+        return Err(CommandError::usage(
+            "--peers beyond loopback: name a folder of certificates with --tls, or take --insecure",
+        ));
+    }
+    let dialer = if tls.is_some() { dialer } else { Dialer::default() };
+    let host = arguments.peer_host.as_deref();
+    let peers = GrpcPeers::serve(listen, host, tls, dialer, stop.clone()).await;
+    let peers = peers.map_err(|e| CommandError::failed(e.to_string()))?;
+    let address = peers.address();
+    Ok((Arc::new(peers), address))
 }
 
 fn config(arguments: &WorkerArgs, device: Device, count: usize) -> Result<ClusterWorkerConfig, CommandError> {

@@ -30,6 +30,8 @@ pub struct ClusterWorkerConfig {
     pub device: String,
     /// What it has; its kinds are those of its runners.
     pub offer: Offer,
+    /// Where it serves other members of a gang; empty where it takes part in none.
+    pub peer_address: String,
     /// Version of its program.
     pub version: String,
     /// Names the process; random, so that no other has it.
@@ -64,6 +66,7 @@ impl Default for ClusterWorkerConfig {
                 threads: std::thread::available_parallelism()
                     .map_or(0, |n| u32::try_from(n.get()).unwrap_or(0)),
             },
+            peer_address: String::new(),
             version: env!("CARGO_PKG_VERSION").into(),
             instance: format!("{:016x}{:016x}", random(), random()),
             credits: 2,

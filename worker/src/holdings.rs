@@ -10,10 +10,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use sr3_proto::{Cancel, FromWorker, Lease, LeaseProgress, session::UnitResult};
+use sr3_proto::{Cancel, FromWorker, Lease, LeaseProgress, gang::GangState, session::UnitResult};
 use tokio::sync::oneshot;
 
-use crate::work::{Failure, UnitProgress};
+use crate::{
+    seat::SeatHeld,
+    work::{Failure, UnitProgress},
+};
 
 /// Names a held unit within the process, whatever its lease becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +59,7 @@ struct Held {
     lease: Lease,
     cancel: Cancel,
     progress: Arc<UnitProgress>,
+    seat: SeatHeld,
     /// The first awaits its answer.
     reports: VecDeque<Report>,
 }
@@ -85,13 +89,14 @@ impl Holdings {
         lease: Lease,
         cancel: Cancel,
         progress: Arc<UnitProgress>,
+        seat: SeatHeld,
     ) -> Option<Holding> {
         if self.held.values().any(|held| held.lease == lease) {
             return None;
         }
         let id = Holding(self.next);
         self.next += 1;
-        self.held.insert(id, Held { lease, cancel, progress, reports: VecDeque::new() });
+        self.held.insert(id, Held { lease, cancel, progress, seat, reports: VecDeque::new() });
         Some(id)
     }
 
@@ -173,9 +178,29 @@ impl Holdings {
                 items_done: now.items_done,
                 current: now.current,
                 share: now.share,
+                generation: held.seat.generation(),
             }
         };
         self.held.values().filter(listed).map(progress).collect()
+    }
+
+    /// The coordinator says what a seat's holder is to do.
+    pub(crate) fn tell_seat(&self, lease: Lease, state: GangState) {
+        if let Some(held) = self.find(lease).and_then(|id| self.held.get(&id)) {
+            held.seat.tell(state);
+        }
+    }
+
+    /// Whoever holds a seat is to give it back.
+    pub(crate) fn leave_seats(&self, reason: &str) {
+        for held in self.held.values().filter(|held| !held.is_over()) {
+            held.seat.tell(GangState::Leave { reason: reason.to_string() });
+        }
+    }
+
+    /// The lease of a unit that is held.
+    pub(crate) fn lease_of(&self, id: Holding) -> Option<Lease> {
+        self.held.get(&id).map(|held| held.lease)
     }
 
     /// How many are held.

@@ -17,6 +17,7 @@ use crate::{
     holdings::{Answered, Holding, Holdings, Report},
     orders::Orders,
     pipeline::Pipeline,
+    seat::{Accusation, seat},
     session::{Next, Session},
     stores::Stores,
     unit::{Unit, Workshop},
@@ -37,6 +38,7 @@ struct Leaving {
 /// Something that happens whether there is a session or not.
 enum Local {
     Reported(Holding, Report),
+    Accused(Holding, Accusation),
     StopAsked,
     Alarm,
 }
@@ -55,6 +57,9 @@ pub(crate) struct Member {
     workshop: Arc<Workshop>,
     device: device::Running,
     reports: mpsc::UnboundedReceiver<(Holding, Report)>,
+    /// What seats have to say, and where they say it.
+    accusations: mpsc::UnboundedReceiver<(Holding, Accusation)>,
+    accuse: mpsc::UnboundedSender<(Holding, Accusation)>,
     units: JoinSet<()>,
     holdings: Holdings,
     leaving: Option<Leaving>,
@@ -76,8 +81,21 @@ impl Member {
             pipeline,
             reports: sender,
         });
+        let (accuse, accusations) = mpsc::unbounded_channel();
         let (units, holdings, leaving) = (JoinSet::new(), Holdings::default(), None);
-        Ok(Self { config, runners, stop, workshop, device, reports, units, holdings, leaving })
+        Ok(Self {
+            config,
+            runners,
+            stop,
+            workshop,
+            device,
+            reports,
+            accusations,
+            accuse,
+            units,
+            holdings,
+            leaving,
+        })
     }
 
     /// One session after the other, until the worker has left.
@@ -135,6 +153,7 @@ impl Member {
             held: self.holdings.leases(),
             credits: self.credits(),
             models: self.workshop.orders.loaded(),
+            peer_address: self.config.peer_address.clone(),
         }
     }
 
@@ -216,6 +235,7 @@ impl Member {
         select! {
             biased;
             Some((holding, report)) = self.reports.recv() => Local::Reported(holding, report),
+            Some((holding, accusation)) = self.accusations.recv() => Local::Accused(holding, accusation),
             () = self.stop.cancelled(), if self.leaving.is_none() => Local::StopAsked,
             () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => Local::Alarm,
         }
@@ -225,6 +245,10 @@ impl Member {
     fn on_local(&mut self, local: Local) -> Option<FromWorker> {
         let said = match local {
             Local::Reported(holding, report) => self.holdings.report(holding, report),
+            Local::Accused(holding, (generation, of)) => {
+                let lease = self.holdings.lease_of(holding);
+                lease.map(|lease| FromWorker::Accuse { lease, generation, of })
+            }
             Local::StopAsked => {
                 self.leave();
                 None
@@ -254,6 +278,7 @@ impl Member {
                 self.leave();
                 return session.beat_soon();
             }
+            ToWorker::Gang { lease, state } => return self.holdings.tell_seat(lease, state),
             ToWorker::Welcome { .. } => return tracing::warn!("a second welcome is ignored"),
         };
         match answered {
@@ -267,11 +292,20 @@ impl Member {
     fn take(&mut self, grant: Grant) -> Option<FromWorker> {
         while self.units.try_join_next().is_some() {}
         let (cancel, progress) = (Cancel::new(), Arc::<UnitProgress>::default());
-        let holding = self.holdings.add(grant.lease, cancel.clone(), Arc::clone(&progress))?;
+        let (accuse, mut accusations) = mpsc::unbounded_channel();
+        let (seat, held) = seat(self.config.instance.clone(), accuse);
+        let holding = self.holdings.add(grant.lease, cancel.clone(), Arc::clone(&progress), held)?;
+        let all = self.accuse.clone();
+        self.units.spawn(async move {
+            while let Some(accusation) = accusations.recv().await {
+                // Nobody listens: the worker leaves.
+                let _ = all.send((holding, accusation));
+            }
+        });
         if self.leaving.is_some() {
             return self.holdings.report(holding, Report::Returned(Vec::new()));
         }
-        let unit = Unit { workshop: Arc::clone(&self.workshop), holding, cancel, progress };
+        let unit = Unit { workshop: Arc::clone(&self.workshop), holding, cancel, progress, seat };
         self.units.spawn(unit.run(grant));
         None
     }
@@ -280,6 +314,7 @@ impl Member {
         if self.leaving.is_none() {
             let finish_until = Some(Instant::now() + self.config.drain_timeout);
             self.leaving = Some(Leaving { finish_until, go_at: None });
+            self.holdings.leave_seats("this worker was asked to stop");
             self.look_at_the_clock();
         }
     }

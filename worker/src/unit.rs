@@ -11,7 +11,7 @@ use sr3_proto::{Cancel, FailureKind, Grant};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    UnitWork,
+    Seat, UnitWork,
     holdings::{Holding, Report},
     orders::Orders,
     pipeline::{Pipeline, Turn, verdicts},
@@ -36,6 +36,7 @@ pub(crate) struct Unit {
     pub(crate) holding: Holding,
     pub(crate) cancel: Cancel,
     pub(crate) progress: Arc<UnitProgress>,
+    pub(crate) seat: Seat,
 }
 
 /// How the items of a grant ended.
@@ -51,7 +52,10 @@ enum Ended {
 impl Unit {
     /// Works on the unit and reports how it ended.
     pub(crate) async fn run(self, grant: Grant) {
-        let worked = AssertUnwindSafe(self.report(grant)).catch_unwind().await;
+        let Self { workshop, holding, cancel, progress, seat } = self;
+        let attempt = |last_try| Attempt::new(cancel, progress, last_try, seat);
+        let at_work = AtWork { workshop: Arc::clone(&workshop), holding };
+        let worked = AssertUnwindSafe(at_work.report(grant, attempt)).catch_unwind().await;
         let broken = |_| Err(Failure::new(FailureKind::Transient, "internal error of the worker"));
         let failed = |failure| Report::Failed(failure, Vec::new());
         let report = worked.unwrap_or_else(broken).unwrap_or_else(failed);
@@ -61,15 +65,23 @@ impl Unit {
             _ => UnitEnded::Done,
         });
         // Nobody listens: the worker leaves.
-        let _ = self.workshop.reports.send((self.holding, report));
+        let _ = workshop.reports.send((holding, report));
     }
+}
 
-    async fn report(&self, grant: Grant) -> Result<Report, Failure> {
+/// A unit whose items run.
+struct AtWork {
+    workshop: Arc<Workshop>,
+    holding: Holding,
+}
+
+impl AtWork {
+    async fn report(&self, grant: Grant, attempt: impl FnOnce(bool) -> Attempt) -> Result<Report, Failure> {
         let open = self.workshop.orders.get(&grant.order, &self.workshop.stores).await?;
         let unit = open.unit(&grant)?;
         let ended = match unit.items() {
             0 => Ended::All(Vec::new()),
-            _ => self.items(&grant, &unit).await?,
+            _ => self.items(&grant, &unit, attempt).await?,
         };
         Ok(match ended {
             Ended::All(records) => Report::Done(unit.finish(records).await?),
@@ -78,10 +90,14 @@ impl Unit {
         })
     }
 
-    async fn items(&self, grant: &Grant, unit: &Arc<dyn UnitWork>) -> Result<Ended, Failure> {
+    async fn items(
+        &self,
+        grant: &Grant,
+        unit: &Arc<dyn UnitWork>,
+        attempt: impl FnOnce(bool) -> Attempt,
+    ) -> Result<Ended, Failure> {
         unit.prepare().await?;
-        let last_try = grant.lease.attempt > self.workshop.read_attempts;
-        let attempt = Arc::new(Attempt::new(self.cancel.clone(), Arc::clone(&self.progress), last_try));
+        let attempt = Arc::new(attempt(grant.lease.attempt > self.workshop.read_attempts));
         let Some(turn) = self.workshop.pipeline.turn(&attempt).await else {
             return Ok(Ended::Some(Vec::new()));
         };

@@ -4,17 +4,25 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sr3_proto::{Cancel, FailureKind};
 
+use crate::Seat;
+
 /// An attempt at a unit.
 pub struct Attempt {
     cancel: Cancel,
     progress: Arc<UnitProgress>,
     last_try: bool,
+    seat: Seat,
     failure: OnceLock<Failure>,
 }
 
 impl Attempt {
-    pub(crate) fn new(cancel: Cancel, progress: Arc<UnitProgress>, last_try: bool) -> Self {
-        Self { cancel, progress, last_try, failure: OnceLock::new() }
+    pub(crate) fn new(cancel: Cancel, progress: Arc<UnitProgress>, last_try: bool, seat: Seat) -> Self {
+        Self { cancel, progress, last_try, seat, failure: OnceLock::new() }
+    }
+
+    /// Its seat in a gang. A unit that is none has one too, and never hears anything.
+    pub fn seat(&self) -> &Seat {
+        &self.seat
     }
 
     /// Set when the work is to stop.

@@ -9,6 +9,8 @@ use crate::scheduler::WorkerView;
 /// A worker that is connected.
 pub(super) struct Connected {
     pub(super) hello: Hello,
+    /// The process, as it names itself: what its peers know it by.
+    pub(super) process: String,
     /// As whom it was let in.
     pub(super) identity: String,
     pub(super) send: mpsc::Sender<ToWorker>,

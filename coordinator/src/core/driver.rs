@@ -23,6 +23,7 @@ use super::{
     view::{JobView, Load, Phase, Refusal},
 };
 use crate::{
+    gang::{self, Gangs},
     kind::{Begun, Check, Reported},
     ledger::Ledger,
     rows,
@@ -42,6 +43,7 @@ pub(super) struct Driver {
     pub(super) parts: Parts,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) scheduler: Scheduler,
+    pub(super) gangs: Gangs,
     pub(super) jobs: BTreeMap<JobId, Job>,
     pub(super) by_key: HashMap<String, JobId>,
     pub(super) tokens: Arc<Tokens>,
@@ -272,6 +274,7 @@ impl Driver {
         self.work.recorded.quarantined += plan.quarantined.saturating_sub(job.plan.quarantined);
         job.plan = plan;
         let mut to_compute = Vec::new();
+        let seat_min = units.iter().map(|(_, row)| row.seat_min).find(|min| *min > 0);
         for (unit, row) in units {
             self.work.batch.put(rows::unit(id, unit), rows::write(row.clone()));
             if row.items > 0 {
@@ -288,6 +291,9 @@ impl Driver {
         self.check_bad_items(id);
         let Some(job) = self.jobs.get(&id) else { return };
         let text = format!("planned {} items in {} units", job.plan.planned, job.counts.units_planned);
+        if let Some(min) = seat_min {
+            self.begin_gang(id, min, Vec::new());
+        }
         self.event(Event::Planned { job: id, units: to_compute });
         if done {
             self.log(id, text);
@@ -326,6 +332,7 @@ impl Driver {
             self.work.batch.put(rows::job(id), rows::write(job.row()));
             self.log(id, if paused { "paused" } else { "resumed" }.into());
             self.event(if paused { Event::Paused { job: id } } else { Event::Resumed { job: id } });
+            self.gang_event(gang::Event::Paused { job: id, paused });
             self.publish(id);
         }
         self.answer_view(id, answer);
@@ -369,6 +376,7 @@ impl Driver {
             self.log(id, reason.clone());
         }
         self.event(Event::Ended { job: id, reason });
+        self.gang_event(gang::Event::Ended { job: id });
         self.kept.retain(|(job, _), _| *job != id);
         self.granted.retain(|(job, _), _| *job != id);
         self.publish(id);
@@ -426,6 +434,7 @@ impl Driver {
     fn tick(&mut self) {
         let before = self.scheduler.expiries();
         self.event(Event::Tick);
+        self.gang_event(gang::Event::Tick);
         telemetry::leases_expired(self.scheduler.expiries() - before);
     }
 
@@ -461,6 +470,10 @@ impl Driver {
                 }
                 Effect::Renewed { worker, leases } => self.welcome(worker, leases),
                 Effect::Drain { worker } => self.tell(worker, ToWorker::Drain),
+                Effect::Seated { worker, instance, lease } => self.seated(worker, instance, lease),
+                Effect::Unseated { job, instance } => {
+                    self.gang_event(gang::Event::Unseated { job, instance });
+                }
                 Effect::QuarantineNext { job, unit, losses } => self.quarantine_next(job, unit, losses),
                 Effect::Log { job, text } => self.log(job, text),
                 Effect::AllRecorded { job } => self.all_recorded(job),

@@ -201,12 +201,13 @@ async fn outcome(ledger: &dyn Ledger, job: JobId, unit: UnitId) -> Result<Outcom
 
 /// The row of a unit; its numbers are added to the plan's.
 fn add(plan: &mut PlanRow, planned: Planned) -> UnitRow {
-    let Planned { unit, at_end, items, work, planned, skipped, quarantined, cursor } = planned;
+    let Planned { unit, at_end, items, work, planned, skipped, quarantined, cursor, seat } = planned;
+    let seat_min = seat.map_or(0, |seat| seat.min.max(1));
     plan.units += 1;
     plan.planned += planned;
     plan.skipped += skipped;
     plan.quarantined += quarantined;
     plan.work += work;
     plan.cursor = cursor;
-    UnitRow { payload: unit, at_end, items, work, ..UnitRow::default() }
+    UnitRow { payload: unit, at_end, items, work, seat_min, ..UnitRow::default() }
 }

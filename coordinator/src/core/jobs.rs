@@ -58,6 +58,8 @@ pub(super) struct Job {
     pub(super) summary: String,
     /// Items on devices, by worker.
     pub(super) on_device: BTreeMap<WorkerId, OnDevice>,
+    /// Of a gang: how many work together, and in which generation.
+    pub(super) gang: Option<(u32, u64)>,
     /// Items with a verdict that is not recorded, and their work.
     pub(super) under_way: BTreeMap<(WorkerId, UnitId), (u64, u64)>,
     /// Stops the job's planning.
@@ -103,6 +105,7 @@ impl Job {
             items_under_way: 0,
             work_under_way: 0,
             on_device: Vec::new(),
+            gang: None,
             last_event: 0,
             submitted_by: submitted_by.clone(),
         };
@@ -133,6 +136,7 @@ impl Job {
             reported: false,
             summary: String::new(),
             on_device: BTreeMap::new(),
+            gang: None,
             under_way: BTreeMap::new(),
             stop_planning: Cancel::new(),
             next: watch::Sender::new(Next::Stage(0)),
@@ -179,6 +183,7 @@ impl Job {
             items_under_way: self.under_way.values().map(|(items, _)| items).sum(),
             work_under_way: self.under_way.values().map(|(_, work)| work).sum(),
             on_device: self.on_device.values().cloned().collect(),
+            gang: self.gang,
             last_event: self.last_event,
             submitted_by: self.submitted_by.clone(),
         }

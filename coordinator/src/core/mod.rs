@@ -15,6 +15,7 @@ mod command;
 mod committer;
 mod connected;
 mod driver;
+mod gangs;
 mod handle;
 mod job_task;
 mod jobs;

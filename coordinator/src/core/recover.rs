@@ -16,6 +16,7 @@ use super::{
     view::Phase,
 };
 use crate::{
+    gang::{self, Gangs},
     ledger::{Ledger, LedgerError},
     rows,
     scheduler::{Event, RecoveredUnit, Scheduler},
@@ -34,6 +35,7 @@ impl Driver {
             parts,
             ledger: Arc::clone(&ledger),
             scheduler,
+            gangs: Gangs::new(gang::Config::default(), ledger.epoch()),
             jobs: std::collections::BTreeMap::new(),
             by_key: std::collections::HashMap::new(),
             tokens: Arc::default(),
@@ -105,6 +107,7 @@ impl Driver {
         drop(attempts);
         let mut pending = Vec::new();
         let (mut last, mut kept) = (UnitId::new(0), Vec::new());
+        let (mut seat_min, mut gang_done) = (0, false);
         let mut units = ledger.scan(&rows::units(id), None);
         while let Some((key, bytes)) = units.try_next().await? {
             let row = rows::read::<sr3_proto::wire::ledger::UnitRow>(&key, &bytes)?;
@@ -114,6 +117,8 @@ impl Driver {
             counts.units_planned += 1;
             let unit = rows::last_number(&key)?;
             last = UnitId::new(unit);
+            seat_min = seat_min.max(row.seat_min);
+            gang_done |= row.seat_min > 0 && done.contains(&unit);
             if kept.len() < KEPT_UNITS && !done.contains(&unit) {
                 kept.push((last, row));
             }
@@ -121,6 +126,13 @@ impl Driver {
                 pending.push(UnitId::new(unit));
             }
         }
+        if gang_done {
+            // Seats that nobody holds are not needed any more.
+            pending.clear();
+            open.retain(|unit: &RecoveredUnit| unit.open.holder.is_some());
+        }
+        let holders: Vec<String> =
+            open.iter().filter_map(|unit| Some(unit.open.holder.as_ref()?.0.clone())).collect();
         drop(units);
         let Some(job) = self.jobs.get_mut(&id) else { return Ok(()) };
         job.plan = plan.unwrap_or_default();
@@ -133,9 +145,13 @@ impl Driver {
             Phase::Running => {
                 let (paused, added) = (job.paused, job.added());
                 self.event(added);
+                if seat_min > 0 {
+                    self.begin_gang(id, seat_min, holders);
+                }
                 self.scheduler.recover(id, open, self.parts.clock.now());
                 if paused {
                     self.event(Event::Paused { job: id });
+                    self.gang_event(gang::Event::Paused { job: id, paused });
                 }
                 self.event(Event::Planned { job: id, units: pending });
                 if stage_planned {

@@ -15,7 +15,7 @@ use super::{
     driver::{Driver, KEPT_UNITS},
     view::OnDevice,
 };
-use crate::{kind::SetAside, rows, scheduler::Event, telemetry};
+use crate::{gang, kind::SetAside, rows, scheduler::Event, telemetry};
 
 impl Driver {
     pub(super) fn attach(
@@ -27,6 +27,8 @@ impl Driver {
     ) {
         let worker = self.next_worker;
         self.next_worker = worker.next();
+        let process = hello.instance.clone();
+        let serves_peers = !hello.peer_address.is_empty();
         // Nobody else can name this process, or take over what it holds.
         if !identity.is_empty() {
             hello.instance = format!("{identity}/{}", hello.instance);
@@ -35,9 +37,9 @@ impl Driver {
         let (credits, models, offer) = (hello.credits, hello.models.clone(), hello.offer.clone());
         // An older session of the process ends with its channel.
         self.workers.retain(|_, other| other.hello.instance != instance);
-        self.workers.insert(worker, Connected { hello, identity, send, goodbye: false });
+        self.workers.insert(worker, Connected { hello, process, identity, send, goodbye: false });
         self.work.told.push(Told::answer(answer, worker));
-        self.event(Event::Joined { worker, instance, held, credits, models, offer });
+        self.event(Event::Joined { worker, instance, held, credits, models, offer, serves_peers });
     }
 
     pub(super) fn welcome(&mut self, worker: WorkerId, renewed: Vec<(Lease, Lease)>) {
@@ -55,6 +57,7 @@ impl Driver {
     pub(super) fn detached(&mut self, worker: WorkerId) {
         if let Some(gone) = self.workers.remove(&worker) {
             self.event(Event::Left { worker, goodbye: gone.goodbye });
+            self.gang_event(gang::Event::Gone { worker });
             self.clear_progress(worker);
         }
     }
@@ -74,6 +77,10 @@ impl Driver {
         match report {
             FromWorker::Heartbeat { credits, leases, models, draining } => {
                 self.show_progress(worker, &leases);
+                for LeaseProgress { lease, generation, .. } in &leases {
+                    let (lease, generation) = (*lease, *generation);
+                    self.gang_event(gang::Event::Heard { lease, worker, generation });
+                }
                 let leases = leases.into_iter().map(|progress| progress.lease).collect();
                 self.event(Event::Heartbeat { worker, credits, leases, models, draining });
             }
@@ -90,6 +97,7 @@ impl Driver {
             FromWorker::UnitReturned { lease, records } => {
                 self.event(Event::UnitReturned { worker, lease, records });
             }
+            FromWorker::Accuse { lease, generation, of } => self.accused(worker, lease, generation, of),
             FromWorker::Goodbye => {
                 if let Some(found) = self.workers.get_mut(&worker) {
                     found.goodbye = true;

@@ -116,6 +116,8 @@ pub struct JobView {
     pub work_under_way: u64,
     /// Items on devices.
     pub on_device: Vec<OnDevice>,
+    /// Of a gang: how many work together, and in which generation.
+    pub gang: Option<(u32, u64)>,
     /// Sequence number of the latest event.
     pub last_event: u64,
     /// Identity of whoever submitted it; empty where nobody is asked.

@@ -37,7 +37,14 @@ pub(super) struct Job {
     pub(super) served: f64,
     pub(super) durations: VecDeque<Duration>,
     pub(super) done_told: bool,
+    /// Whether its units are seats of a gang.
+    pub(super) is_gang: bool,
+    /// Processes that get no seat, and until when.
+    pub(super) barred: BTreeMap<String, Time>,
 }
+
+/// A seat that was held so long has not failed at once.
+const LONG_HELD: Duration = Duration::from_secs(60);
 
 /// A unit that was leased.
 #[derive(Debug, Default)]
@@ -72,12 +79,16 @@ impl Job {
             served,
             durations: VecDeque::new(),
             done_told: false,
+            is_gang: false,
+            barred: BTreeMap::new(),
         }
     }
 
     /// Whether the worker has what the job needs, and did not fail at it.
     pub(super) fn may_go_to(&self, id: JobId, worker: &Worker) -> bool {
-        !worker.cannot.contains(&id) && worker.offer.lacks(&self.demand.kind, &self.demand.needs).is_none()
+        !worker.cannot.contains(&id)
+            && worker.offer.lacks(&self.demand.kind, &self.demand.needs).is_none()
+            && (!self.is_gang || (worker.serves_peers && !self.barred.contains_key(&worker.instance)))
     }
 
     /// Whether the worker has all of the job's models loaded.
@@ -122,6 +133,7 @@ impl Scheduler {
         }
         for worker in self.workers.values_mut() {
             worker.cannot.remove(&id);
+            worker.reserved = worker.reserved.filter(|job| *job != id);
         }
     }
 
@@ -140,7 +152,14 @@ impl Scheduler {
             found.units_done += 1;
         }
         self.effects.push(Effect::Record { worker, lease });
+        if job.is_gang {
+            // The gang is done: seats that nobody holds are not needed.
+            job.pending.clear();
+            job.open.retain(|_, open| !open.held.is_empty());
+            job.waiting.clear();
+        }
         for held in open.held {
+            self.unseated(lease.job, &held.instance);
             let Some(holder) = held.worker else { continue };
             self.forget_lease(holder, lease.job, lease.unit);
             if held.token != lease.token {
@@ -175,12 +194,18 @@ impl Scheduler {
         records: Vec<Bytes>,
         now: Time,
     ) {
-        if self.held_mut(worker, lease).is_none() {
+        let Some(since) = self.held_mut(worker, lease).map(|held| held.since) else {
             return self.revoke(worker, lease, "it is no longer held");
-        }
+        };
         let (job, unit) = (lease.job, lease.unit);
         self.give_up(job, unit, lease.token);
         self.keep(job, unit, records);
+        if self.is_gang(job)
+            && since + LONG_HELD <= now
+            && let Some(open) = self.open_mut(job, unit)
+        {
+            open.state.failures = 0;
+        }
         self.save(job, unit);
         self.effects.push(Effect::Log { job, text: format!("unit {unit} failed: {reason}") });
         self.effects.push(Effect::Committed { worker, lease });
@@ -268,6 +293,13 @@ impl Scheduler {
     /// A lease ends without a word from its holder.
     pub(super) fn lose(&mut self, job: JobId, unit: UnitId, token: u64, now: Time) {
         let Some((worker, instance)) = self.give_up(job, unit, token) else { return };
+        if self.is_gang(job) {
+            // Whoever holds a seat works with others: its end says nothing about the seat.
+            let who = worker.map(|worker| format!(" {worker}")).unwrap_or_default();
+            self.effects.push(Effect::Log { job, text: format!("seat {unit} lost its worker{who}") });
+            self.save(job, unit);
+            return self.retry(job, unit, now);
+        }
         let config = self.config;
         let Some(open) = self.open_mut(job, unit) else { return };
         let was_isolated = open.state.is_isolated(&config);
@@ -346,10 +378,21 @@ impl Scheduler {
         if open.state.holder.as_ref().is_some_and(|(_, _, holder)| *holder == token) {
             open.state.holder = None;
         }
+        self.unseated(job, &held.instance);
         if let Some(worker) = held.worker {
             self.forget_lease(worker, job, unit);
         }
         Some((held.worker, held.instance))
+    }
+
+    pub(super) fn is_gang(&self, job: JobId) -> bool {
+        self.jobs.get(&job).is_some_and(|job| job.is_gang)
+    }
+
+    fn unseated(&mut self, job: JobId, instance: &str) {
+        if self.is_gang(job) {
+            self.effects.push(Effect::Unseated { job, instance: instance.to_string() });
+        }
     }
 
     /// Keeps the verdicts of an attempt that ended, unless another one goes on, which would bring its own.
@@ -373,6 +416,10 @@ impl Scheduler {
     fn forget_lease(&mut self, worker: WorkerId, job: JobId, unit: UnitId) {
         if let Some(found) = self.workers.get_mut(&worker) {
             found.leases.remove(&(job, unit));
+            if found.seat == Some(job) {
+                found.seat = None;
+                self.update_free(worker);
+            }
         }
     }
 

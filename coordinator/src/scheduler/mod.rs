@@ -16,7 +16,11 @@
 //! - Jobs share the workers by their priorities; a worker that has the model loaded is preferred.
 //! - Near the end of a job a unit that takes much longer than others gets one backup attempt.
 //!
-//! It never decides about items: that is the planner's and the worker's.
+//! - A seat of a gang takes a whole worker: it is leased to one that holds nothing, which then gets nothing else. Where all are
+//!   busy, one is kept free for it. A gang takes no more than its job's share of the workers while others have work.
+//!
+//! It never decides about items, or about who of a gang works together: the first is the planner's and the worker's, the
+//! second [`crate::gang`]'s.
 
 mod assign;
 mod jobs;
@@ -99,6 +103,8 @@ pub enum Event {
         models: Vec<Digest>,
         /// What it has.
         offer: Offer,
+        /// Whether it serves other members of a gang.
+        serves_peers: bool,
     },
     /// A worker lives, and works on these.
     Heartbeat {
@@ -186,6 +192,11 @@ pub enum Event {
         models: Vec<Digest>,
         /// What its units need of a worker.
         needs: Needs,
+    },
+    /// What a job plans from now on are seats of its gang.
+    Gang {
+        /// The job.
+        job: JobId,
     },
     /// Units of a job are planned, in order, and durable.
     Planned {
@@ -277,6 +288,22 @@ pub enum Effect {
     Drain {
         /// Whom.
         worker: WorkerId,
+    },
+    /// A worker holds a seat of a gang, under this lease from now on.
+    Seated {
+        /// Who.
+        worker: WorkerId,
+        /// Its process.
+        instance: String,
+        /// The seat.
+        lease: Lease,
+    },
+    /// A process holds a seat no more.
+    Unseated {
+        /// The job.
+        job: JobId,
+        /// Its process.
+        instance: String,
     },
     /// The item of this isolated unit that comes next took down too many workers: answer with its record as
     /// [`Scheduler::quarantined`].
@@ -378,6 +405,23 @@ impl Scheduler {
         (pending, self.jobs.values().map(Job::lease_count).sum())
     }
 
+    /// Keeps a process from a job's seats until `until`.
+    pub fn bar(&mut self, job: JobId, instance: &str, until: Time) {
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.barred.insert(instance.to_string(), until);
+        }
+    }
+
+    /// Takes a lease away from its holder, as if its time were over; tells it why.
+    pub fn evict(&mut self, worker: WorkerId, lease: Lease, reason: &str, now: Time) -> Vec<Effect> {
+        if self.held_mut(worker, lease).is_some() {
+            self.leave_behind(lease.job, lease.unit, lease.token, now);
+            self.revoke(worker, lease, reason);
+        }
+        self.assign(now);
+        std::mem::take(&mut self.effects)
+    }
+
     /// Leases that ran out so far.
     pub fn expiries(&self) -> u64 {
         self.expiries
@@ -403,8 +447,8 @@ impl Scheduler {
     /// What happens when `event` does, at `now`. Times must not run backwards.
     pub fn apply(&mut self, event: Event, now: Time) -> Vec<Effect> {
         match event {
-            Event::Joined { worker, instance, held, credits, models, offer } => {
-                self.join(worker, instance, held, credits, models, offer, now);
+            Event::Joined { worker, instance, held, credits, models, offer, serves_peers } => {
+                self.join(worker, instance, held, credits, models, (offer, serves_peers), now);
             }
             Event::Heartbeat { worker, credits, leases, models, draining } => {
                 self.heartbeat(worker, credits, &leases, models, draining, now);
@@ -424,6 +468,11 @@ impl Scheduler {
             }
             Event::JobAdded { job, kind, priority, models, needs } => {
                 self.add_job(job, jobs::Demand { kind, priority, models, needs });
+            }
+            Event::Gang { job } => {
+                if let Some(job) = self.jobs.get_mut(&job) {
+                    job.is_gang = true;
+                }
             }
             Event::Planned { job, units } => {
                 if let Some(job) = self.jobs.get_mut(&job) {

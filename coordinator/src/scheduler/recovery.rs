@@ -70,6 +70,10 @@ impl Scheduler {
         self.next_token += 1;
         let state = open.state.clone();
         self.effects.push(Effect::Save { job: old.job, unit: old.unit, open: state });
-        Some(self.lease(old.job, old.unit, attempt, token))
+        let lease = self.lease(old.job, old.unit, attempt, token);
+        if self.is_gang(old.job) {
+            self.effects.push(Effect::Seated { worker, instance: instance.to_string(), lease });
+        }
+        Some(lease)
     }
 }

@@ -16,6 +16,12 @@ pub(super) struct Worker {
     /// Jobs that it cannot run.
     pub(super) cannot: BTreeSet<JobId>,
     pub(super) draining: bool,
+    /// Whether it serves other members of a gang.
+    pub(super) serves_peers: bool,
+    /// The job whose seat it holds: it gets nothing else.
+    pub(super) seat: Option<JobId>,
+    /// The job whose seat it gets once it holds nothing.
+    pub(super) reserved: Option<JobId>,
     connected: bool,
     seen: Time,
     pub(super) units_done: u64,
@@ -33,7 +39,7 @@ impl Worker {
     }
 
     fn takes_more(&self) -> bool {
-        self.connected && !self.draining && self.credits > 0
+        self.connected && !self.draining && self.credits > 0 && self.seat.is_none()
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -55,7 +61,7 @@ impl Scheduler {
         held: Vec<Lease>,
         credits: u32,
         models: Vec<Digest>,
-        offer: Offer,
+        (offer, serves_peers): (Offer, bool),
         now: Time,
     ) {
         // A process has one session: an older one is a connection that has not noticed its end.
@@ -69,6 +75,9 @@ impl Scheduler {
             offer,
             cannot: BTreeSet::new(),
             draining: false,
+            serves_peers,
+            seat: None,
+            reserved: None,
             connected: true,
             seen: now,
             units_done: 0,
@@ -83,6 +92,7 @@ impl Scheduler {
         for old in held {
             if let Some(new) = self.renew_held(worker, &instance, old, now) {
                 joined.leases.insert((new.job, new.unit));
+                joined.seat = joined.seat.or(Some(new.job).filter(|job| self.is_gang(*job)));
                 renewed.push((old, new));
             }
         }

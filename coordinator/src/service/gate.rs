@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The role that a call wants. Health wants none: probes have no names.
-const WANTED: [(&str, Role); 15] = [
+const WANTED: [(&str, Role); 16] = [
     ("/sr3.v1.JobService/SubmitJob", Role::Submit),
     ("/sr3.v1.JobService/GetJob", Role::Read),
     ("/sr3.v1.JobService/ListJobs", Role::Read),
@@ -37,6 +37,8 @@ const WANTED: [(&str, Role); 15] = [
     ("/sr3.v1.JobService/ListWorkers", Role::Read),
     ("/sr3.v1.JobService/DrainWorker", Role::Admin),
     ("/sr3.v1.WorkerSessionService/Session", Role::Work),
+    // Workers serve it, each other.
+    ("/sr3.v1.PeerService/Link", Role::Work),
     ("/sr3.v1.AccessService/CreateToken", Role::Admin),
     ("/sr3.v1.AccessService/ListTokens", Role::Admin),
     ("/sr3.v1.AccessService/RevokeToken", Role::Admin),

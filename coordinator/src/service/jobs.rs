@@ -288,6 +288,8 @@ impl From<&JobView> for v1::Job {
             reported: view.reported,
             submitted_by: view.submitted_by.clone(),
             current: view.on_device.iter().cloned().map(v1::CurrentItem::from).collect(),
+            members: view.gang.map_or(0, |(members, _)| members),
+            generation: view.gang.map_or(0, |(_, generation)| generation),
         }
     }
 }

@@ -52,6 +52,8 @@ impl Default for AdamConfig {
 pub struct Moments {
     /// Steps so far.
     pub step: u64,
+    /// Of these, those that were left out: their samples were used up, the weights stayed.
+    pub skipped: u64,
     /// Samples so far.
     pub samples: u64,
     /// Moving average of the gradient.
@@ -92,14 +94,15 @@ impl Adam {
     /// Goes on from `moments`.
     ///
     /// # Panics
-    /// If there are not as many averages as half-lives, or lists are of different lengths.
+    /// If there are not as many averages as half-lives, lists are of different lengths, or more steps were left out than came.
     #[must_use]
     pub fn resume(config: AdamConfig, moments: Moments, isa: Isa) -> Self {
         assert_eq!(moments.averages.len(), config.half_lives.len(), "an average for each half-life");
         let lists = moments.averages.iter().chain([&moments.second]);
         assert!(lists.into_iter().all(|list| list.len() == moments.first.len()), "lists of one length");
         // The same product that step by step would have come out.
-        let powers = config.betas.map(|beta| (0..moments.step).fold(1.0, |power, _| power * beta));
+        let taken = moments.step - moments.skipped;
+        let powers = config.betas.map(|beta| (0..taken).fold(1.0, |power, _| power * beta));
         Self { config, isa, moments, powers }
     }
 
@@ -115,6 +118,13 @@ impl Adam {
         self.moments
     }
 
+    /// A step that is left out.
+    pub fn skip(&mut self, samples: u64) {
+        self.moments.step += 1;
+        self.moments.skipped += 1;
+        self.moments.samples += samples;
+    }
+
     /// One step: changes the parameters by the gradient of `samples` samples, whose length is `norm` ([`norm`]).
     ///
     /// # Panics
@@ -128,7 +138,7 @@ impl Adam {
         samples: u64,
     ) {
         let Self { config, isa, moments, powers } = self;
-        let Moments { step, samples: seen, first, second, averages } = moments;
+        let Moments { step, samples: seen, first, second, averages, .. } = moments;
         assert_eq!((parameters.len(), gradient.len()), (first.len(), first.len()), "one list");
         *step += 1;
         *seen += samples;

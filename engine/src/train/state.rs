@@ -19,6 +19,7 @@ const FIRST: &str = "first_moment";
 const SECOND: &str = "second_moment";
 const STEP: &str = "step";
 const SAMPLES: &str = "samples";
+const SKIPPED: &str = "skipped";
 
 /// What a run has come to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -115,6 +116,7 @@ impl TrainingState {
         let metadata = BTreeMap::from([
             (STEP.to_string(), self.moments.step.to_string()),
             (SAMPLES.to_string(), self.moments.samples.to_string()),
+            (SKIPPED.to_string(), self.moments.skipped.to_string()),
         ]);
         Ok(write_safetensors(&tensors, &metadata)?)
     }
@@ -129,7 +131,10 @@ impl TrainingState {
             let text = metadata.get(what).and_then(|text| text.parse::<u64>().ok());
             text.ok_or_else(|| StateError::Missing { what: what.to_string() })
         };
-        let (step, samples) = (number(STEP)?, number(SAMPLES)?);
+        let (step, samples, skipped) = (number(STEP)?, number(SAMPLES)?, number(SKIPPED)?);
+        if skipped > step {
+            return Err(StateError::Missing { what: SKIPPED.to_string() });
+        }
         let mut list = |what: &str| {
             let tensor = tensors.remove(what).filter(|tensor| tensor.dtype == Dtype::F32);
             let list = tensor.ok_or_else(|| StateError::Missing { what: what.to_string() })?.to_f32();
@@ -148,7 +153,7 @@ impl TrainingState {
         if let Some(what) = tensors.into_keys().next() {
             return Err(StateError::Extra { what });
         }
-        let state = Self { weights, moments: Moments { step, samples, first, second, averages } };
+        let state = Self { weights, moments: Moments { step, skipped, samples, first, second, averages } };
         state.check()?;
         Ok(state)
     }
@@ -200,7 +205,8 @@ mod tests {
     fn state() -> TrainingState {
         let list = |k: u32| (0..40_000u32).map(|i| (i * k % 1009) as f32 / 500.0 - 1.0).collect::<Vec<_>>();
         let averages = vec![list(3), list(5)];
-        let moments = Moments { step: 12, samples: 96, first: list(7), second: list(11), averages };
+        let moments =
+            Moments { step: 12, skipped: 1, samples: 96, first: list(7), second: list(11), averages };
         TrainingState { weights: list(13), moments }
     }
 

@@ -189,7 +189,7 @@ pub async fn played_worker(coordinator: Coordinator, destination: Store, stop: C
                         return;
                     }
                 }
-                Some(ToWorker::Welcome { .. } | ToWorker::Drain) => {}
+                Some(ToWorker::Welcome { .. } | ToWorker::Drain | ToWorker::Gang { .. }) => {}
                 None => return,
             },
             _ = beats.tick() => if end.send.send(heartbeat(&held)).await.is_err() { return },
@@ -206,6 +206,7 @@ pub fn hello(instance: &str) -> Hello {
         held: Vec::new(),
         credits: 2,
         models: Vec::new(),
+        peer_address: String::new(),
         offer: Offer { kinds: vec!["upscale".into()], classes: vec![F32_CLASS.into()], ..Offer::default() },
     }
 }
@@ -213,7 +214,13 @@ pub fn hello(instance: &str) -> Hello {
 fn heartbeat(held: &[sr3_proto::Lease]) -> FromWorker {
     let leases = held
         .iter()
-        .map(|lease| LeaseProgress { lease: *lease, items_done: 0, current: None, share: 0.0 })
+        .map(|lease| LeaseProgress {
+            lease: *lease,
+            items_done: 0,
+            current: None,
+            share: 0.0,
+            generation: None,
+        })
         .collect();
     FromWorker::Heartbeat {
         credits: 2u32.saturating_sub(held.len() as u32),

@@ -112,6 +112,7 @@ async fn who_is_refused_gives_up_and_who_finds_nobody_tries_again() {
         other => panic!("{other}"),
     }
     let hello = Hello {
+        peer_address: String::new(),
         name: "n".into(),
         version: "v".into(),
         device: "d".into(),

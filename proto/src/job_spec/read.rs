@@ -112,9 +112,24 @@ impl<'de> Deserializer<'de> for &Node {
         self.deserialize_map(visitor)
     }
 
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, SpecError> {
+        match &self.value {
+            Value::Scalar { text, .. } if !self.is_null() => {
+                let name: StrDeserializer<'_, SpecError> = text.as_str().into_deserializer();
+                visitor.visit_enum(name).map_err(|error| located(error, self.line))
+            }
+            _ => self.expected("a name"),
+        }
+    }
+
     forward_to_deserialize_any! {
         i8 i16 i32 i64 i128 u8 u16 u32 u128 f32 f64 char bytes byte_buf unit unit_struct newtype_struct tuple
-        tuple_struct enum identifier ignored_any
+        tuple_struct identifier ignored_any
     }
 }
 

@@ -60,6 +60,12 @@ impl Address {
         self.uri.scheme_str() == Some("https")
     }
 
+    /// Whether it is this machine, as written.
+    pub fn is_loopback(&self) -> bool {
+        let host = self.uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
     /// How it is dialled, with so much patience for a connection. Whoever connects it puts TLS in: tonic's own would not read
     /// certificates again, and wants a scheme that says so.
     pub fn endpoint(&self, patience: Duration) -> Endpoint {

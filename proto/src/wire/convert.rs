@@ -7,9 +7,15 @@ use super::v1;
 use crate::{
     Digest, FailureKind, FromWorker, Grant, Head, Hello, JobId, Lease, LeaseProgress, Location, Needs, Offer,
     Order, RunId, ToWorker, UnitId, WorkerId,
+    gang::{GangState, Generation, Membership, Peer},
     order::{ModelName, Place},
     session::UnitResult,
 };
+
+/// Longest name or address of a peer.
+const NAME_BYTES_MAX: usize = 1024;
+/// Most members of a gang.
+const MEMBERS_MAX: usize = 4096;
 
 /// A message that breaks the protocol.
 #[derive(Debug, thiserror::Error)]
@@ -131,7 +137,7 @@ impl TryFrom<v1::ModelName> for ModelName {
 
 impl From<Hello> for v1::Hello {
     fn from(hello: Hello) -> Self {
-        let Hello { name, version, device, offer, instance, held, credits, models } = hello;
+        let Hello { name, version, device, offer, instance, held, credits, models, peer_address } = hello;
         let Offer { kinds, classes, memory_bytes, threads } = offer;
         Self {
             protocol: super::PROTOCOL,
@@ -146,6 +152,7 @@ impl From<Hello> for v1::Hello {
             classes,
             memory_bytes,
             threads,
+            peer_address,
         }
     }
 }
@@ -167,6 +174,7 @@ impl TryFrom<v1::Hello> for Hello {
             classes,
             memory_bytes,
             threads,
+            peer_address,
         } = hello;
         if protocol != super::PROTOCOL {
             return Err(bad(
@@ -183,7 +191,11 @@ impl TryFrom<v1::Hello> for Hello {
         }
         let held = held.into_iter().map(Lease::from).collect();
         let offer = Offer { kinds, classes, memory_bytes, threads };
-        Ok(Self { name, version, device, offer, instance, held, credits, models: digests("models", models)? })
+        if peer_address.len() > NAME_BYTES_MAX {
+            return Err(bad("peer_address", "it is longer than any address"));
+        }
+        let models = digests("models", models)?;
+        Ok(Self { name, version, device, offer, instance, held, credits, models, peer_address })
     }
 }
 
@@ -216,6 +228,11 @@ impl From<FromWorker> for v1::SessionRequest {
             FromWorker::UnitReturned { lease, records } => {
                 Message::UnitReturned(v1::UnitReturned { lease: Some(lease.into()), records })
             }
+            FromWorker::Accuse { lease, generation, of } => Message::Accuse(v1::Accuse {
+                lease: Some(lease.into()),
+                generation: Some(generation.into()),
+                of,
+            }),
             FromWorker::Goodbye => Message::Goodbye(v1::Goodbye {}),
         };
         Self { message: Some(message) }
@@ -251,15 +268,78 @@ impl TryFrom<v1::SessionRequest> for FromWorker {
             Message::UnitReturned(v1::UnitReturned { lease: held, records }) => {
                 Self::UnitReturned { lease: lease(held)?, records }
             }
+            Message::Accuse(v1::Accuse { lease: held, generation, of }) => {
+                Self::Accuse { lease: lease(held)?, generation: need("generation", generation)?.into(), of }
+            }
             Message::Goodbye(v1::Goodbye {}) => Self::Goodbye,
         })
     }
 }
 
+impl From<Generation> for v1::Generation {
+    fn from(generation: Generation) -> Self {
+        let Generation { epoch, number } = generation;
+        Self { epoch, number }
+    }
+}
+
+impl From<v1::Generation> for Generation {
+    fn from(generation: v1::Generation) -> Self {
+        let v1::Generation { epoch, number } = generation;
+        Self { epoch, number }
+    }
+}
+
+impl From<Membership> for v1::Membership {
+    fn from(membership: Membership) -> Self {
+        let Membership { job, generation, members } = membership;
+        let peer = |Peer { instance, name, address }| v1::Peer { instance, name, address };
+        Self {
+            job: job.get(),
+            generation: Some(generation.into()),
+            members: members.into_iter().map(peer).collect(),
+        }
+    }
+}
+
+impl TryFrom<v1::Membership> for Membership {
+    type Error = WireError;
+
+    fn try_from(membership: v1::Membership) -> Result<Self, WireError> {
+        let v1::Membership { job, generation, members } = membership;
+        if members.len() > MEMBERS_MAX {
+            return Err(bad("members", format!("more than {MEMBERS_MAX}")));
+        }
+        let peer = |v1::Peer { instance, name, address }| {
+            let whole = [&instance, &name, &address].iter().all(|text| text.len() <= NAME_BYTES_MAX);
+            if whole {
+                Ok(Peer { instance, name, address })
+            } else {
+                Err(bad("members", "a name is too long"))
+            }
+        };
+        Ok(Self {
+            job: JobId::new(job),
+            generation: need("generation", generation)?.into(),
+            members: members.into_iter().map(peer).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn gang_state(state: Option<v1::gang::State>) -> Result<GangState, WireError> {
+    Ok(match need("state", state)? {
+        v1::gang::State::Together(membership) => GangState::Together(membership.try_into()?),
+        v1::gang::State::Waiting(reason) => GangState::Waiting { reason },
+        v1::gang::State::Leave(reason) => GangState::Leave { reason },
+    })
+}
+
 impl From<LeaseProgress> for v1::LeaseProgress {
     fn from(progress: LeaseProgress) -> Self {
-        let LeaseProgress { lease, items_done, current, share } = progress;
-        Self { lease: Some(lease.into()), items_done, current: current.unwrap_or_default(), share }
+        let LeaseProgress { lease, items_done, current, share, generation } = progress;
+        let generation = generation.map(v1::Generation::from);
+        let current = current.unwrap_or_default();
+        Self { lease: Some(lease.into()), items_done, current, share, generation }
     }
 }
 
@@ -267,9 +347,10 @@ impl TryFrom<v1::LeaseProgress> for LeaseProgress {
     type Error = WireError;
 
     fn try_from(progress: v1::LeaseProgress) -> Result<Self, WireError> {
-        let v1::LeaseProgress { lease: held, items_done, current, share } = progress;
+        let v1::LeaseProgress { lease: held, items_done, current, share, generation } = progress;
         let current = Some(current).filter(|c| !c.is_empty());
-        Ok(Self { lease: lease(held)?, items_done, current, share })
+        let generation = generation.map(Generation::from);
+        Ok(Self { lease: lease(held)?, items_done, current, share, generation })
     }
 }
 
@@ -315,6 +396,15 @@ impl From<ToWorker> for v1::SessionResponse {
                 Message::Revoke(v1::Revoke { lease: Some(lease.into()), reason })
             }
             ToWorker::Drain => Message::Drain(v1::Drain {}),
+            ToWorker::Gang { lease, state } => {
+                use v1::gang::State;
+                let state = match state {
+                    GangState::Together(membership) => State::Together(membership.into()),
+                    GangState::Waiting { reason } => State::Waiting(reason),
+                    GangState::Leave { reason } => State::Leave(reason),
+                };
+                Message::Gang(v1::Gang { lease: Some(lease.into()), state: Some(state) })
+            }
         };
         Self { message: Some(message) }
     }
@@ -345,6 +435,9 @@ impl TryFrom<v1::SessionResponse> for ToWorker {
                 Self::Revoke { lease: lease(held)?, reason }
             }
             Message::Drain(v1::Drain {}) => Self::Drain,
+            Message::Gang(v1::Gang { lease: held, state }) => {
+                Self::Gang { lease: lease(held)?, state: gang_state(state)? }
+            }
         })
     }
 }
@@ -417,11 +510,26 @@ mod tests {
             ToWorker::Committed { lease: held() },
             ToWorker::Revoke { lease: held(), reason: "r".into() },
             ToWorker::Drain,
+            ToWorker::Gang { lease: held(), state: GangState::Waiting { reason: "r".into() } },
+            ToWorker::Gang {
+                lease: held(),
+                state: GangState::Together(Membership {
+                    job: JobId::new(1),
+                    generation: Generation { epoch: 3, number: 4 },
+                    members: vec![Peer { instance: "i".into(), name: "n".into(), address: "a".into() }],
+                }),
+            },
         ] {
             let wire = v1::SessionResponse::from(message.clone());
             assert_eq!(ToWorker::try_from(wire).unwrap(), message);
         }
-        let progress = LeaseProgress { lease: held(), items_done: 1, current: Some("a".into()), share: 0.5 };
+        let progress = LeaseProgress {
+            lease: held(),
+            items_done: 1,
+            current: Some("a".into()),
+            share: 0.5,
+            generation: Some(Generation { epoch: 3, number: 4 }),
+        };
         for message in [
             FromWorker::Heartbeat {
                 credits: 2,
@@ -446,6 +554,11 @@ mod tests {
                 records: vec!["record".into()],
             },
             FromWorker::UnitReturned { lease: held(), records: vec!["record".into()] },
+            FromWorker::Accuse {
+                lease: held(),
+                generation: Generation { epoch: 3, number: 4 },
+                of: "i".into(),
+            },
             FromWorker::Goodbye,
         ] {
             let wire = v1::SessionRequest::from(message.clone());
@@ -457,7 +570,7 @@ mod tests {
     fn another_protocol_is_refused_with_both_versions() {
         let hello = v1::Hello { protocol: 99, version: "9.0".into(), ..v1::Hello::default() };
         let text = Hello::try_from(hello).unwrap_err().to_string();
-        assert!(text.contains("99") && text.contains("9.0") && text.contains("version 2"), "{text}");
+        assert!(text.contains("99") && text.contains("9.0") && text.contains("version 3"), "{text}");
     }
 
     #[test]

@@ -26,4 +26,4 @@ pub mod ledger {
 pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("sr3");
 
 /// Version of the worker session; a coordinator refuses another.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;

@@ -103,6 +103,7 @@ impl Target {
 
 fn hello(instance: &str) -> Hello {
     Hello {
+        peer_address: String::new(),
         name: "liar".into(),
         version: "0".into(),
         device: "none".into(),

@@ -92,6 +92,21 @@ impl CpuUNet {
         })
     }
 
+    /// Parameters of a network, and floats of working memory that a training step of `shape` (N, H, W) takes, without building
+    /// it.
+    ///
+    /// # Errors
+    /// The configuration describes no network.
+    pub fn training_size(
+        config: &UNetConfig,
+        [batch, height, width]: [usize; 3],
+        precision: Precision,
+    ) -> Result<(usize, usize), ModelError> {
+        let graph = Graph::build_for_training(config)?;
+        let key = ProgramKey { batch, height, width, precision, training: true };
+        Ok((graph.parameter_count(), Program::new(&graph, key).arena_len))
+    }
+
     /// The same network with another precision than f32 for its convolutions, in predictions and in training steps. Weights,
     /// sums, gradients and all that is kept are f32 either way.
     #[must_use]

@@ -1,0 +1,46 @@
+//! Training a network: on one machine or on a gang of workers, to the same bits.
+//!
+//! | what | where |
+//! |---|---|
+//! | what a person writes, and what becomes of it | `spec`, `numbers`, `order`, `resolve` |
+//! | which pictures there are | `survey` (the first stage: headers read by units), `index` |
+//! | the job as the coordinator sees it | `kind`, `job` |
+//! | from the index to what a step is given | `loader` |
+//! | a network, its optimizer, and what they do in a step | `learner` |
+//! | a member of the gang, from its seat to the last step | `member`, `agree`, `run` |
+//! | what lies at the destination | `checkpoint`, `curve`, `validation` |
+//!
+//! Promises. Weights are a function of the order: not of how many workers took part, of who came or went, of threads, or of
+//! how often the run was stopped. A step's samples, crops, noise and sums are functions of the seed and of places. Whoever
+//! has finished a step has the only state that there can be after it, so nobody votes. A checkpoint is whole before it is
+//! named. Never: a step without all of its grains, or a fresh start where a run lies already.
+
+mod agree;
+mod checkpoint;
+mod curve;
+mod index;
+mod job;
+mod kind;
+mod learner;
+mod loader;
+mod member;
+mod numbers;
+mod order;
+mod resolve;
+mod run;
+mod spec;
+mod survey;
+mod validation;
+
+pub use checkpoint::{CheckpointError, CheckpointInfo, MemberFile, checkpoints};
+pub use curve::{Row, Sampled, Time, Validation, read_curve};
+pub use job::Trained;
+pub use kind::Train;
+pub use order::{InitFrom, Recipe, TrainOrder};
+pub use spec::{
+    CropName, DecayName, GradientsName, LevelDrawName, LossName, ModelField, NumbersMap, ObjectiveName,
+    OrientationsName, TargetName, TrainFields, TrainSpec,
+};
+
+/// The kind's name.
+pub const NAME: &str = "train";

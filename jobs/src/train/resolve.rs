@@ -1,0 +1,200 @@
+//! From a spec to an order: names to digests, defaults spelt out, and what cannot be found out before anything begins.
+
+use sr3_engine::{
+    diffusion::LevelDraw,
+    model::{
+        CpuUNet, UNetConfig,
+        checkpoint::{CheckpointConfig, NoiseSchedule},
+        presets,
+    },
+    ops::Precision,
+};
+use sr3_proto::Digest;
+
+use super::{
+    order::{InitFrom, Recipe, TrainOrder},
+    spec::{DecayName, LevelDrawName, ModelField, NumbersMap, ObjectiveName, TargetName, TrainSpec},
+};
+use crate::{models::Library, upscale::Bits};
+
+/// Version of the order in which gradients are summed up.
+const TREE: u32 = 1;
+/// So many checkpoints a run has, where nobody says.
+const CHECKPOINTS: u64 = 10;
+
+/// What is wrong with a spec: the field, and why.
+pub(super) type Wrong = (&'static str, String);
+
+/// What a spec comes to, with these bits. May block.
+///
+/// # Errors
+/// [`Wrong`].
+pub(super) fn resolve(spec: &TrainSpec, library: &Library, bits: &Bits) -> Result<TrainOrder, Wrong> {
+    let t = &spec.train;
+    let init = match &t.init_from {
+        Some(reference) => {
+            let config = library.config(reference).map_err(|e| ("init_from", e.to_string()))?;
+            let sha256 = Digest::try_from(config.sha256.clone()).map_err(|e| ("init_from", e.to_string()))?;
+            Some((InitFrom { reference: reference.clone(), sha256 }, config))
+        }
+        None => None,
+    };
+    let model = network(spec)?;
+    if let Some((_, config)) = &init
+        && !same_weights(config, &model)
+    {
+        let message = "it is another network than `model`: take the model's own configuration".to_string();
+        return Err(("init_from", message));
+    }
+    let noise_schedule = match &t.noise_schedule {
+        None => NoiseSchedule::Linear { start: 1e-6, end: 0.01, timesteps: 2000 },
+        Some(NumbersMap(map)) => serde_json::from_value(serde_json::Value::Object(map.clone()))
+            .map_err(|e| ("noise_schedule", e.to_string()))?,
+    };
+    let steps = t.steps.unwrap_or_else(|| t.samples.unwrap_or(0) / t.batch);
+    if steps == 0 {
+        return Err(("steps", "it is 0: nothing would be learned".to_string()));
+    }
+    let grains = spec.grains();
+    let fraction = if t.validation_source.is_some() { 0.0 } else { t.validation_fraction.unwrap_or(0.0) };
+    let checkpoint_every = t.checkpoint_every.unwrap_or_else(|| steps.div_ceil(CHECKPOINTS)).max(1);
+    let recipe = Recipe {
+        tree: TREE,
+        selection: spec.selection.clone(),
+        validation_fraction: fraction,
+        high_res: t.high_res,
+        low_res: t.low_res,
+        crop: t.crop,
+        orientations: t.orientations,
+        short_side_min: t.short_side_min.unwrap_or(t.high_res).max(t.high_res),
+        blur: t.blur,
+        noise: t.noise,
+        model,
+        init_from: init.map(|(init, _)| init),
+        objective: t.objective,
+        target: t.target,
+        residual_scale: if t.target == TargetName::Residual { t.residual_scale } else { 1.0 },
+        loss: t.loss,
+        noise_schedule,
+        level_draw: match t.level_draw {
+            LevelDrawName::Gamma => LevelDraw::Gamma,
+            LevelDrawName::NoiseLevel => LevelDraw::NoiseLevel,
+        },
+        batch: t.batch,
+        grains,
+        microbatch: t.microbatch.unwrap_or(t.batch / grains),
+        learning_rate: t.learning_rate,
+        warmup: t.warmup,
+        decay: t.decay,
+        decay_steps: if t.decay == DecayName::Constant { 0 } else { steps },
+        betas: t.betas,
+        eps: t.eps,
+        weight_decay: t.weight_decay,
+        clip: t.clip,
+        averages: t.averages.clone(),
+        dtype: bits.dtype,
+        class: bits.class.clone(),
+        gradients: t.gradients,
+        seed: t.seed,
+        overfit: t.overfit,
+    };
+    recipe.task().map_err(|e| ("noise_schedule", e.to_string()))?;
+    let memory_bytes = memory(&recipe).map_err(|e| ("model", e))?;
+    Ok(TrainOrder {
+        source: t.source.clone(),
+        validation_source: t.validation_source.clone(),
+        destination: t.destination.clone(),
+        recipe,
+        steps,
+        validation_every: t.validation_every.unwrap_or(checkpoint_every).max(1),
+        validation_pictures: t.validation_pictures,
+        // SSIM looks through a window of 11 pixels.
+        validation_samples: if t.high_res < 11 { 0 } else { t.validation_samples.min(t.validation_pictures) },
+        checkpoint_every,
+        keep: t.keep,
+        log_every: t.log_every,
+        skips_max: t.skips_max,
+        workers: [t.workers_min, t.workers_max.unwrap_or(grains)],
+        audit: t.audit,
+        model_name: t.name.clone().unwrap_or_else(|| format!("sr3-{}-{}", t.low_res, t.high_res)),
+        licence: t.licence.clone(),
+        credits: t.credits.clone(),
+        memory_bytes,
+    })
+}
+
+/// The network of a spec.
+fn network(spec: &TrainSpec) -> Result<UNetConfig, Wrong> {
+    let t = &spec.train;
+    let wrong = |message: String| ("model", message);
+    let mut model = match &t.model {
+        ModelField::Preset(name) => {
+            let all = presets();
+            let names: Vec<_> = all.iter().map(|preset| preset.name).collect();
+            let found = all.iter().find(|preset| preset.name == name);
+            let unknown = || format!("there is no preset `{name}`: take one of {}", names.join(", "));
+            found.ok_or_else(|| wrong(unknown()))?.config.clone()
+        }
+        ModelField::Inline(NumbersMap(map)) => {
+            let mut map = map.clone();
+            // What follows from the rest of the spec need not be said again.
+            map.entry("in_channel").or_insert(channels(spec).into());
+            map.entry("out_channel").or_insert(3.into());
+            map.entry("layout").or_insert("paper".into());
+            map.entry("attn_res").or_insert(serde_json::json!([]));
+            map.entry("image_size").or_insert(t.high_res.into());
+            serde_json::from_value(serde_json::Value::Object(map)).map_err(|e| wrong(e.to_string()))?
+        }
+    };
+    if matches!(t.model, ModelField::Preset(_)) {
+        model.in_channel = channels(spec);
+    }
+    model.validate().map_err(|e| wrong(e.to_string()))?;
+    if model.in_channel != channels(spec) || model.out_channel != 3 {
+        let wanted = channels(spec);
+        return Err(wrong(format!(
+            "it takes {} channels and makes {}: this objective needs {wanted} and 3",
+            model.in_channel, model.out_channel
+        )));
+    }
+    let multiple = model.size_multiple() as u64;
+    if !t.high_res.is_multiple_of(multiple) {
+        let message = format!(
+            "it is {}: the network halves pictures {} times, so it must be a multiple of {multiple}",
+            t.high_res,
+            model.channel_mults.len() - 1
+        );
+        return Err(("high_res", message));
+    }
+    Ok(model)
+}
+
+fn channels(spec: &TrainSpec) -> usize {
+    if spec.train.objective == ObjectiveName::Regression { 3 } else { 6 }
+}
+
+/// Whether weights of one network are weights of another: dropout changes none.
+fn same_weights(config: &CheckpointConfig, model: &UNetConfig) -> bool {
+    let plain = |model: &UNetConfig| UNetConfig { dropout: 0.0, image_size: None, ..model.clone() };
+    plain(&config.model) == plain(model)
+}
+
+/// Memory that a member takes, in bytes: weights, moments, averages, gradients of a tree, and a call of the network.
+fn memory(recipe: &Recipe) -> Result<u64, String> {
+    let (parameters, call) = CpuUNet::training_size(
+        &recipe.model,
+        [recipe.microbatch as usize, recipe.high_res as usize, recipe.high_res as usize],
+        if recipe.dtype == crate::Dtype::Bf16 { Precision::Bf16 } else { Precision::F32 },
+    )
+    .map_err(|e| e.to_string())?;
+    let levels = u64::from(recipe.grains.next_power_of_two().trailing_zeros()) + 1;
+    // Weights, two moments, the reduced gradient and one on its way, beside those of the tree.
+    let lists = 5 + levels + recipe.averages.len() as u64;
+    Ok(4 * (lists * parameters as u64 + call as u64))
+}
+
+/// The largest microbatch with which a member needs no more than `bytes`.
+pub(super) fn microbatch_that_fits(recipe: &Recipe, bytes: u64) -> Option<u64> {
+    let fits = |n: &u64| memory(&Recipe { microbatch: *n, ..recipe.clone() }).is_ok_and(|m| m <= bytes);
+    (1..recipe.microbatch).rev().filter(|n| recipe.grain().is_multiple_of(*n)).find(fits)
+}

@@ -1,0 +1,631 @@
+//! The steps of a generation: samples, gradients of grains, their sum over all members, and what the optimizer makes of it.
+//!
+//! A step is finished or it is not: what a member has applied is the only thing that there can be after that step, whatever
+//! the others have come to. Nobody is asked. Members look at one another's weights, a part each step, because a sum that is
+//! wrong comes to all alike. What is written (checkpoints, the curve) is written by the first, behind the steps.
+
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use sr3_engine::train::{Draws, GrainError, TrainingLevels};
+use sr3_proto::{FailureKind, store::PutMode};
+use sr3_worker::{
+    Failure, Stop,
+    gang::{Cut, Leaves, Mesh, Node, Wire},
+};
+use tokio::{task::JoinHandle, time::Instant};
+
+use super::{
+    agree::{Apart, broken, majority, said, written},
+    checkpoint::{self, CheckpointError, CheckpointInfo},
+    curve::{QUARTILES, Row, Time, Validation},
+    index::key,
+    job::Trained,
+    loader::Grain,
+    member::{At, Ours},
+    order::TrainOrder,
+    spec::GradientsName,
+    validation::{self, Scored},
+};
+
+/// Steps whose samples are made ready ahead.
+const AHEAD: usize = 2;
+/// Pictures whose loss is taken at once.
+const VALIDATED_AT_ONCE: usize = 8;
+
+/// How a generation ended, if nothing failed.
+pub(super) enum Ended {
+    /// The run is over.
+    Finished(Trained),
+    /// There is a later generation.
+    Changed,
+}
+
+/// A checkpoint that is being written.
+pub(super) type Writing = JoinHandle<Result<CheckpointInfo, CheckpointError>>;
+
+/// What the next row is made of.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Window {
+    steps: u64,
+    loss: f64,
+    by_level: [(f64, u64); QUARTILES],
+    time: Time,
+    since: Option<Instant>,
+}
+
+/// What a member says of its part of a step.
+struct Facts {
+    /// Of the part of the weights whose turn it is, before the step.
+    fingerprint: u64,
+    /// Place of a sample whose loss is no number.
+    bad: Option<u32>,
+    /// Step of the newest checkpoint that it knows to be whole.
+    named: u64,
+    losses: Vec<f64>,
+}
+
+impl Facts {
+    fn encode(&self) -> Bytes {
+        let mut bytes = self.fingerprint.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&self.bad.unwrap_or(u32::MAX).to_le_bytes());
+        bytes.extend_from_slice(&self.named.to_le_bytes());
+        bytes.extend(self.losses.iter().flat_map(|loss| loss.to_le_bytes()));
+        bytes.into()
+    }
+
+    fn decode(bytes: &Bytes) -> Result<Self, Stop> {
+        let wrong = || Stop::worker("a member says what this sr3 cannot read: run the same sr3 everywhere");
+        let (head, losses) = bytes.split_at_checked(20).ok_or_else(wrong)?;
+        let word = |at: usize| head[at..at + 8].try_into().map(u64::from_le_bytes).map_err(|_| wrong());
+        let (fingerprint, named) = (word(0)?, word(12)?);
+        let bad = u32::from_le_bytes(head[8..12].try_into().map_err(|_| wrong())?);
+        let (losses, rest) = losses.as_chunks::<8>();
+        if !rest.is_empty() {
+            return Err(wrong());
+        }
+        let losses = losses.iter().map(|b| f64::from_le_bytes(*b)).collect();
+        Ok(Self { fingerprint, bad: Some(bad).filter(|bad| *bad != u32::MAX), named, losses })
+    }
+}
+
+/// Samples that are made ready.
+struct Ahead {
+    step: u64,
+    task: JoinHandle<Result<Vec<Grain>, Stop>>,
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Tags of what is said in a step.
+const fn tag(step: u64, what: u64) -> u64 {
+    step * 4 + what
+}
+const FACTS: u64 = 0;
+const GRADIENT: u64 = 1;
+const VALIDATION: u64 = 2;
+const WRITTEN: u64 = 3;
+
+/// Steps together until the run is over or the generation is.
+pub(super) async fn run(at: &At<'_>, ours: &mut Ours, mesh: &mut Mesh) -> Result<Ended, Apart> {
+    let order = Arc::clone(&at.open.order);
+    let cut = Cut::even(order.recipe.grains as u32, mesh.members() as u32);
+    let (step, parameters) = at.on_device(|learner| Ok((learner.step(), learner.parameters()))).await?;
+    let mut steps = Steps {
+        at,
+        parameters,
+        mine: u64::from(cut.of(mesh.rank()).start)..u64::from(cut.of(mesh.rank()).end),
+        quartiles: quartiles(&at.task.levels),
+        cut,
+        ahead: Vec::new(),
+        step,
+        skips: 0,
+        order,
+    };
+    let mut changes = at.seat.states();
+    changes.mark_unchanged();
+    loop {
+        if steps.step >= steps.order.steps {
+            return Ok(Ended::Finished(steps.finish(ours, mesh).await?));
+        }
+        if at.attempt.cancel().is_cancelled() {
+            return Err(Stop::Cancelled.into());
+        }
+        collect(ours).await;
+        // Whoever leaves or joins made a later generation; between two steps is the time for it.
+        if changes.has_changed().unwrap_or(true) {
+            return Ok(Ended::Changed);
+        }
+        tokio::select! {
+            biased;
+            () = at.attempt.cancel().cancelled() => return Err(Stop::Cancelled.into()),
+            stepped = steps.step(ours, mesh) => stepped?,
+        }
+    }
+}
+
+/// Before a seat is given back: what is not written yet is, if nobody else has it.
+pub(super) async fn leave(at: &At<'_>, ours: &mut Ours) -> Result<(), Stop> {
+    if !ours.has_state {
+        return Ok(());
+    }
+    settle(ours).await;
+    let order = &at.open.order;
+    let step = at.on_device(|learner| Ok(learner.step())).await?;
+    let there = checkpoint::find(&at.open.destination, step).await.map_err(Stop::transient)?;
+    if there.is_none() && step > 0 {
+        let state = at.on_device(|learner| Ok(learner.state())).await?;
+        let written = checkpoint::write(&at.open.destination, order, at.index, state, &ours.rows).await;
+        written.map_err(Stop::transient)?;
+    }
+    Ok(())
+}
+
+struct Steps<'a> {
+    at: &'a At<'a>,
+    order: Arc<TrainOrder>,
+    cut: Cut,
+    /// Grains of this member.
+    mine: Range<u64>,
+    /// Noise levels between quarters of the samples, rising.
+    quartiles: [f64; QUARTILES - 1],
+    ahead: Vec<Ahead>,
+    step: u64,
+    parameters: usize,
+    /// Steps left out in a row.
+    skips: u64,
+}
+
+impl Steps<'_> {
+    async fn step(&mut self, ours: &mut Ours, mesh: &mut Mesh) -> Result<(), Apart> {
+        let begun = Instant::now();
+        let grains = self.grains().await?;
+        let data = begun.elapsed();
+        let (parts, facts) = self.gradients(ours, grains).await?;
+        let gradient = begun.elapsed();
+
+        let all = mesh.gather(tag(self.step, FACTS), facts.encode()).await?;
+        let facts = all.iter().map(Facts::decode).collect::<Result<Vec<_>, _>>()?;
+        self.compare(ours, &facts)?;
+        // What lies in a whole checkpoint need not be written again, whoever comes to write.
+        ours.named = facts.iter().map(|facts| facts.named).max().unwrap_or(0);
+        ours.rows.retain(|row| row.step > ours.named);
+        let wire = match self.order.recipe.gradients {
+            GradientsName::F32 => Wire::F32,
+            GradientsName::Bf16 => Wire::Bf16,
+        };
+        let (length, gradient_tag) = (self.parameters, tag(self.step, GRADIENT));
+        let (sum, mut spare) = mesh.all_reduce(gradient_tag, &self.cut, parts, length, wire).await?;
+        ours.spare.append(&mut spare);
+        let exchange = begun.elapsed();
+
+        let bad = facts.iter().find_map(|facts| facts.bad);
+        let applied = self
+            .at
+            .on_device(move |learner| {
+                let norm = if bad.is_some() { f64::NAN } else { learner.norm(&sum) };
+                if !norm.is_finite() {
+                    return Ok((sum, None));
+                }
+                let applied = learner.apply(&sum, norm);
+                Ok((sum, Some(applied)))
+            })
+            .await?;
+        let (sum, applied) = applied;
+        ours.spare.push(sum);
+        let losses: Vec<f64> = facts.into_iter().flat_map(|facts| facts.losses).collect();
+        let Some(applied) = applied else { return self.skip(bad).await };
+        self.skips = 0;
+        self.step += 1;
+
+        let time = Time {
+            members: mesh.members() as u32,
+            samples_per_second: 0.0,
+            data: data.as_secs_f64(),
+            gradient: (gradient - data).as_secs_f64(),
+            exchange: (exchange - gradient).as_secs_f64(),
+            optimizer: (begun.elapsed() - exchange).as_secs_f64(),
+            all: 0.0,
+        };
+        self.note(ours, &losses, &time, begun);
+        self.log(ours, mesh, applied.norm, applied.learning_rate).await
+    }
+
+    /// What is due after a step: a row, a validation, a checkpoint.
+    async fn log(&mut self, ours: &mut Ours, mesh: &mut Mesh, norm: f64, rate: f64) -> Result<(), Apart> {
+        let order = Arc::clone(&self.order);
+        let is_last = self.step == order.steps;
+        let due = |every: u64| is_last || self.step.is_multiple_of(every);
+        let (checkpoint, validate) = (due(order.checkpoint_every), due(order.validation_every));
+        if !due(order.log_every) && !checkpoint && !validate {
+            return Ok(());
+        }
+        let skipped = self.at.on_device(|learner| Ok((learner.samples(), learner.skipped()))).await?;
+        let mut row = ours.window.row(self.step, skipped, (norm, rate), order.recipe.batch);
+        if validate && order.validation_pictures > 0 && self.at.loader.held_out() > 0 {
+            row.validation = Some(self.validate(mesh).await?);
+        }
+        self.tell(&row);
+        ours.rows.push(row);
+        // What a validation took is not the next steps' time.
+        ours.window = Window { since: Some(Instant::now()), ..Window::default() };
+        if checkpoint && mesh.rank() == 0 && !is_last {
+            self.begin_checkpoint(ours).await?;
+        }
+        Ok(())
+    }
+
+    /// The samples of this member's grains, made ready some steps before.
+    async fn grains(&mut self) -> Result<Vec<Grain>, Stop> {
+        let last = self.order.steps;
+        let next = self.ahead.last().map_or(self.step, |ahead| ahead.step + 1);
+        for step in next..last.min(self.step + AHEAD as u64 + 1) {
+            let (loader, attempt) = (Arc::clone(self.at.loader), Arc::clone(self.at.attempt));
+            let mine = self.mine.clone();
+            let task = tokio::spawn(async move { loader.grains(step, mine, &attempt).await });
+            self.ahead.push(Ahead { step, task });
+        }
+        let mut ahead = self.ahead.remove(0);
+        let made = (&mut ahead.task).await;
+        made.map_err(|_| Stop::worker("internal error while samples were made"))?
+    }
+
+    /// The sums over this member's subtrees, and what there is to say of them.
+    async fn gradients(
+        &mut self,
+        ours: &mut Ours,
+        grains: Vec<Grain>,
+    ) -> Result<(Vec<(Node, Vec<f32>)>, Facts), Stop> {
+        let (step, mine, mut spare) = (self.step, self.mine.clone(), std::mem::take(&mut ours.spare));
+        let named = ours.named;
+        let count = self.order.recipe.grains as u32;
+        let wire = match self.order.recipe.gradients {
+            GradientsName::F32 => Wire::F32,
+            GradientsName::Bf16 => Wire::Bf16,
+        };
+        let computed = self
+            .at
+            .on_device(move |learner| {
+                let fingerprint = learner.fingerprint(step);
+                let mut facts = Facts { fingerprint, bad: None, named, losses: Vec::new() };
+                let mut leaves = Leaves::new(count, wire);
+                for (number, grain) in mine.zip(&grains) {
+                    let memory = spare.pop().or_else(|| leaves.spare()).unwrap_or_default();
+                    match learner.grain(grain, memory) {
+                        Ok((gradient, mut losses)) => {
+                            facts.losses.append(&mut losses);
+                            leaves.push(number as u32, gradient);
+                        }
+                        Err(GrainError::NotFinite { place, .. }) => {
+                            facts.bad = facts.bad.or(Some(place));
+                            leaves.push(number as u32, vec![0.0; learner.parameters()]);
+                            let samples = grain.iter().map(|call| call.places.len()).sum();
+                            facts.losses.extend(std::iter::repeat_n(f64::NAN, samples));
+                        }
+                        Err(error) => return Err(Stop::worker(error)),
+                    }
+                }
+                while let Some(buffer) = leaves.spare() {
+                    spare.push(buffer);
+                }
+                Ok((leaves.finish(), facts, spare))
+            })
+            .await?;
+        let (parts, facts, spare) = computed;
+        ours.spare = spare;
+        Ok((parts, facts))
+    }
+
+    /// Whether all members have the same weights.
+    fn compare(&self, ours: &mut Ours, facts: &[Facts]) -> Result<(), Apart> {
+        let all = facts.iter().map(|facts| facts.fingerprint);
+        let Some(first) = facts.first() else { return Ok(()) };
+        if all.clone().all(|one| one == first.fingerprint) {
+            return Ok(());
+        }
+        match majority(all.clone()) {
+            // Of two nobody can tell which is right: both go back to what is written down.
+            None => {
+                tracing::error!(
+                    step = self.step,
+                    "the members' weights differ: going back to the checkpoint"
+                );
+                ours.has_state = false;
+                Err(Apart::Again)
+            }
+            Some(right) => {
+                let wrong: Vec<usize> =
+                    (0..facts.len()).filter(|rank| facts[*rank].fingerprint != right).collect();
+                tracing::error!(step = self.step, ?wrong, "weights of some members are wrong");
+                let mine = wrong.contains(&self.rank());
+                if mine {
+                    ours.has_state = false;
+                    return Err(broken(self.step).into());
+                }
+                Err(Apart::Lost(sr3_worker::gang::Lost {
+                    rank: wrong[0],
+                    reason: format!("its weights at step {} are wrong", self.step),
+                }))
+            }
+        }
+    }
+
+    fn rank(&self) -> usize {
+        (0..self.cut.members())
+            .find(|rank| u64::from(self.cut.of(*rank).start) == self.mine.start)
+            .unwrap_or(0)
+    }
+
+    /// A step whose gradient is no number.
+    async fn skip(&mut self, bad: Option<u32>) -> Result<(), Apart> {
+        self.skips += 1;
+        let places: Vec<u64> = match bad {
+            Some(place) => vec![u64::from(place)],
+            None => (0..self.order.recipe.batch).collect(),
+        };
+        let keys = self.at.loader.keys(self.step, places.into_iter().take(8)).join("`, `");
+        if self.skips > self.order.skips_max {
+            let last = self.at.newest_checkpoint().await?;
+            let good = match last {
+                Some(info) => format!("the last good checkpoint is `{}`", info.folder()),
+                None => "there is no checkpoint yet".to_string(),
+            };
+            let text = format!(
+                "step {}: the gradient is no number (samples `{keys}`); {good}: take a smaller learning_rate, or clip",
+                self.step + 1
+            );
+            return Err(Stop::Failed(Failure::new(FailureKind::Job, text)).into());
+        }
+        tracing::warn!(step = self.step + 1, samples = %keys, "left out: the gradient is no number");
+        self.at
+            .on_device(|learner| {
+                learner.skip();
+                Ok(())
+            })
+            .await?;
+        self.step += 1;
+        Ok(())
+    }
+
+    fn note(&self, ours: &mut Ours, losses: &[f64], time: &Time, begun: Instant) {
+        let window = &mut ours.window;
+        window.since.get_or_insert(begun);
+        window.steps += 1;
+        window.loss += losses.iter().sum::<f64>() / losses.len().max(1) as f64;
+        let draws = Draws::new(self.order.recipe.seed);
+        for (place, loss) in losses.iter().enumerate() {
+            let level = draws.noise_level(&self.at.task.levels, self.step - 1, place as u32);
+            let quarter = self.quartiles.iter().filter(|bound| level >= **bound).count();
+            window.by_level[quarter].0 += loss;
+            window.by_level[quarter].1 += 1;
+        }
+        window.time.members = time.members;
+        window.time.data += time.data;
+        window.time.gradient += time.gradient;
+        window.time.exchange += time.exchange;
+        window.time.optimizer += time.optimizer;
+    }
+
+    fn tell(&self, row: &Row) {
+        let Row { step, loss, gradient_norm, learning_rate, time, .. } = row;
+        let share = *step as f32 / self.order.steps.max(1) as f32;
+        let left = self.order.steps.saturating_sub(*step) as f64 * self.order.recipe.batch as f64;
+        let left =
+            Duration::try_from_secs_f64(left / time.samples_per_second.max(1e-9)).unwrap_or(Duration::MAX);
+        let text = format!(
+            "step {step} of {}, loss {loss:.4}, {:.1} samples/s, {} left",
+            self.order.steps,
+            time.samples_per_second,
+            words(left)
+        );
+        self.at.attempt.progress().on_device(&text, share);
+        let percent = |part: f64| 100.0 * part / time.all.max(1e-9);
+        tracing::info!(
+            target: "sr3::train",
+            "step {step} loss {loss:.5} norm {gradient_norm:.3} rate {learning_rate:.3e}: {:.2} samples/s by {} \
+             (data {:.1} %, gradient {:.1} %, exchange {:.1} %, optimizer {:.1} %)",
+            time.samples_per_second,
+            time.members,
+            percent(time.data),
+            percent(time.gradient),
+            percent(time.exchange),
+            percent(time.optimizer),
+        );
+        if let Some(v) = &row.validation {
+            let samples = v.samples.as_ref().map_or_else(String::new, |s| {
+                format!(
+                    ", PSNR {:.2} (bicubic {:.2}), SSIM {:.3} ({:.3}), consistency {:.1e}, shift {:+.2} {:+.2} {:+.2}",
+                    s.psnr, s.psnr_bicubic, s.ssim, s.ssim_bicubic, s.consistency,
+                    s.mean_shift[0], s.mean_shift[1], s.mean_shift[2]
+                )
+            });
+            tracing::info!(
+                target: "sr3::train",
+                "step {step} validation loss {:.5}, averaged {:.5}{samples}", v.loss, v.loss_averaged
+            );
+        }
+    }
+
+    /// Losses and samples of the held-out pictures, each member its share.
+    async fn validate(&mut self, mesh: &mut Mesh) -> Result<Validation, Apart> {
+        let count = self.order.validation_pictures.min(self.at.loader.held_out());
+        let mine = validation::share(count, mesh.rank(), mesh.members());
+        let mut scored: Vec<Scored> = Vec::new();
+        let all: Vec<u64> = mine.collect();
+        for indexes in all.chunks(VALIDATED_AT_ONCE) {
+            let mut examples = Vec::new();
+            for index in indexes {
+                examples.push(self.at.loader.held_out_example(*index, self.at.attempt).await?);
+            }
+            let call = self.at.loader.lay_out(&examples);
+            let (recipe, indexes, samples) =
+                (self.order.recipe.clone(), indexes.to_vec(), self.order.validation_samples);
+            let some = self.at.on_device(move |learner| {
+                let of = |averaged: bool, learner: &mut super::learner::Learner| {
+                    learner.evaluate(averaged, |network| validation::losses(network, &recipe, &call))
+                };
+                let (raw, averaged) =
+                    (of(false, learner).map_err(Stop::worker)?, of(true, learner).map_err(Stop::worker)?);
+                let mut scored = Vec::new();
+                for (i, index) in indexes.iter().enumerate() {
+                    let mut one = Scored {
+                        index: *index,
+                        loss: raw[i],
+                        loss_averaged: averaged[i],
+                        sampled: None,
+                        result: None,
+                    };
+                    if *index < samples {
+                        let result = learner
+                            .evaluate(true, |network| validation::sample(network, &recipe, &examples[i]))
+                            .map_err(Stop::worker)?;
+                        one.sampled = Some(validation::scores(&examples[i], &result).map_err(Stop::worker)?);
+                        one.result = Some(result);
+                    }
+                    scored.push(one);
+                }
+                Ok(scored)
+            });
+            scored.extend(some.await?);
+        }
+        let gathered = mesh.gather(tag(self.step, VALIDATION), written(&scored)).await?;
+        let mut all: Vec<Scored> = said::<Vec<Scored>>(gathered)?.into_iter().flatten().collect();
+        all.sort_by_key(|one| one.index);
+        if mesh.rank() == 0 {
+            self.write_grid(&all).await?;
+        }
+        Ok(validation::joined(all))
+    }
+
+    async fn write_grid(&self, all: &[Scored]) -> Result<(), Stop> {
+        let (mut examples, mut results) = (Vec::new(), Vec::new());
+        for one in all {
+            if let Some(result) = &one.result {
+                examples.push(self.at.loader.held_out_example(one.index, self.at.attempt).await?);
+                results.push(result.clone());
+            }
+        }
+        if examples.is_empty() {
+            return Ok(());
+        }
+        let png = validation::grid(&examples, &results).map_err(Stop::worker)?;
+        let name = key(&format!("grids/step-{:012}.png", self.step));
+        // A grid is for people: a run does not end for one.
+        if let Err(error) = self.at.open.destination.put(&name, png.into(), PutMode::Replace).await {
+            tracing::warn!(%error, "the grid of samples is not written");
+        }
+        Ok(())
+    }
+
+    /// Starts writing a checkpoint of what there is now, behind the steps; waits for the one before.
+    async fn begin_checkpoint(&mut self, ours: &mut Ours) -> Result<(), Stop> {
+        settle(ours).await;
+        let state = self.at.on_device(|learner| Ok(learner.state())).await?;
+        let (store, order) = (Arc::clone(&self.at.open.destination), Arc::clone(&self.order));
+        let (index, rows) = (self.at.index.clone(), ours.rows.clone());
+        let task = tokio::spawn(async move {
+            let info = checkpoint::write(&store, &order, &index, state, &rows).await?;
+            checkpoint::prune(&store, order.keep).await?;
+            Ok(info)
+        });
+        ours.writing = Some(task);
+        Ok(())
+    }
+
+    /// The last checkpoint, which everybody waits for.
+    async fn finish(&mut self, ours: &mut Ours, mesh: &mut Mesh) -> Result<Trained, Apart> {
+        let mut named: Option<CheckpointInfo> = None;
+        if mesh.rank() == 0 {
+            settle(ours).await;
+            let state = self.at.on_device(|learner| Ok(learner.state())).await?;
+            let (store, order) = (&self.at.open.destination, &self.order);
+            let written: BoxFuture<'_, _> =
+                Box::pin(checkpoint::write(store, order, self.at.index, state, &ours.rows));
+            // Without this one the run has come to nothing: a store that refuses is tried again by another attempt.
+            named = Some(written.await.map_err(Stop::transient)?);
+            if let Err(error) = checkpoint::prune(store, order.keep).await {
+                tracing::warn!(%error, "old checkpoints are not removed");
+            }
+        }
+        let said: Vec<Option<CheckpointInfo>> =
+            said(mesh.gather(tag(self.step, WRITTEN), written(&named)).await?)?;
+        let info = said.into_iter().flatten().next();
+        let info = info.ok_or_else(|| Stop::worker("the last checkpoint has no name"))?;
+        let ours = self.at.on_device(|learner| Ok(learner.state().weights_sha256())).await?;
+        if ours != info.weights_sha256 {
+            return Err(broken(self.step).into());
+        }
+        Ok(Trained {
+            step: info.step,
+            samples: info.samples,
+            weights_sha256: info.weights_sha256.clone(),
+            checkpoint: info.folder(),
+        })
+    }
+}
+
+/// Waits for the checkpoint that is being written. One that fails leaves the one before, and the run goes on.
+async fn settle(ours: &mut Ours) {
+    let Some(task) = ours.writing.take() else { return };
+    match task.await {
+        Ok(Ok(info)) => {
+            ours.named = ours.named.max(info.step);
+            tracing::info!(target: "sr3::train", "checkpoint {} (weights sha256:{})", info.folder(), info.weights_sha256);
+        }
+        Ok(Err(error)) => {
+            tracing::error!(%error, "a checkpoint is not written; the one before stays, and the run goes on");
+        }
+        Err(_) => tracing::error!("internal error while a checkpoint was written; the one before stays"),
+    }
+}
+
+/// Looks whether the checkpoint that is being written is done.
+async fn collect(ours: &mut Ours) {
+    if ours.writing.as_ref().is_some_and(JoinHandle::is_finished) {
+        settle(ours).await;
+    }
+}
+
+impl Window {
+    /// The row of a step, from the steps since the last one.
+    fn row(&self, step: u64, (samples, skipped): (u64, u64), (norm, rate): (f64, f64), batch: u64) -> Row {
+        let all = self.since.map_or(0.0, |since| since.elapsed().as_secs_f64());
+        let steps = self.steps.max(1);
+        Row {
+            step,
+            samples,
+            loss: self.loss / steps as f64,
+            loss_by_level: self.by_level.map(|(sum, count)| (count > 0).then(|| sum / count as f64)),
+            gradient_norm: norm,
+            learning_rate: rate,
+            skipped,
+            validation: None,
+            time: Time { samples_per_second: (self.steps * batch) as f64 / all.max(1e-9), all, ..self.time },
+        }
+    }
+}
+
+/// Noise levels that cut the samples of training into quarters.
+fn quartiles(levels: &TrainingLevels) -> [f64; QUARTILES - 1] {
+    const DRAWS: usize = 4096;
+    let draws = Draws::new(0);
+    let mut all: Vec<f64> = (0..DRAWS).map(|place| draws.noise_level(levels, 0, place as u32)).collect();
+    all.sort_by(f64::total_cmp);
+    [1, 2, 3].map(|i| all[i * DRAWS / QUARTILES])
+}
+
+/// A time, for people.
+fn words(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}

@@ -1,0 +1,163 @@
+//! `sr3 train SPEC`: trains a network in this process, by as many members as asked for. The same spec goes to a cluster with
+//! `sr3 submit`.
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use clap::Args;
+use sr3_coordinator::{Kind, Kinds, core::view::Phase, kind::Begin};
+use sr3_engine::{device::Device, ops::Isa};
+use sr3_jobs::{
+    models::Library,
+    train::{NAME, Train, TrainOrder, TrainSpec, Trained},
+    upscale::{Bits, engine_models::precision},
+};
+use sr3_proto::{
+    Cancel, Location, Store, StoreError,
+    job_spec::{Document, TEXT_BYTES_MAX},
+    off_thread,
+};
+use sr3_worker::{
+    Runner, Runners,
+    gang::{LocalPeers, Peers},
+};
+
+use super::remote_args::block_on;
+use crate::{
+    client::local::{self, LocalJob, Members},
+    exit::{self, CommandError, Ending},
+    signals,
+};
+
+/// How long a member may take to write down what it has come to when it is asked to stop.
+const LEAVE: Duration = Duration::from_secs(600);
+
+/// Arguments of `sr3 train`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub struct TrainArgs {
+    /// A job spec of kind train, in YAML or JSON.
+    #[arg(value_name = "FILE")]
+    pub file: String,
+    /// Members in this process. The weights do not depend on it; with one CPU more are not faster.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub workers: u32,
+    /// Steps of the run, instead of those of the spec.
+    #[arg(long, value_name = "N")]
+    pub steps: Option<u64>,
+    /// Threads that compute [default: as many as cores].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Print what came of it as a line of JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Show no progress.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// Runs it.
+pub fn run(arguments: &TrainArgs) -> Result<Ending, CommandError> {
+    super::model_args::start_threads(arguments.threads);
+    block_on(here(arguments))
+}
+
+/// A spec from its file.
+fn read(file: &str) -> Result<(Document, TrainSpec), CommandError> {
+    let unreadable =
+        |e: String| CommandError::usage(format!("`{file}` cannot be read ({e}): name a job spec"));
+    let length = fs::metadata(file).map_err(|e| unreadable(e.to_string()))?.len();
+    if length > TEXT_BYTES_MAX as u64 {
+        return Err(unreadable("it is too long".to_string()));
+    }
+    let text = fs::read_to_string(file).map_err(|e| unreadable(e.to_string()))?;
+    let wrong = |e: sr3_proto::SpecError| CommandError::usage(e.in_file(file));
+    let document = Document::parse(&text, sr3_jobs::spec::KINDS).map_err(wrong)?;
+    if document.kind() != NAME {
+        let kind = document.kind();
+        return Err(CommandError::usage(format!(
+            "{file}: it is of kind `{kind}`: `sr3 train` takes `{NAME}`"
+        )));
+    }
+    let spec = TrainSpec::read(&document).map_err(wrong)?;
+    Ok((document, spec))
+}
+
+async fn here(arguments: &TrainArgs) -> Result<Ending, CommandError> {
+    let (document, mut spec) = read(&arguments.file)?;
+    if let Some(steps) = arguments.steps {
+        (spec.train.steps, spec.train.samples) = (Some(steps), None);
+    }
+    if let Some((field, message)) = spec.contradiction() {
+        return Err(CommandError::usage(format!("{field}: {message}")));
+    }
+    let precision = precision(spec.train.dtype, Isa::detect());
+    let class = Device::Cpu.class(precision).map_err(|e| CommandError::usage(e.to_string()))?;
+    let dtype = if class.starts_with("bf16/") { sr3_jobs::Dtype::Bf16 } else { sr3_jobs::Dtype::F32 };
+    let library = Arc::new(Library::of_process());
+    let kind = Arc::new(Train::new(Arc::clone(&library)));
+    let (resolving, asked, bits) = (Arc::clone(&kind), spec.clone(), Bits { dtype, class });
+    let resolved = off_thread(move || resolving.resolve(&asked, &bits)).await;
+    let order = resolved.map_err(|e| CommandError::failed(e.to_string()))?;
+    let order: TrainOrder = order.map_err(|(field, message)| {
+        CommandError::usage(document.wrong(field, &message).in_file(&arguments.file))
+    })?;
+    make_folder(&order.destination)?;
+    let interrupt = Cancel::new();
+    let said = "writing a checkpoint; once more to stop at once";
+    tokio::spawn(signals::watch(interrupt.clone(), Some(said)));
+    let envelope = Arc::new(order.envelope(spec.train.name.clone(), 1)?);
+    let begin = Begin { open_store: Arc::new(Store::at), owner: String::new(), run: None, planning: true };
+    let begun = kind.begin(Arc::clone(&envelope), begin).await;
+    let begun = begun.map_err(|e| CommandError::failed(e.to_string()))?;
+    let peers = LocalPeers::default();
+    let runner =
+        || -> Arc<dyn Runner> { Arc::new(Train::with_peers(Arc::clone(&library), Arc::new(peers.clone()))) };
+    let runners = (0..arguments.workers).map(|_| Runners::new([runner()])).collect();
+    let kinds: Arc<dyn Kind> = kind;
+    let job = LocalJob {
+        order: envelope,
+        begun,
+        kinds: Kinds::new([kinds]),
+        members: Members { runners, peer_address: peers.address(), leave: LEAVE },
+        forecast: None,
+        journal: None,
+    };
+    let show = local::Show { json: arguments.json, quiet: arguments.quiet };
+    let ended = local::run(job, show, &interrupt).await?;
+    if interrupt.is_cancelled() {
+        return Ok(Ending::Interrupted);
+    }
+    if ended.phase != Phase::Succeeded {
+        return Err(CommandError::failed(ended.reason));
+    }
+    let trained: Trained = serde_json::from_str(&ended.summary)
+        .map_err(|e| CommandError::failed(format!("what came of the run cannot be read: {e}")))?;
+    print(&trained, &order.destination, arguments.json);
+    Ok(Ending::Done)
+}
+
+/// What came of a run.
+fn print(trained: &Trained, destination: &str, json: bool) {
+    let Trained { step, samples, weights_sha256, checkpoint } = trained;
+    if json {
+        say!("{}", serde_json::json!(trained));
+        return;
+    }
+    say!("{step} steps, {samples} samples");
+    say!("checkpoint {}/{checkpoint}", destination.trim_end_matches('/'));
+    say!("weights sha256:{weights_sha256}");
+}
+
+fn make_folder(written: &str) -> Result<(), CommandError> {
+    let location: Location = written.parse()?;
+    if let Some(path) = location.path() {
+        fs::create_dir_all(path).map_err(|e| StoreError::at(Path::new(path), e))?;
+    }
+    Ok(())
+}
+
+/// One line about a spec that can be used.
+pub(super) fn summary(spec: &TrainSpec) -> String {
+    let t = &spec.train;
+    format!("train {}→{} on {} into {}", t.low_res, t.high_res, t.source, t.destination)
+}

@@ -1,0 +1,284 @@
+//! The order in which gradients are summed up: one binary tree over the grains, whoever holds them. Pure.
+//!
+//! A part of the tree is cut at the largest power of two below its length, so that any contiguous range of grains is a few
+//! whole parts ([`cover`]): what a member sums up by itself. The rest is summed up by others, in the same tree. Addition is one
+//! f32 operation a value, so that the result has the same bits however the grains are shared out.
+//!
+//! With 16 bits on the wire ([`Wire::Bf16`]) every part of the tree is rounded once it is summed up, whether it travels or
+//! not: otherwise the bits would tell who was where.
+
+use std::{collections::BTreeMap, ops::Range};
+
+/// What values are rounded to when they are summed up and sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wire {
+    /// Nothing: 32 bits.
+    #[default]
+    F32,
+    /// The nearest bfloat16, of two the even one.
+    Bf16,
+}
+
+/// A part of the tree: grains `first .. first + len`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Node {
+    /// The first grain.
+    pub first: u32,
+    /// How many.
+    pub len: u32,
+}
+
+impl Node {
+    /// The whole tree.
+    pub const fn root(grains: u32) -> Self {
+        Self { first: 0, len: grains }
+    }
+
+    /// Its two halves; none of a single grain.
+    pub const fn halves(self) -> Option<[Self; 2]> {
+        if self.len < 2 {
+            return None;
+        }
+        let left = 1 << (u32::BITS - 1 - (self.len - 1).leading_zeros());
+        let Self { first, len } = self;
+        Some([Self { first, len: left }, Self { first: first + left, len: len - left }])
+    }
+
+    const fn end(self) -> u32 {
+        self.first + self.len
+    }
+}
+
+/// The fewest parts of the tree that are `range` together, in order.
+pub fn cover(grains: u32, range: &Range<u32>) -> Vec<Node> {
+    fn descend(node: Node, range: &Range<u32>, found: &mut Vec<Node>) {
+        if node.end() <= range.start || range.end <= node.first {
+            return;
+        }
+        if range.start <= node.first && node.end() <= range.end {
+            return found.push(node);
+        }
+        for half in node.halves().into_iter().flatten() {
+            descend(half, range, found);
+        }
+    }
+    let mut found = Vec::new();
+    if grains > 0 {
+        descend(Node::root(grains), range, &mut found);
+    }
+    found
+}
+
+/// Who computes which grains: contiguous ranges in the order of ranks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    grains: u32,
+    bounds: Vec<u32>,
+}
+
+impl Cut {
+    /// As even as whole grains allow. Of more members than grains some get none.
+    pub fn even(grains: u32, members: u32) -> Self {
+        let bound = |i: u32| (u64::from(grains) * u64::from(i) / u64::from(members.max(1))) as u32;
+        Self { grains, bounds: (0..=members.max(1)).map(bound).collect() }
+    }
+
+    /// Grains, all together.
+    pub const fn grains(&self) -> u32 {
+        self.grains
+    }
+
+    /// Members.
+    pub fn members(&self) -> usize {
+        self.bounds.len() - 1
+    }
+
+    /// Those of a rank.
+    pub fn of(&self, rank: usize) -> Range<u32> {
+        self.bounds[rank]..self.bounds[rank + 1]
+    }
+
+    /// The parts of the tree that a rank sums up by itself.
+    pub fn nodes(&self, rank: usize) -> Vec<Node> {
+        cover(self.grains, &self.of(rank))
+    }
+}
+
+/// Rounds values as they are sent.
+pub fn round(values: &mut [f32], wire: Wire) {
+    if wire == Wire::Bf16 {
+        values.iter_mut().for_each(|value| *value = f32::from_bits(u32::from(to_bf16(*value)) << 16));
+    }
+}
+
+/// The nearest bfloat16; what is no number stays none.
+pub fn to_bf16(value: f32) -> u16 {
+    let bits = value.to_bits();
+    if value.is_nan() {
+        return (bits >> 16) as u16 | 0x40;
+    }
+    ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16
+}
+
+/// `to += from`, rounded as the wire is.
+pub fn add(to: &mut [f32], from: &[f32], wire: Wire) {
+    match wire {
+        Wire::F32 => to.iter_mut().zip(from).for_each(|(to, from)| *to += from),
+        Wire::Bf16 => to
+            .iter_mut()
+            .zip(from)
+            .for_each(|(to, from)| *to = f32::from_bits(u32::from(to_bf16(*to + from)) << 16)),
+    }
+}
+
+/// Sums up grains in the tree as they come, in order: keeps a buffer for each part that waits for its other half. Of all grains
+/// that is never more than the tree is deep and one; of a range that begins amid the tree it may be twice as many.
+#[derive(Debug)]
+pub struct Leaves {
+    grains: u32,
+    wire: Wire,
+    parts: Vec<(Node, Vec<f32>)>,
+    spare: Vec<Vec<f32>>,
+}
+
+impl Leaves {
+    /// Of a tree over so many grains.
+    pub const fn new(grains: u32, wire: Wire) -> Self {
+        Self { grains, wire, parts: Vec::new(), spare: Vec::new() }
+    }
+
+    /// Adds the gradient of a grain: the one after the last.
+    pub fn push(&mut self, grain: u32, mut gradient: Vec<f32>) {
+        round(&mut gradient, self.wire);
+        self.parts.push((Node { first: grain, len: 1 }, gradient));
+        while let [.., (left, _), (right, _)] = self.parts.as_slice()
+            && let Some(parent) = parent(self.grains, *left, *right)
+        {
+            let Some((_, right)) = self.parts.pop() else { return };
+            let Some((node, left)) = self.parts.last_mut() else { return };
+            add(left, &right, self.wire);
+            *node = parent;
+            self.spare.push(right);
+        }
+    }
+
+    /// A buffer that is no longer needed.
+    pub fn spare(&mut self) -> Option<Vec<f32>> {
+        self.spare.pop()
+    }
+
+    /// The parts of the tree that the grains are together.
+    pub fn finish(self) -> Vec<(Node, Vec<f32>)> {
+        self.parts
+    }
+}
+
+/// The part whose halves these are, if they are two halves.
+fn parent(grains: u32, left: Node, right: Node) -> Option<Node> {
+    let mut node = Node::root(grains);
+    loop {
+        let halves = node.halves()?;
+        if halves == [left, right] {
+            return Some(node);
+        }
+        node = halves.into_iter().find(|half| half.first <= left.first && right.end() <= half.end())?;
+    }
+}
+
+/// Sums up parts of the tree, which together are all of it, into its root.
+pub fn combine(grains: u32, parts: BTreeMap<Node, Vec<f32>>, wire: Wire) -> Vec<f32> {
+    fn of(node: Node, parts: &mut BTreeMap<Node, Vec<f32>>, wire: Wire) -> Vec<f32> {
+        if let Some(there) = parts.remove(&node) {
+            return there;
+        }
+        let Some([left, right]) = node.halves() else { return Vec::new() };
+        let mut sum = of(left, parts, wire);
+        add(&mut sum, &of(right, parts, wire), wire);
+        sum
+    }
+    let mut parts = parts;
+    of(Node::root(grains), &mut parts, wire)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Gradients whose sums depend on their order.
+    fn gradient(grain: u32) -> Vec<f32> {
+        (0..37u32).map(|i| ((i * 7919 + grain * 104_729) % 2003) as f32 * 1.1e-3 - 1.0).collect()
+    }
+
+    fn alone(grains: u32, wire: Wire) -> Vec<f32> {
+        let mut leaves = Leaves::new(grains, wire);
+        (0..grains).for_each(|grain| leaves.push(grain, gradient(grain)));
+        let parts = leaves.finish();
+        assert_eq!(parts.len(), 1);
+        parts.into_iter().next().unwrap().1
+    }
+
+    proptest! {
+        #[test]
+        fn any_contiguous_ranges_give_the_same_bits(
+            grains in 1u32..17,
+            cuts in prop::collection::vec(0u32..17, 0..6),
+            bf16: bool,
+        ) {
+            let wire = if bf16 { Wire::Bf16 } else { Wire::F32 };
+            let mut bounds: Vec<u32> = cuts.iter().map(|cut| cut.min(&grains)).copied().collect();
+            bounds.extend([0, grains]);
+            bounds.sort_unstable();
+            let mut parts = BTreeMap::new();
+            for pair in bounds.windows(2) {
+                let mut leaves = Leaves::new(grains, wire);
+                (pair[0]..pair[1]).for_each(|grain| leaves.push(grain, gradient(grain)));
+                let of_member = leaves.finish();
+                let nodes: Vec<Node> = of_member.iter().map(|(node, _)| *node).collect();
+                prop_assert_eq!(nodes, cover(grains, &(pair[0]..pair[1])));
+                parts.extend(of_member);
+            }
+            prop_assert!(combine(grains, parts, wire) == alone(grains, wire));
+        }
+
+        #[test]
+        fn every_grain_is_one_member_s(grains in 1u32..40, members in 1u32..50) {
+            let cut = Cut::even(grains, members);
+            let all: Vec<u32> = (0..members as usize).flat_map(|rank| cut.of(rank)).collect();
+            prop_assert_eq!(all, (0..grains).collect::<Vec<_>>());
+            let sizes = (0..members as usize).map(|rank| cut.of(rank).len());
+            let (least, most) = (sizes.clone().min().unwrap(), sizes.max().unwrap());
+            prop_assert!(most - least <= 1);
+        }
+    }
+
+    #[test]
+    fn a_power_of_two_of_members_has_one_part_each() {
+        for members in [1, 2, 4, 8] {
+            let cut = Cut::even(8, members);
+            assert!((0..members as usize).all(|rank| cut.nodes(rank).len() == 1));
+        }
+        assert_eq!(Cut::even(8, 3).nodes(1), [Node { first: 2, len: 2 }, Node { first: 4, len: 1 }]);
+    }
+
+    #[test]
+    fn sixteen_bits_are_the_nearest_and_none_stays_none() {
+        for (value, expected) in
+            [(1.0, 0x3f80), (1.003_906_3, 0x3f81), (1.001_953_1, 0x3f80), (f32::MAX, 0x7f80)]
+        {
+            assert_eq!(to_bf16(value), expected, "{value}");
+        }
+        assert!(f32::from_bits(u32::from(to_bf16(f32::NAN)) << 16).is_nan());
+    }
+
+    #[test]
+    fn buffers_are_kept_as_deep_as_the_tree() {
+        let mut leaves = Leaves::new(16, Wire::F32);
+        for grain in 0..16 {
+            leaves.push(grain, gradient(grain));
+            assert!(leaves.parts.len() <= 5);
+        }
+        assert!(leaves.spare().is_some());
+    }
+}

@@ -1,0 +1,164 @@
+//! What members of a gang say to one another: one set of promises, held to by peers in one process and over gRPC.
+#![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use sr3_proto::{
+    Cancel, JobId,
+    gang::{Generation, Membership, Peer},
+    net::Dialer,
+};
+use sr3_worker::gang::{Cut, GrpcPeers, Leaves, LocalPeers, Lost, Mesh, Peers, Wire};
+
+/// More than a chunk, and no multiple of a block.
+const LENGTH: usize = 150_001;
+
+/// Peers of so many members, of either kind, and who they are.
+async fn members(count: usize, over_grpc: bool) -> (Vec<Arc<dyn Peers>>, Membership, Cancel) {
+    let stop = Cancel::new();
+    let local = LocalPeers::default();
+    let mut all: Vec<Arc<dyn Peers>> = Vec::new();
+    for _ in 0..count {
+        all.push(match over_grpc {
+            false => Arc::new(local.clone()),
+            true => {
+                let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+                Arc::new(GrpcPeers::serve(listen, None, None, Dialer::default(), stop.clone()).await.unwrap())
+            }
+        });
+    }
+    let peer = |(n, peers): (usize, &Arc<dyn Peers>)| Peer {
+        instance: format!("i{n}"),
+        name: format!("n{n}"),
+        address: peers.address(),
+    };
+    let members = all.iter().enumerate().map(peer).collect();
+    let generation = Generation { epoch: 1, number: 1 };
+    (all, Membership { job: JobId::new(1), generation, members }, stop)
+}
+
+async fn meshes(count: usize, over_grpc: bool) -> (Vec<Mesh>, Cancel) {
+    let (peers, membership, stop) = members(count, over_grpc).await;
+    let joined = peers.iter().enumerate().map(|(me, peers)| peers.mesh(me, &membership));
+    (join_all(joined).await.into_iter().collect::<Result<_, _>>().unwrap(), stop)
+}
+
+/// A gradient whose sums depend on their order.
+fn gradient(grain: u32) -> Vec<f32> {
+    (0..LENGTH as u32).map(|i| (i.wrapping_mul(7919) ^ (grain * 104_729)) as f32 * 1e-9 - 1.0).collect()
+}
+
+fn parts(cut: &Cut, rank: usize, wire: Wire) -> Vec<(sr3_worker::gang::Node, Vec<f32>)> {
+    let mut leaves = Leaves::new(cut.grains(), wire);
+    cut.of(rank).for_each(|grain| leaves.push(grain, gradient(grain)));
+    leaves.finish()
+}
+
+async fn sum(count: usize, grains: u32, wire: Wire, over_grpc: bool) -> Vec<Vec<f32>> {
+    let (mut meshes, stop) = meshes(count, over_grpc).await;
+    let cut = Cut::even(grains, count as u32);
+    let mut sums = Vec::new();
+    // Twice over the same links.
+    for tag in [1, 2] {
+        let each = meshes.iter_mut().enumerate().map(|(rank, mesh)| {
+            let (cut, parts) = (cut.clone(), parts(&cut, rank, wire));
+            async move { mesh.all_reduce(tag, &cut, parts, LENGTH, wire).await.map(|(sum, _)| sum) }
+        });
+        sums = join_all(each).await.into_iter().collect::<Result<_, _>>().unwrap();
+    }
+    stop.cancel();
+    sums
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sum_has_the_same_bits_for_any_number_of_members_over_any_links() {
+    for wire in [Wire::F32, Wire::Bf16] {
+        for grains in [1, 5, 8] {
+            let expected = sum(1, grains, wire, false).await.remove(0);
+            for over_grpc in [false, true] {
+                for count in [2, 3, 5] {
+                    for found in sum(count, grains, wire, over_grpc).await {
+                        assert!(found == expected, "{count} members, {grains} grains, {wire:?}, {over_grpc}");
+                    }
+                }
+            }
+        }
+    }
+    assert!(sum(1, 8, Wire::F32, false).await != sum(1, 8, Wire::Bf16, false).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_hears_everybody_by_rank_and_a_state_arrives_whole() {
+    for over_grpc in [false, true] {
+        let (mut meshes, _stop) = meshes(3, over_grpc).await;
+        let each =
+            meshes.iter_mut().enumerate().map(|(rank, mesh)| mesh.gather(7, Bytes::from(vec![rank as u8])));
+        for heard in join_all(each).await {
+            assert_eq!(heard.unwrap(), [&[0u8][..], &[1], &[2]]);
+        }
+        let state: Bytes = (0..5_000_000u32).map(|i| (i % 251) as u8).collect::<Vec<_>>().into();
+        let [a, b, c] = meshes.as_mut_slice() else { panic!() };
+        let (sent, b, c) =
+            futures::join!(a.send(9, &[1, 2], state.clone()), b.receive(9, 0), c.receive(9, 0));
+        sent.unwrap();
+        assert!(b.unwrap() == state && c.unwrap() == state);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_gone_is_named_at_once_even_by_those_who_hear_of_it() {
+    for over_grpc in [false, true] {
+        let (mut meshes, _stop) = meshes(4, over_grpc).await;
+        let gone = meshes.remove(2);
+        let begun = Instant::now();
+        drop(gone);
+        let each = meshes.iter_mut().map(|mesh| mesh.gather(1, Bytes::new()));
+        for heard in join_all(each).await {
+            let Lost { rank, reason } = heard.unwrap_err();
+            assert_eq!(rank, 2, "{reason}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_computes_for_long_is_not_lost() {
+    let (mut meshes, _stop) = meshes(2, true).await;
+    let (b, a) = (meshes.pop().unwrap(), meshes.pop().unwrap());
+    let late = |mut mesh: Mesh, wait| async move {
+        tokio::time::sleep(wait).await;
+        mesh.gather(1, Bytes::from_static(b"late")).await.map(|_| ())
+    };
+    let (a, b) = futures::join!(late(a, Duration::ZERO), late(b, Duration::from_secs(5)));
+    a.unwrap();
+    b.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_in_an_earlier_generation_waits_no_more() {
+    let (peers, membership, _stop) = members(2, false).await;
+    let old = membership.clone();
+    let waiting = tokio::spawn({
+        let peers = Arc::clone(&peers[1]);
+        async move { peers.mesh(1, &old).await }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let later = Membership { generation: Generation { epoch: 1, number: 2 }, ..membership };
+    let joined = tokio::join!(peers[0].mesh(0, &later), peers[1].mesh(1, &later));
+    assert!(joined.0.is_ok() && joined.1.is_ok());
+    assert_eq!(waiting.await.unwrap().unwrap_err().rank, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_has_lost_its_way_is_named() {
+    let (mut meshes, _stop) = meshes(2, false).await;
+    let [a, b] = meshes.as_mut_slice() else { panic!() };
+    let (a, b) = futures::join!(a.gather(1, Bytes::new()), b.gather(2, Bytes::new()));
+    assert_eq!((a.unwrap_err().rank, b.unwrap_err().rank), (1, 0));
+}
