@@ -10,6 +10,7 @@ use crate::{
     commands::{
         bench::{self, BenchCommand},
         certs::{self, CertsCommand},
+        checkpoints::{self, CheckpointsArgs},
         control::{self, Control, ControlArgs},
         convert::{self, ConvertArgs},
         coordinator::{self, CoordinatorArgs},
@@ -75,6 +76,8 @@ enum Command {
     Evaluate(EvaluateArgs),
     /// Train a network from a job spec, in this process.
     Train(TrainArgs),
+    /// List what a training run has written down.
+    Checkpoints(CheckpointsArgs),
     /// Import a generator checkpoint of the public SR3 implementation.
     Convert(ConvertArgs),
     /// Run a coordinator: it spreads jobs over workers and keeps their state.
@@ -155,6 +158,7 @@ fn run<M: Models>(command: &Command, models: &Arc<M>) -> Result<Ending, CommandE
         Command::Health(arguments) => health::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Train(arguments) => train::run(arguments),
+        Command::Checkpoints(arguments) => checkpoints::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
         Command::Ledger(command) => ledger::run(command),
         Command::Worker(arguments) => worker::run(arguments),

@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
-use sr3_jobs::{Dtype, JobSpec};
+use sr3_jobs::{Dtype, JobSpec, upscale};
 use sr3_proto::{
     JobId, layout,
     wire::v1::{Job, JobCounts, JobState, Place},
@@ -129,7 +129,7 @@ pub(crate) fn ended(job: &Job, hint: String) -> Ended {
         recipe: None,
         dtype: dtype(job),
         report: destination
-            .filter(|_| job.reported)
+            .filter(|_| job.reported && job.kind == upscale::NAME)
             .map(|place| format!("{}/{}", place.trim_end_matches('/'), layout::report_key())),
         time: Duration::from_millis(job.ended_ms.saturating_sub(job.submitted_ms)),
     }
@@ -148,6 +148,9 @@ pub(crate) fn json(job: &Job) -> Value {
     json!({
         "id": job.id,
         "kind": job.kind,
+        "summary": serde_json::from_str::<Value>(&job.summary).ok(),
+        "members": job.members,
+        "generation": job.generation,
         "name": some(&job.name),
         "state": state(job),
         "reason": some(&job.reason),

@@ -89,6 +89,9 @@ pub(super) async fn watch(client: &Client, id: JobId, json: bool) -> Result<Endi
     };
     let ended = remote_job::ended(&job, format!("job {id} was cancelled"));
     ended.print(false, json);
+    if !json && job.kind == sr3_jobs::train::NAME {
+        super::train::tell_of(&job);
+    }
     Ok(match ended.ending() {
         // Not this command was interrupted.
         Ending::Interrupted => Ending::Failed,

@@ -3,6 +3,7 @@
 mod allowed;
 pub mod bench;
 pub mod certs;
+pub mod checkpoints;
 pub mod control;
 pub mod convert;
 pub mod coordinator;

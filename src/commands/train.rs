@@ -15,6 +15,7 @@ use sr3_proto::{
     Cancel, Location, Store, StoreError,
     job_spec::{Document, TEXT_BYTES_MAX},
     off_thread,
+    wire::v1::Job,
 };
 use sr3_worker::{
     Runner, Runners,
@@ -134,6 +135,14 @@ async fn here(arguments: &TrainArgs) -> Result<Ending, CommandError> {
         .map_err(|e| CommandError::failed(format!("what came of the run cannot be read: {e}")))?;
     print(&trained, &order.destination, arguments.json);
     Ok(Ending::Done)
+}
+
+/// What came of a run on a cluster.
+pub(super) fn tell_of(job: &Job) {
+    let destination = job.places.iter().find(|place| place.writes).map_or("", |place| &place.location);
+    if let Ok(trained) = serde_json::from_str::<Trained>(&job.summary) {
+        print(&trained, destination, false);
+    }
 }
 
 /// What came of a run.

@@ -14,5 +14,6 @@ mod rotation;
 mod s3;
 mod secrets;
 mod telemetry;
+mod training;
 mod whole;
 mod wire;

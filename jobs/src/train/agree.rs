@@ -15,7 +15,7 @@ use sr3_worker::{
 
 use super::{
     checkpoint::{self, CheckpointInfo},
-    curve::{self, Row},
+    curve::{self, History, Sums},
     member::{At, Ours},
 };
 
@@ -35,6 +35,7 @@ struct Offer {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Header {
     rows: String,
+    sums: Sums,
 }
 
 /// Why members do not go on together.
@@ -91,7 +92,8 @@ pub(super) async fn agree(at: &At<'_>, ours: &mut Ours, mesh: &mut Mesh) -> Resu
     }
     if mesh.rank() == source {
         let state = at.on_device(|learner| Ok(learner.state())).await?;
-        let header = Header { rows: String::from_utf8_lossy(&curve::encode(&ours.rows)).into_owned() };
+        let rows = String::from_utf8_lossy(&curve::encode(&ours.rows)).into_owned();
+        let header = Header { rows, sums: ours.window.sums };
         let bytes = state.encode().map_err(Stop::worker)?;
         let mut all = (written(&header).len() as u64).to_le_bytes().to_vec();
         all.extend_from_slice(&written(&header));
@@ -99,14 +101,14 @@ pub(super) async fn agree(at: &At<'_>, ours: &mut Ours, mesh: &mut Mesh) -> Resu
         mesh.send(STATE, &behind, all.into()).await?;
     } else if behind.contains(&mesh.rank()) {
         let all = mesh.receive(STATE, source).await?;
-        let (rows, state) = read(at, &all).map_err(Stop::worker)?;
+        let (history, state) = read(at, &all).map_err(Stop::worker)?;
         tracing::info!(
             step = state.moments.step,
             from = source,
             "the state of another member was taken over"
         );
         at.open_learner(Some(state)).await?;
-        ours.take_over(rows);
+        ours.take_over(history);
     }
     Ok(())
 }
@@ -129,18 +131,19 @@ async fn begin(at: &At<'_>, ours: &mut Ours, mesh: &mut Mesh) -> Result<(), Apar
         tracing::info!("resumed at step {step} (weights sha256:{digest}…)");
     }
     at.open_learner(state).await?;
-    ours.take_over(Vec::new());
+    let sums = chosen.map(|info| info.sums).unwrap_or_default();
+    ours.take_over(History { rows: Vec::new(), sums });
     Ok(())
 }
 
-fn read(at: &At<'_>, all: &Bytes) -> Result<(Vec<Row>, TrainingState), String> {
+fn read(at: &At<'_>, all: &Bytes) -> Result<(History, TrainingState), String> {
     let cut = || "a state from another member was cut short".to_string();
     let length = all.get(..8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes).ok_or_else(cut)?;
     let end = usize::try_from(length).ok().and_then(|n| n.checked_add(8)).ok_or_else(cut)?;
     let header = all.get(8..end).ok_or_else(cut)?;
     let header: Header = serde_json::from_slice(header).map_err(|e| e.to_string())?;
     let state = at.decode(&all[end..])?;
-    Ok((curve::decode(header.rows.as_bytes()), state))
+    Ok((History { rows: curve::decode(header.rows.as_bytes()), sums: header.sums }, state))
 }
 
 /// What more than half say, or all of one; none where nobody has more than half.

@@ -29,7 +29,7 @@ use sr3_proto::{
 };
 
 use super::{
-    curve::{self, Row},
+    curve::{self, History, Sums},
     index::key,
     order::{Recipe, TrainOrder},
 };
@@ -57,6 +57,9 @@ pub struct CheckpointInfo {
     pub index: Digest,
     /// Loss of the last validation, if there was one: the lowest is the best.
     pub validation_loss: Option<f64>,
+    /// What the next row of the curve is made of.
+    #[serde(default)]
+    pub(super) sums: Sums,
     /// All files, by their names in its folder.
     pub members: Vec<MemberFile>,
 }
@@ -142,13 +145,13 @@ fn folder(step: u64) -> String {
     format!("{PREFIX}step-{step:012}")
 }
 
-/// Writes the checkpoint of a state, with the rows since the one before. Yields what names it.
+/// Writes the checkpoint of a state, with what the run has to tell since the one before. Yields what names it.
 pub(super) async fn write(
     store: &Store,
     order: &TrainOrder,
     index: &Digest,
     state: TrainingState,
-    rows: &[Row],
+    History { rows, sums }: &History,
 ) -> Result<CheckpointInfo, CheckpointError> {
     let step = state.moments.step;
     let loss = rows.iter().rev().find_map(|row| row.validation.as_ref()).map(|v| v.loss_averaged);
@@ -163,7 +166,11 @@ pub(super) async fn write(
         store.put(&key(&format!("{}/{}", folder(step), member.name)), bytes, PutMode::Replace).await?;
         members.push(member);
     }
-    curve::write(store, step, rows).await?;
+    // Somebody else may have written down some of it before he was lost.
+    let before =
+        checkpoints(store).await?.iter().map(|info| info.step).filter(|s| *s < step).max().unwrap_or(0);
+    let new: Vec<_> = rows.iter().filter(|row| row.step > before).cloned().collect();
+    curve::write(store, step, &new).await?;
     let info = CheckpointInfo {
         version: VERSION,
         step,
@@ -172,6 +179,7 @@ pub(super) async fn write(
         recipe: order.recipe.digest(),
         index: index.clone(),
         validation_loss: loss,
+        sums: *sums,
         members,
     };
     let manifest = key(&format!("{}/{MANIFEST}", folder(step)));

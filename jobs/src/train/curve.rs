@@ -96,6 +96,50 @@ pub struct Time {
     pub all: f64,
 }
 
+/// What a run has to tell that is not told yet: rows, and what the next one is made of.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct History {
+    pub(super) rows: Vec<Row>,
+    pub(super) sums: Sums,
+}
+
+/// What the next row is made of: the steps since the last one. It goes with the state, so that a run that was stopped amid
+/// them tells the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Sums {
+    pub(super) steps: u64,
+    /// Bits of a number: text would round it.
+    loss: u64,
+    /// Bits of a sum, and how many samples it is of.
+    by_level: [(u64, u64); QUARTILES],
+}
+
+impl Sums {
+    /// Adds the losses of a step, each with the quarter of its noise level.
+    pub(super) fn add(&mut self, losses: impl ExactSizeIterator<Item = (f64, usize)>) {
+        let count = losses.len().max(1) as f64;
+        let mut sum = 0.0;
+        for (loss, quarter) in losses {
+            sum += loss;
+            let (of_quarter, samples) = &mut self.by_level[quarter];
+            *of_quarter = (f64::from_bits(*of_quarter) + loss).to_bits();
+            *samples += 1;
+        }
+        self.steps += 1;
+        self.loss = (f64::from_bits(self.loss) + sum / count).to_bits();
+    }
+
+    /// The mean loss.
+    pub(super) fn loss(&self) -> f64 {
+        f64::from_bits(self.loss) / self.steps.max(1) as f64
+    }
+
+    /// The same by quarter of the noise levels.
+    pub(super) fn loss_by_level(&self) -> [Option<f64>; QUARTILES] {
+        self.by_level.map(|(sum, count)| (count > 0).then(|| f64::from_bits(sum) / count as f64))
+    }
+}
+
 /// The key of the segment that goes with the checkpoint of a step.
 fn segment(step: u64) -> Key {
     key(&format!("{PREFIX}step-{step:012}.jsonl"))

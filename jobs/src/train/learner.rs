@@ -120,6 +120,13 @@ impl Learner {
         fingerprint(&weights[bound(part)..bound(part + 1).max(bound(part))])
     }
 
+    /// A broken memory, for tests: one bit of the weights is another.
+    pub(super) fn break_bit(&mut self) {
+        if let Some(weight) = self.trainer.parameters_mut().last_mut() {
+            *weight = f32::from_bits(weight.to_bits() ^ 1);
+        }
+    }
+
     /// A fingerprint of all that it has come to.
     pub(super) fn whole_fingerprint(&self) -> u64 {
         let moments = self.adam.moments();

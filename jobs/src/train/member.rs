@@ -23,7 +23,7 @@ use tokio::sync::OnceCell;
 use super::{
     agree::{self, Apart},
     checkpoint::{self, CheckpointInfo},
-    curve::Row,
+    curve::{History, Row},
     job::Trained,
     kind::OpenTraining,
     learner::Learner,
@@ -62,11 +62,16 @@ pub(super) struct Ours {
 }
 
 impl Ours {
-    /// It goes on with somebody else's state: its rows are those that came with it.
-    pub(super) fn take_over(&mut self, rows: Vec<Row>) {
+    /// It goes on with a state that it did not come to itself: its rows are those that came with that.
+    pub(super) fn take_over(&mut self, history: History) {
         self.has_state = true;
-        self.rows = rows;
-        self.window = Window::default();
+        self.rows = history.rows;
+        self.window = Window::with(history.sums);
+    }
+
+    /// What goes with its state.
+    pub(super) fn history(&self) -> History {
+        History { rows: self.rows.clone(), sums: self.window.sums }
     }
 }
 

@@ -59,8 +59,6 @@ pub struct TrainOrder {
     pub skips_max: u64,
     /// Fewest and most workers.
     pub workers: [u64; 2],
-    /// Whether a grain is computed twice.
-    pub audit: bool,
     /// What the model is called.
     pub model_name: String,
     /// Written into the models.

@@ -115,7 +115,6 @@ pub(super) fn resolve(spec: &TrainSpec, library: &Library, bits: &Bits) -> Resul
         log_every: t.log_every,
         skips_max: t.skips_max,
         workers: [t.workers_min, t.workers_max.unwrap_or(grains)],
-        audit: t.audit,
         model_name: t.name.clone().unwrap_or_else(|| format!("sr3-{}-{}", t.low_res, t.high_res)),
         licence: t.licence.clone(),
         credits: t.credits.clone(),

@@ -4,7 +4,11 @@
 //! the others have come to. Nobody is asked. Members look at one another's weights, a part each step, because a sum that is
 //! wrong comes to all alike. What is written (checkpoints, the curve) is written by the first, behind the steps.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -19,7 +23,7 @@ use tokio::{task::JoinHandle, time::Instant};
 use super::{
     agree::{Apart, broken, majority, said, written},
     checkpoint::{self, CheckpointError, CheckpointInfo},
-    curve::{QUARTILES, Row, Time, Validation},
+    curve::{QUARTILES, Row, Sums, Time, Validation},
     index::key,
     job::Trained,
     loader::Grain,
@@ -48,9 +52,9 @@ pub(super) type Writing = JoinHandle<Result<CheckpointInfo, CheckpointError>>;
 /// What the next row is made of.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Window {
-    steps: u64,
-    loss: f64,
-    by_level: [(f64, u64); QUARTILES],
+    pub(super) sums: Sums,
+    /// Steps whose time is known here.
+    timed: u64,
     time: Time,
     since: Option<Instant>,
 }
@@ -160,7 +164,7 @@ pub(super) async fn leave(at: &At<'_>, ours: &mut Ours) -> Result<(), Stop> {
     let there = checkpoint::find(&at.open.destination, step).await.map_err(Stop::transient)?;
     if there.is_none() && step > 0 {
         let state = at.on_device(|learner| Ok(learner.state())).await?;
-        let written = checkpoint::write(&at.open.destination, order, at.index, state, &ours.rows).await;
+        let written = checkpoint::write(&at.open.destination, order, at.index, state, &ours.history()).await;
         written.map_err(Stop::transient)?;
     }
     Ok(())
@@ -183,6 +187,14 @@ struct Steps<'a> {
 
 impl Steps<'_> {
     async fn step(&mut self, ours: &mut Ours, mesh: &mut Mesh) -> Result<(), Apart> {
+        if breaks_at(self.step) {
+            self.at
+                .on_device(|learner| {
+                    learner.break_bit();
+                    Ok(())
+                })
+                .await?;
+        }
         let begun = Instant::now();
         let grains = self.grains().await?;
         let data = begun.elapsed();
@@ -395,15 +407,12 @@ impl Steps<'_> {
     fn note(&self, ours: &mut Ours, losses: &[f64], time: &Time, begun: Instant) {
         let window = &mut ours.window;
         window.since.get_or_insert(begun);
-        window.steps += 1;
-        window.loss += losses.iter().sum::<f64>() / losses.len().max(1) as f64;
+        window.timed += 1;
         let draws = Draws::new(self.order.recipe.seed);
-        for (place, loss) in losses.iter().enumerate() {
+        window.sums.add(losses.iter().enumerate().map(|(place, loss)| {
             let level = draws.noise_level(&self.at.task.levels, self.step - 1, place as u32);
-            let quarter = self.quartiles.iter().filter(|bound| level >= **bound).count();
-            window.by_level[quarter].0 += loss;
-            window.by_level[quarter].1 += 1;
-        }
+            (*loss, self.quartiles.iter().filter(|bound| level >= **bound).count())
+        }));
         window.time.members = time.members;
         window.time.data += time.data;
         window.time.gradient += time.gradient;
@@ -527,9 +536,9 @@ impl Steps<'_> {
         settle(ours).await;
         let state = self.at.on_device(|learner| Ok(learner.state())).await?;
         let (store, order) = (Arc::clone(&self.at.open.destination), Arc::clone(&self.order));
-        let (index, rows) = (self.at.index.clone(), ours.rows.clone());
+        let (index, history) = (self.at.index.clone(), ours.history());
         let task = tokio::spawn(async move {
-            let info = checkpoint::write(&store, &order, &index, state, &rows).await?;
+            let info = checkpoint::write(&store, &order, &index, state, &history).await?;
             checkpoint::prune(&store, order.keep).await?;
             Ok(info)
         });
@@ -544,8 +553,9 @@ impl Steps<'_> {
             settle(ours).await;
             let state = self.at.on_device(|learner| Ok(learner.state())).await?;
             let (store, order) = (&self.at.open.destination, &self.order);
+            let history = ours.history();
             let written: BoxFuture<'_, _> =
-                Box::pin(checkpoint::write(store, order, self.at.index, state, &ours.rows));
+                Box::pin(checkpoint::write(store, order, self.at.index, state, &history));
             // Without this one the run has come to nothing: a store that refuses is tried again by another attempt.
             named = Some(written.await.map_err(Stop::transient)?);
             if let Err(error) = checkpoint::prune(store, order.keep).await {
@@ -592,22 +602,34 @@ async fn collect(ours: &mut Ours) {
 }
 
 impl Window {
+    /// Goes on with these sums; the time of their steps is not known here.
+    pub(super) fn with(sums: Sums) -> Self {
+        Self { sums, ..Self::default() }
+    }
+
     /// The row of a step, from the steps since the last one.
     fn row(&self, step: u64, (samples, skipped): (u64, u64), (norm, rate): (f64, f64), batch: u64) -> Row {
         let all = self.since.map_or(0.0, |since| since.elapsed().as_secs_f64());
-        let steps = self.steps.max(1);
+        let samples_per_second = (self.timed * batch) as f64 / all.max(1e-9);
         Row {
             step,
             samples,
-            loss: self.loss / steps as f64,
-            loss_by_level: self.by_level.map(|(sum, count)| (count > 0).then(|| sum / count as f64)),
+            loss: self.sums.loss(),
+            loss_by_level: self.sums.loss_by_level(),
             gradient_norm: norm,
             learning_rate: rate,
             skipped,
             validation: None,
-            time: Time { samples_per_second: (self.steps * batch) as f64 / all.max(1e-9), all, ..self.time },
+            time: Time { samples_per_second, all, ..self.time },
         }
     }
+}
+
+/// Whether this process's memory breaks at a step: for tests.
+fn breaks_at(step: u64) -> bool {
+    static STEP: OnceLock<Option<u64>> = OnceLock::new();
+    let of_process = || std::env::var("SR3_TEST_BREAK_WEIGHTS").ok()?.parse().ok();
+    *STEP.get_or_init(of_process) == Some(step)
 }
 
 /// Noise levels that cut the samples of training into quarters.

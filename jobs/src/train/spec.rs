@@ -174,9 +174,6 @@ pub struct TrainFields {
     /// Most workers that it takes [default: as many as grains].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "numbers::some_count")]
     pub workers_max: Option<u64>,
-    /// One grain a step is computed by a second worker as well, to find one that computes wrongly.
-    #[serde(default)]
-    pub audit: bool,
     /// Of everything that is drawn.
     #[serde(default)]
     pub seed: u64,

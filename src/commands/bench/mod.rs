@@ -1,5 +1,6 @@
 //! `sr3 bench`: how fast this machine is. With `--json` one line a case, with the keys of common PyTorch benchmarks.
 
+mod all_reduce;
 mod peaks;
 mod sampler;
 mod unet;
@@ -15,6 +16,7 @@ use sr3_jobs::{Dtype, upscale::engine_models::precision};
 
 use super::model_args::start_threads;
 use crate::exit::{CommandError, Ending};
+use all_reduce::AllReduceArgs;
 use sampler::SamplerArgs;
 use unet::{UnetArgs, weights};
 
@@ -25,6 +27,8 @@ pub enum BenchCommand {
     Unet(UnetArgs),
     /// A whole sampling loop, bytes in and bytes out: 16 images of 32×32 to 128×128 in 10 steps of DDIM.
     Sampler(SamplerArgs),
+    /// The sum of a list over processes of this machine, as training takes it.
+    AllReduce(AllReduceArgs),
     /// What the processor could do at best, with one thread and with all: multiply-adds, bf16 products, memory.
     Peaks(Timing),
 }
@@ -56,11 +60,14 @@ fn instruction_set(name: &str) -> Result<Isa, String> {
 
 /// Runs it.
 pub fn run(command: &BenchCommand) -> Result<Ending, CommandError> {
-    let (BenchCommand::Unet(UnetArgs { timing, .. })
-    | BenchCommand::Sampler(SamplerArgs { timing, .. })
-    | BenchCommand::Peaks(timing)) = command;
-    start_threads(timing.threads);
+    start_threads(match command {
+        BenchCommand::Unet(UnetArgs { timing, .. })
+        | BenchCommand::Sampler(SamplerArgs { timing, .. })
+        | BenchCommand::Peaks(timing) => timing.threads,
+        BenchCommand::AllReduce(_) => Some(1),
+    });
     match command {
+        BenchCommand::AllReduce(args) => all_reduce::run(args),
         BenchCommand::Unet(args) => unet::run(args),
         BenchCommand::Sampler(args) => sampler::run(args),
         BenchCommand::Peaks(timing) => peaks::run(*timing),

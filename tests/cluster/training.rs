@@ -1,0 +1,259 @@
+//! Training on real processes: whatever happens to them, the weights are those of one process alone.
+//!
+//! `SR3_CHAOS_SECONDS=1800` makes the test of everything together go on for so long (see CONTRIBUTING.md).
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    pictures,
+    processes::{Coordinator, Environment, Process, json, run, until, worker},
+};
+
+/// A run of a tiny network on pictures of its own.
+struct Run {
+    folder: tempfile::TempDir,
+    none: Environment,
+}
+
+impl Run {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        pictures::write_of(&folder.path().join("in"), 24, 24..32);
+        Self { folder, none: Environment::new() }
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_string()
+    }
+
+    /// A spec whose run goes to `name`.
+    fn spec(&self, name: &str, steps: u64, more: &str) -> String {
+        let text = format!(
+            "kind: train\nname: {name}\nsource: {}\ndestination: {}\nvalidation_fraction: 0.2\nhigh_res: 16\n\
+             low_res: 8\ncrop: random\nmodel: {{inner_channel: 8, norm_groups: 4, channel_mults: [1, 2], res_blocks: 1, \
+             dropout: 0.1}}\nsteps: {steps}\nbatch: 8\ngrains: 8\nlearning_rate: 1e-3\naverages: [1k]\n\
+             checkpoint_every: 50\nlog_every: 10\nvalidation_every: 100\nvalidation_pictures: 4\n\
+             validation_samples: 2\nseed: 5\n{more}",
+            self.text("in"),
+            self.text(name),
+        );
+        fs::create_dir_all(self.folder.path().join(name)).unwrap();
+        let file = self.text(&format!("{name}.yaml"));
+        fs::write(&file, text).unwrap();
+        file
+    }
+
+    /// In this process, by so many members: the weights' digest.
+    fn alone(&self, name: &str, steps: u64, members: &str, more: &str) -> String {
+        let spec = self.spec(name, steps, more);
+        let (code, out, errors) = run(&["train", &spec, "--workers", members, "--json"], &self.none);
+        assert_eq!(code, 0, "{errors}");
+        digest(&json(&out))
+    }
+
+    /// What a trainer looks at, without what belongs to time.
+    fn curve(&self, name: &str) -> Vec<Value> {
+        let mut files: Vec<_> = fs::read_dir(self.folder.path().join(name).join("curve"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        files.sort();
+        let mut rows: Vec<Value> = Vec::new();
+        for file in files {
+            rows.extend(fs::read_to_string(file).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()));
+        }
+        // A segment whose checkpoint was never named is told again by the next.
+        let mut by_step = std::collections::BTreeMap::new();
+        for mut row in rows {
+            row.as_object_mut().unwrap().remove("time");
+            by_step.insert(row["step"].as_u64().unwrap(), row);
+        }
+        by_step.into_values().collect()
+    }
+}
+
+fn digest(trained: &Value) -> String {
+    trained["weights_sha256"].as_str().unwrap().to_string()
+}
+
+/// A job of a cluster.
+struct Job<'a> {
+    address: &'a str,
+    id: String,
+    none: Environment,
+}
+
+impl<'a> Job<'a> {
+    fn submit(address: &'a str, spec: &str) -> Self {
+        let none = Environment::new();
+        let (code, out, errors) = run(&["submit", spec, "--coordinator", address], &none);
+        assert_eq!(code, 0, "{errors}");
+        Self { address, id: out.trim().to_string(), none }
+    }
+
+    /// None while no coordinator answers.
+    fn status(&self) -> Option<Value> {
+        let asked = run(&["status", &self.id, "--json", "--coordinator", self.address], &self.none);
+        (asked.0 == 0).then(|| json(&asked.1))
+    }
+
+    /// The weights' digest, once it is over.
+    fn ended(&self, patience: Duration) -> String {
+        let status = until(patience, || {
+            self.status().filter(|status| ["succeeded", "failed", "cancelled"].contains(&state(status)))
+        });
+        assert_eq!(state(&status), "succeeded", "{status}");
+        digest(&status["summary"])
+    }
+
+    /// Steps that it is known to have done.
+    fn step(&self) -> u64 {
+        let said = |status: &Value| {
+            let current = status["current"].as_array()?.first()?["input"].as_str()?.to_string();
+            current.strip_prefix("step ")?.split(' ').next()?.parse().ok()
+        };
+        self.status().as_ref().and_then(said).unwrap_or(0)
+    }
+}
+
+fn state(status: &Value) -> &str {
+    status["state"].as_str().unwrap()
+}
+
+#[test]
+fn the_weights_are_the_same_for_any_number_of_members_in_one_process_and_over_the_network() {
+    let run = Run::new();
+    for more in ["", "gradients: bf16\n"] {
+        let expected = run.alone(&format!("alone {}", more.len()), 120, "1", more);
+        for members in ["2", "3", "5"] {
+            let name = format!("in process {members} {}", more.len());
+            assert_eq!(run.alone(&name, 120, members, more), expected, "{members} members in process");
+            assert!(run.curve(&name) == run.curve(&format!("alone {}", more.len())), "another curve");
+        }
+        for count in [1, 2, 4] {
+            let state = run.text(&format!("state {count} {}", more.len()));
+            let coordinator = Coordinator::start(&state, &[], &run.none);
+            let _workers: Vec<_> = (0..count).map(|_| worker(&coordinator.address, &run.none)).collect();
+            let name = format!("over grpc {count} {}", more.len());
+            let job = Job::submit(&coordinator.address, &run.spec(&name, 120, more));
+            assert_eq!(job.ended(Duration::from_secs(120)), expected, "{count} processes");
+            assert!(run.curve(&name) == run.curve(&format!("alone {}", more.len())), "another curve");
+        }
+    }
+}
+
+#[test]
+fn a_run_that_was_stopped_goes_on_by_another_number_as_if_it_had_not() {
+    let run = Run::new();
+    let expected = run.alone("whole", 160, "1", "");
+    // In parts: one that ends early, and one that is stopped amid its steps.
+    run.alone("parts", 70, "3", "");
+    let spec = run.spec("parts", 160, "");
+    let stopped = Process::start(&["train", &spec, "--workers", "2", "--json"], &run.none);
+    let checkpoints = || fs::read_dir(run.folder.path().join("parts/checkpoints")).unwrap().count();
+    until(Duration::from_secs(60), || (checkpoints() >= 3).then_some(()));
+    stopped.signal("INT");
+    let code = stopped.wait();
+    assert!(code == 0 || code == 130, "{code}");
+    assert_eq!(run.alone("parts", 160, "1", ""), expected);
+    // Where a run ended early its last step was told as well.
+    let losses = |name: &str| {
+        let rows = run.curve(name).into_iter().filter(|row| row["step"].as_u64().unwrap().is_multiple_of(10));
+        rows.map(|row| (row["step"].clone(), row["loss"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(losses("parts"), losses("whole"));
+}
+
+#[test]
+fn a_member_whose_memory_breaks_is_found_and_named_and_the_others_go_on_to_the_right_weights() {
+    let run = Run::new();
+    let expected = run.alone("alone", 300, "1", "");
+    let coordinator = Coordinator::start(&run.text("state"), &[], &run.none);
+    let address = coordinator.address.as_str();
+    let broken: Environment = vec![("SR3_TEST_BREAK_WEIGHTS", "100".into())];
+    let _workers = [worker(address, &run.none), worker(address, &broken), worker(address, &run.none)];
+    let job = Job::submit(address, &run.spec("broken", 300, "workers_min: 3\n"));
+    // The gang waits: it may not go on by two. The log says who it was.
+    let log = until(Duration::from_secs(60), || {
+        let (_, log, _) = crate::processes::run(&["logs", &job.id, "--coordinator", address], &run.none);
+        log.contains("computes or stores wrongly").then_some(log)
+    });
+    let step: u64 = log.split("at step ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!((100..=164).contains(&step), "found at step {step}: {log}");
+    let _another = worker(address, &run.none);
+    assert_eq!(job.ended(Duration::from_secs(60)), expected);
+}
+
+#[test]
+fn a_destination_with_another_run_is_refused() {
+    let run = Run::new();
+    run.alone("one", 20, "1", "");
+    let spec = run.spec("one", 20, "loss: l2\n");
+    let (code, _, errors) = crate::processes::run(&["train", &spec, "--json"], &run.none);
+    assert!(code != 0 && errors.contains("a run of another spec"), "{errors}");
+}
+
+/// Kills, stops, joins, leaves and takeovers, by chance: no step is lost, and no bit is wrong.
+#[test]
+fn whatever_happens_to_its_members_the_weights_are_those_of_one_alone() {
+    let seconds = std::env::var("SR3_CHAOS_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(40u64);
+    let steps = 60 * seconds;
+    let run = Run::new();
+    let expected = run.alone("alone", steps, "2", "");
+    let state = run.text("state");
+    let lease = ["--lease-ttl", "4"];
+    let mut coordinator = Some(Coordinator::start(&state, &lease, &run.none));
+    let address = coordinator.as_ref().unwrap().address.clone();
+    let mut workers: Vec<Process> = (0..3).map(|_| worker(&address, &run.none)).collect();
+    let job = Job::submit(&address, &run.spec("chaos", steps, ""));
+    until(Duration::from_secs(60), || (job.step() > 0).then_some(()));
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let (mut counts, mut turn) = ([0u32; 5], 0usize);
+    while Instant::now() < end {
+        std::thread::park_timeout(Duration::from_millis(1500));
+        match turn % 5 {
+            0 => {
+                workers.remove(0).kill();
+                workers.push(worker(&address, &run.none));
+            }
+            1 => workers.push(worker(&address, &run.none)),
+            2 => {
+                // One that leaves as it should.
+                let leaving = workers.remove(0);
+                leaving.signal("TERM");
+                assert_eq!(leaving.wait(), 0);
+            }
+            3 => {
+                workers[0].signal("STOP");
+                std::thread::park_timeout(Duration::from_secs(6));
+                workers[0].signal("CONT");
+            }
+            _ => {
+                coordinator.take().unwrap().process.kill();
+                std::thread::park_timeout(Duration::from_secs(1));
+                let one = Coordinator::start_at(&address, &state, &lease, &run.none, "is active");
+                coordinator = Some(one);
+            }
+        }
+        counts[turn % 5] += 1;
+        turn += 1;
+    }
+    let found = job.ended(Duration::from_secs(240));
+    let [killed, joined, left, stopped, coordinators] = counts;
+    eprintln!(
+        "{steps} steps: {killed} workers killed, {joined} joined, {left} left, {stopped} stopped past their leases, \
+         {coordinators} coordinators killed"
+    );
+    assert_eq!(found, expected);
+    let rows = |name: &str| {
+        let rows = run.curve(name).into_iter();
+        rows.map(|row| (row["step"].clone(), row["loss"].clone())).collect::<Vec<_>>()
+    };
+    assert!(rows("chaos") == rows("alone"), "a gap, a double, or another loss in the curve");
+    drop(workers);
+}
