@@ -113,9 +113,9 @@ fn json_has_its_documented_keys() {
     state.lock().unwrap().workers.push(Worker { id: 1, name: "w1".into(), ..Worker::default() });
     state.lock().unwrap().events.push(event(1, "planned"));
     let job = ask(&served, &["status", "1", "--json"]).json();
-    let expected = "current destination done ended_ms id kind leases model model_sha256 name planned planning_done \
-                    quarantined reason shards_done shards_planned skipped source spec state submitted_ms \
-                    with_notes work_done work_planned";
+    let expected = "current destination done ended_ms generation id kind leases members model model_sha256 name planned \
+                    planning_done quarantined reason shards_done shards_planned skipped source spec state \
+                    submitted_ms summary with_notes work_done work_planned";
     assert_eq!(keys(&job).join(" "), expected);
     assert_eq!(keys(&job["current"][0]).join(" "), "input share worker");
     assert_eq!((&job["state"], &job["ended_ms"]), (&"running".into(), &Value::Null));

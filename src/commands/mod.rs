@@ -25,6 +25,7 @@ pub mod submit;
 mod table;
 pub mod tokens;
 pub mod train;
+mod train_forecast;
 pub mod upscale;
 mod upscale_remote;
 pub mod worker;

@@ -22,7 +22,7 @@ use sr3_worker::{
     gang::{LocalPeers, Peers},
 };
 
-use super::remote_args::block_on;
+use super::{remote_args::block_on, train_forecast};
 use crate::{
     client::local::{self, LocalJob, Members},
     exit::{self, CommandError, Ending},
@@ -48,6 +48,9 @@ pub struct TrainArgs {
     /// Threads that compute [default: as many as cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+    /// Say what it takes (parameters, memory, and time on this machine, by computing a call of its network), and write nothing.
+    #[arg(long)]
+    pub dry_run: bool,
     /// Print what came of it as a line of JSON.
     #[arg(long)]
     pub json: bool,
@@ -102,6 +105,12 @@ async fn here(arguments: &TrainArgs) -> Result<Ending, CommandError> {
     let order: TrainOrder = order.map_err(|(field, message)| {
         CommandError::usage(document.wrong(field, &message).in_file(&arguments.file))
     })?;
+    if arguments.dry_run {
+        off_thread(move || train_forecast::print(&order))
+            .await
+            .map_err(|e| CommandError::failed(e.to_string()))??;
+        return Ok(Ending::Done);
+    }
     make_folder(&order.destination)?;
     let interrupt = Cancel::new();
     let said = "writing a checkpoint; once more to stop at once";

@@ -68,7 +68,7 @@ async fn sum(count: usize, grains: u32, wire: Wire, over_grpc: bool) -> Vec<Vec<
     for tag in [1, 2] {
         let each = meshes.iter_mut().enumerate().map(|(rank, mesh)| {
             let (cut, parts) = (cut.clone(), parts(&cut, rank, wire));
-            async move { mesh.all_reduce(tag, &cut, parts, LENGTH, wire).await.map(|(sum, _)| sum) }
+            async move { mesh.all_reduce(tag, &cut, parts, vec![0.0; LENGTH], wire).await.map(|(sum, _)| sum) }
         });
         sums = join_all(each).await.into_iter().collect::<Result<_, _>>().unwrap();
     }

@@ -7,7 +7,6 @@ mod devices;
 mod exactness;
 #[cfg(feature = "candle")]
 mod executors_agree;
-mod grains;
 mod image_formats;
 mod image_hard_files;
 mod image_metadata;

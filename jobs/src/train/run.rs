@@ -211,8 +211,10 @@ impl Steps<'_> {
             GradientsName::F32 => Wire::F32,
             GradientsName::Bf16 => Wire::Bf16,
         };
-        let (length, gradient_tag) = (self.parameters, tag(self.step, GRADIENT));
-        let (sum, mut spare) = mesh.all_reduce(gradient_tag, &self.cut, parts, length, wire).await?;
+        let mut memory = ours.spare.pop().unwrap_or_default();
+        memory.resize(self.parameters, 0.0);
+        let gradient_tag = tag(self.step, GRADIENT);
+        let (sum, mut spare) = mesh.all_reduce(gradient_tag, &self.cut, parts, memory, wire).await?;
         ours.spare.append(&mut spare);
         let exchange = begun.elapsed();
 

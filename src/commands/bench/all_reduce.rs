@@ -157,7 +157,7 @@ async fn measure(
     let length = (args.mib as usize) << 18;
     let cut = Cut::even(args.processes, args.processes);
     let expected = (args.processes * (args.processes + 1) / 2) as f32;
-    let (mut memory, mut seconds) = (Vec::new(), Vec::new());
+    let (mut memory, mut reduced, mut seconds) = (Vec::new(), vec![0.0; length], Vec::new());
     for turn in 0..u64::from(WARM_UP + args.repeat) {
         memory.clear();
         memory.resize(length, rank as f32 + 1.0);
@@ -166,12 +166,12 @@ async fn measure(
         mesh.gather(2 * turn, Vec::new().into()).await?;
         let begun = Instant::now();
         let (sum, mut spare) =
-            mesh.all_reduce(2 * turn + 1, &cut, leaves.finish(), length, Wire::F32).await?;
+            mesh.all_reduce(2 * turn + 1, &cut, leaves.finish(), reduced, Wire::F32).await?;
         let elapsed = begun.elapsed().as_secs_f64();
         if sum.iter().any(|value| *value != expected) {
             return Err("a sum is wrong".into());
         }
-        memory = spare.pop().unwrap_or_default();
+        (memory, reduced) = (spare.pop().unwrap_or_default(), sum);
         if turn >= u64::from(WARM_UP) {
             seconds.push(elapsed);
         }

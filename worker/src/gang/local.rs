@@ -71,12 +71,15 @@ impl LocalPeers {
         }
     }
 
-    /// Whoever comes second makes the link. Whoever waits in an earlier generation waits no more.
+    /// Whoever comes second makes the link. Whoever waits in an earlier generation waits no more, and whoever has gone
+    /// is forgotten.
     fn meet(&self, job: u64, generation: Generation, mine: &str, other: &str) -> Met {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let pair_of = |from: &str, to: &str| [(mine, other), (other, mine)].contains(&(from, to));
-        waiting
-            .retain(|(of, earlier, from, to), _| *of != job || *earlier >= generation || !pair_of(from, to));
+        waiting.retain(|(of, earlier, from, to), there| {
+            let is_over = *of == job && *earlier < generation && pair_of(from, to);
+            !is_over && !there.is_closed()
+        });
         if let Some(there) = waiting.remove(&(job, generation, other.to_string(), mine.to_string())) {
             let (ours, theirs) = pair();
             if there.send(theirs).is_ok() {

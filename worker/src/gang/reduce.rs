@@ -33,7 +33,8 @@ fn chunks(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
 
 impl Mesh {
     /// The sum of all grains' gradients in the tree's order. `parts` are those of the tree that this member has summed up:
-    /// [`Cut::nodes`] of its rank, in order. Yields the sum, and buffers to be used again.
+    /// [`Cut::nodes`] of its rank, in order. Yields the sum, which is as long as `memory` and lies there, and buffers to be used
+    /// again.
     ///
     /// # Errors
     /// The first member that is gone.
@@ -42,10 +43,10 @@ impl Mesh {
         tag: u64,
         cut: &Cut,
         parts: Vec<(Node, Vec<f32>)>,
-        length: usize,
+        memory: Vec<f32>,
         wire: Wire,
     ) -> Result<(Vec<f32>, Vec<Vec<f32>>), Lost> {
-        let reduced = self.try_all_reduce(tag, cut, parts, length, wire).await;
+        let reduced = self.try_all_reduce(tag, cut, parts, memory, wire).await;
         self.parting(reduced).await
     }
 
@@ -53,19 +54,21 @@ impl Mesh {
         &mut self,
         tag: u64,
         cut: &Cut,
-        parts: Vec<(Node, Vec<f32>)>,
-        length: usize,
+        mut parts: Vec<(Node, Vec<f32>)>,
+        mut sum: Vec<f32>,
         wire: Wire,
     ) -> Result<(Vec<f32>, Vec<Vec<f32>>), Lost> {
         let (me, members) = (self.rank(), self.members());
-        if members == 1 {
-            let sum = combine(cut.grains(), parts.into_iter().collect(), wire);
-            return Ok((sum, Vec::new()));
+        if members == 1
+            && parts.len() == 1
+            && let Some((_, whole)) = parts.pop()
+        {
+            return Ok((whole, vec![sum]));
         }
         let parts: Vec<(Node, Arc<Vec<f32>>)> =
             parts.into_iter().map(|(node, values)| (node, Arc::new(values))).collect();
         let nodes: Vec<Vec<Node>> = (0..members).map(|rank| cut.nodes(rank)).collect();
-        let mut sum = vec![0.0; length];
+        let length = sum.len();
         let mine = owned(length, me, members);
         let (before, rest) = sum.split_at_mut(mine.start);
         let (own, after) = rest.split_at_mut(mine.len());
@@ -97,10 +100,6 @@ impl Mesh {
         // From all, what they have of this member's range; the sum goes back to all.
         let owning = async {
             for (number, chunk) in chunks(mine.clone()).enumerate() {
-                let mut heard: BTreeMap<Node, Vec<f32>> = BTreeMap::new();
-                for (node, values) in &parts {
-                    heard.insert(*node, values[chunk.clone()].to_vec());
-                }
                 let from_all = part_lanes.iter_mut().map(|(rank, lane)| {
                     let (nodes, length) = (&nodes[*rank], chunk.len());
                     async move {
@@ -108,15 +107,20 @@ impl Mesh {
                         for (i, node) in nodes.iter().enumerate() {
                             let index = (number * nodes.len() + i) as u64;
                             let payload = hear(*rank, lane, tag, index).await?;
-                            of_peer.push((*node, numbers(*rank, &payload, length)?.to_vec()));
+                            numbers(*rank, &payload, length)?;
+                            of_peer.push((*node, payload));
                         }
                         Ok::<_, Lost>(of_peer)
                     }
                 });
-                heard.extend(try_join_all(from_all).await?.into_iter().flatten());
-                let reduced = combine(cut.grains(), heard, wire);
-                own[chunk.start - mine.start..chunk.end - mine.start].copy_from_slice(&reduced);
-                let reduced = Arc::new(reduced);
+                let heard: Vec<(Node, Payload)> =
+                    try_join_all(from_all).await?.into_iter().flatten().collect();
+                let theirs = heard.iter().filter_map(|(node, payload)| Some((*node, payload.floats()?)));
+                let ours = parts.iter().map(|(node, values)| (*node, &values[chunk.clone()]));
+                let all: BTreeMap<Node, &[f32]> = theirs.chain(ours).collect();
+                let reduced = &mut own[chunk.start - mine.start..chunk.end - mine.start];
+                combine(cut.grains(), &all, wire, reduced);
+                let reduced = Arc::new(reduced.to_vec());
                 let to_all = senders.iter().map(|(rank, send)| {
                     let payload = Payload::Floats(Arc::clone(&reduced), 0..reduced.len(), wire);
                     say(*rank, &send[SUMS], tag, number as u64, payload)

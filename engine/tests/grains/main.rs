@@ -1,4 +1,10 @@
 //! Gradients of grains: a grain's bits depend on the grain alone, and the batch's gradient is PyTorch's.
+//!
+//! A binary of its own: another one watches the peak of its process's memory.
+#![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
+
+#[path = "../all/common/mod.rs"]
+mod common;
 
 use proptest::prelude::*;
 use sr3_engine::diffusion::{Loss, NoiseSource, Objective, Target};
@@ -9,7 +15,7 @@ use sr3_engine::train::{
     Adam, AdamConfig, Draws, Example, Examples, Square, Task, Trainer, TrainingLevels, norm,
 };
 
-use crate::common::{Golden, golden_network, max_difference, max_magnitude};
+use common::{Golden, golden_network, max_difference, max_magnitude};
 
 fn task(loss: Loss) -> Task {
     let schedule = NoiseSchedule::Linear { start: 1e-6, end: 0.01, timesteps: 2000 };
@@ -66,8 +72,8 @@ proptest! {
     #[test]
     fn a_grain_has_the_same_bits_alone_and_in_company_on_any_threads_and_instructions(
         layout in prop_oneof![Just(Layout::Janspiry), Just(Layout::Paper)],
-        inner in prop_oneof![Just(8usize), Just(20), Just(32)],
-        side in prop_oneof![Just(8usize), Just(16), Just(40)],
+        inner in prop_oneof![Just(8usize), Just(20)],
+        side in prop_oneof![Just(8usize), Just(16), Just(24)],
         grain_size in 1usize..4,
         microbatch in 1usize..4,
         dropout in prop_oneof![Just(0.0), Just(0.3)],
@@ -139,7 +145,7 @@ fn one_step_is_pytorch_s() {
         let mut trainer = Trainer::new(&config, &weights, Precision::F32, &task, dropout, isa).unwrap();
         let mut gradient = vec![0.0; trainer.parameters().len()];
         let losses = trainer.grain(&[call], n, &mut gradient).unwrap();
-        let json = std::fs::read(crate::common::fixture("diffusion.json")).unwrap();
+        let json = std::fs::read(common::fixture("diffusion.json")).unwrap();
         let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
         let expected = json["loss"][name]["mean"].as_f64().unwrap();
         assert!((losses.iter().sum::<f64>() / n as f64 - expected).abs() < 2e-6, "{name}");
