@@ -5,6 +5,9 @@
 
 use crate::JobId;
 
+/// Most members of a gang.
+pub const MEMBERS_MAX: usize = 4096;
+
 /// Which membership of a gang. Later ones are larger: a coordinator counts its own, and its epoch is the ledger's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Generation {

@@ -14,7 +14,7 @@ use sr3_proto::{Cancel, FromWorker, Lease, LeaseProgress, gang::GangState, sessi
 use tokio::sync::oneshot;
 
 use crate::{
-    seat::SeatHeld,
+    seat::{Accusation, SeatHeld},
     work::{Failure, UnitProgress},
 };
 
@@ -60,6 +60,8 @@ struct Held {
     cancel: Cancel,
     progress: Arc<UnitProgress>,
     seat: SeatHeld,
+    /// What the seat has to say of others in the generation that it works in.
+    accusations: Vec<Accusation>,
     /// The first awaits its answer.
     reports: VecDeque<Report>,
 }
@@ -96,7 +98,10 @@ impl Holdings {
         }
         let id = Holding(self.next);
         self.next += 1;
-        self.held.insert(id, Held { lease, cancel, progress, seat, reports: VecDeque::new() });
+        self.held.insert(
+            id,
+            Held { lease, cancel, progress, seat, accusations: Vec::new(), reports: VecDeque::new() },
+        );
         Some(id)
     }
 
@@ -198,9 +203,31 @@ impl Holdings {
         }
     }
 
-    /// The lease of a unit that is held.
-    pub(crate) fn lease_of(&self, id: Holding) -> Option<Lease> {
-        self.held.get(&id).map(|held| held.lease)
+    /// A seat's holder cannot reach another member; what to send now.
+    pub(crate) fn accuse(&mut self, id: Holding, accusation: Accusation) -> Option<FromWorker> {
+        let held = self.held.get_mut(&id)?;
+        if !held.accusations.contains(&accusation) {
+            held.accusations.push(accusation.clone());
+        }
+        let (generation, of) = accusation;
+        Some(FromWorker::Accuse { lease: held.lease, generation, of })
+    }
+
+    /// What seats have to say of others, again: it may have been said to nobody, or to a coordinator that is no more.
+    pub(crate) fn accusations(&mut self) -> Vec<FromWorker> {
+        let mut all = Vec::new();
+        for held in self.held.values_mut() {
+            let (lease, now) = (held.lease, held.seat.generation());
+            // Of an earlier generation nobody wants to know.
+            held.accusations.retain(|(generation, _)| now.is_none_or(|now| *generation >= now));
+            let again = |(generation, of): &Accusation| FromWorker::Accuse {
+                lease,
+                generation: *generation,
+                of: of.clone(),
+            };
+            all.extend(held.accusations.iter().map(again).filter(|_| !held.is_over()));
+        }
+        all
     }
 
     /// How many are held.

@@ -203,7 +203,8 @@ impl Member {
         let _attending = self.config.sessions.begin();
         let mut session = Session::new(end, heartbeat_every);
         session.say(self.holdings.renew(&renewed));
-        if self.leaving.is_some() {
+        // A new coordinator asks first of all where members of a gang are.
+        if self.leaving.is_some() || self.holdings.len() > 0 {
             session.beat_soon();
         }
         while !self.may_go() {
@@ -217,7 +218,10 @@ impl Member {
                 }
                 next = session.next() => match next {
                     Next::Heard(message) => self.on_message(message, &mut session),
-                    Next::Beat => session.beat(self.heartbeat()),
+                    Next::Beat => {
+                        session.beat(self.heartbeat());
+                        session.say(self.holdings.accusations());
+                    }
                     Next::Over => {
                         tracing::info!("the session ended");
                         return Ended::Broken { welcomed_for: begun.elapsed() };
@@ -245,10 +249,7 @@ impl Member {
     fn on_local(&mut self, local: Local) -> Option<FromWorker> {
         let said = match local {
             Local::Reported(holding, report) => self.holdings.report(holding, report),
-            Local::Accused(holding, (generation, of)) => {
-                let lease = self.holdings.lease_of(holding);
-                lease.map(|lease| FromWorker::Accuse { lease, generation, of })
-            }
+            Local::Accused(holding, accusation) => self.holdings.accuse(holding, accusation),
             Local::StopAsked => {
                 self.leave();
                 None
@@ -278,6 +279,8 @@ impl Member {
                 self.leave();
                 return session.beat_soon();
             }
+            // One that leaves does, whatever others do.
+            ToWorker::Gang { .. } if self.leaving.is_some() => return,
             ToWorker::Gang { lease, state } => return self.holdings.tell_seat(lease, state),
             ToWorker::Welcome { .. } => return tracing::warn!("a second welcome is ignored"),
         };

@@ -292,7 +292,7 @@ impl Driver {
         let Some(job) = self.jobs.get(&id) else { return };
         let text = format!("planned {} items in {} units", job.plan.planned, job.counts.units_planned);
         if let Some(min) = seat_min {
-            self.begin_gang(id, min, Vec::new());
+            self.begin_gang(id, min, false, Vec::new());
         }
         self.event(Event::Planned { job: id, units: to_compute });
         if done {
@@ -312,6 +312,7 @@ impl Driver {
             return self.endings.push((id, Phase::Succeeded, String::new()));
         }
         job.plan.stage += 1;
+        job.plan.stage_from = job.plan.units;
         job.plan.stage_planned = false;
         job.plan.cursor.clear();
         let (stage, next) = (job.plan.stage, job.next.clone());
@@ -474,6 +475,7 @@ impl Driver {
                 Effect::Unseated { job, instance } => {
                     self.gang_event(gang::Event::Unseated { job, instance });
                 }
+                Effect::GangDone { job } => self.gang_event(gang::Event::Done { job }),
                 Effect::QuarantineNext { job, unit, losses } => self.quarantine_next(job, unit, losses),
                 Effect::Log { job, text } => self.log(job, text),
                 Effect::AllRecorded { job } => self.all_recorded(job),

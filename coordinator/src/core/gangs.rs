@@ -8,7 +8,7 @@ use sr3_proto::{
 use super::driver::Driver;
 use crate::{
     gang::{Effect, Event},
-    scheduler,
+    rows, scheduler,
 };
 
 impl Driver {
@@ -29,6 +29,8 @@ impl Driver {
                 Effect::Changed { job, members, generation } => {
                     if let Some(found) = self.jobs.get_mut(&job) {
                         found.gang = Some((members, generation));
+                        // A coordinator that another one replaced cannot write, and so makes no generation either.
+                        self.work.batch.put(rows::job(job), rows::write(found.row()));
                     }
                     self.publish(job);
                 }
@@ -36,10 +38,14 @@ impl Driver {
         }
     }
 
-    /// A job's units are seats from now on.
-    pub(super) fn begin_gang(&mut self, job: JobId, min: u32, holders: Vec<String>) {
-        self.event(scheduler::Event::Gang { job });
+    /// The units of a job's stage are seats. `done` if one of them is recorded; `holders` are the processes that held some
+    /// under an earlier coordinator.
+    pub(super) fn begin_gang(&mut self, job: JobId, min: u32, done: bool, holders: Vec<String>) {
+        self.event(scheduler::Event::Gang { job, min, done });
         self.gang_event(Event::Began { job, min, holders });
+        if done {
+            self.gang_event(Event::Done { job });
+        }
     }
 
     /// A worker holds a seat.

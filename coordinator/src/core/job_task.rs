@@ -141,6 +141,7 @@ impl JobTask {
     async fn make_plan(&mut self, begun: &dyn Begun, stage: u32) -> Result<(), JobError> {
         if self.plan.stage < stage {
             (self.plan.stage, self.plan.stage_planned) = (stage, false);
+            self.plan.stage_from = self.plan.units;
             self.plan.cursor.clear();
         }
         let mut plan = self.plan.clone();

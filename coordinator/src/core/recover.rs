@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use futures::TryStreamExt;
-use sr3_proto::{Cancel, JobId, RunId, UnitId, WorkerId};
+use sr3_proto::{Cancel, JobId, RunId, UnitId, WorkerId, wire::ledger::PlanRow};
 use tokio::sync::mpsc;
 
 use super::{
@@ -31,11 +31,12 @@ impl Driver {
         stop: Cancel,
     ) -> Result<Self, LedgerError> {
         let scheduler = Scheduler::new(parts.scheduler, ledger.epoch());
+        let gangs = gang::Config { takeover: parts.scheduler.lease_ttl, ..gang::Config::default() };
         let mut driver = Self {
             parts,
             ledger: Arc::clone(&ledger),
             scheduler,
-            gangs: Gangs::new(gang::Config::default(), ledger.epoch()),
+            gangs: Gangs::new(gangs, ledger.epoch()),
             jobs: std::collections::BTreeMap::new(),
             by_key: std::collections::HashMap::new(),
             tokens: Arc::default(),
@@ -107,6 +108,8 @@ impl Driver {
         drop(attempts);
         let mut pending = Vec::new();
         let (mut last, mut kept) = (UnitId::new(0), Vec::new());
+        // Seats of stages before this one are over, whether they are recorded or not.
+        let stage_from = plan.as_ref().map_or(0, |plan: &PlanRow| plan.stage_from);
         let (mut seat_min, mut gang_done) = (0, false);
         let mut units = ledger.scan(&rows::units(id), None);
         while let Some((key, bytes)) = units.try_next().await? {
@@ -117,6 +120,9 @@ impl Driver {
             counts.units_planned += 1;
             let unit = rows::last_number(&key)?;
             last = UnitId::new(unit);
+            if unit < stage_from {
+                continue;
+            }
             seat_min = seat_min.max(row.seat_min);
             gang_done |= row.seat_min > 0 && done.contains(&unit);
             if kept.len() < KEPT_UNITS && !done.contains(&unit) {
@@ -126,11 +132,9 @@ impl Driver {
                 pending.push(UnitId::new(unit));
             }
         }
-        if gang_done {
-            // Seats that nobody holds are not needed any more.
-            pending.clear();
-            open.retain(|unit: &RecoveredUnit| unit.open.holder.is_some());
-        }
+        open.retain(|unit: &RecoveredUnit| {
+            unit.unit.get() >= stage_from && !(gang_done && unit.open.holder.is_none())
+        });
         let holders: Vec<String> =
             open.iter().filter_map(|unit| Some(unit.open.holder.as_ref()?.0.clone())).collect();
         drop(units);
@@ -146,7 +150,7 @@ impl Driver {
                 let (paused, added) = (job.paused, job.added());
                 self.event(added);
                 if seat_min > 0 {
-                    self.begin_gang(id, seat_min, holders);
+                    self.begin_gang(id, seat_min, gang_done, holders);
                 }
                 self.scheduler.recover(id, open, self.parts.clock.now());
                 if paused {

@@ -1,9 +1,15 @@
 //! The gang machine, driven through histories.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use proptest::prelude::*;
-use sr3_proto::UnitId;
+use sr3_proto::{
+    UnitId,
+    gang::{GangState, Peer},
+};
 
 use super::*;
 
@@ -16,6 +22,8 @@ struct World {
     /// What each worker was told last.
     told: BTreeMap<u64, GangState>,
     evicted: Vec<(u64, Option<Duration>)>,
+    /// Members of every generation that anybody was told of.
+    made: BTreeMap<Generation, Vec<String>>,
 }
 
 fn worker(n: u64) -> WorkerId {
@@ -33,7 +41,13 @@ fn peer(n: u64) -> Peer {
 impl World {
     fn new(epoch: u64, min: u32, holders: &[u64]) -> Self {
         let gangs = Gangs::new(Config::default(), epoch);
-        let mut world = Self { gangs, now: Time::ZERO, told: BTreeMap::new(), evicted: Vec::new() };
+        let mut world = Self {
+            gangs,
+            now: Time::ZERO,
+            told: BTreeMap::new(),
+            evicted: Vec::new(),
+            made: BTreeMap::new(),
+        };
         let holders = holders.iter().map(|n| format!("i{n}")).collect();
         world.event(Event::Began { job: JOB, min, holders });
         world
@@ -42,7 +56,14 @@ impl World {
     fn event(&mut self, event: Event) {
         for effect in self.gangs.apply(event, self.now) {
             match effect {
-                Effect::Tell { worker, state, .. } => drop(self.told.insert(worker.get(), state)),
+                Effect::Tell { worker, state, .. } => {
+                    if let GangState::Together(membership) = &state {
+                        let members: Vec<_> = membership.members.iter().map(|p| p.instance.clone()).collect();
+                        let before = self.made.insert(membership.generation, members.clone());
+                        assert!(before.is_none_or(|before| before == members), "one number, two memberships");
+                    }
+                    self.told.insert(worker.get(), state);
+                }
                 Effect::Evict { worker, bar, .. } => self.evicted.push((worker.get(), bar)),
                 Effect::Log { .. } | Effect::Changed { .. } => {}
             }
@@ -79,6 +100,10 @@ impl World {
             GangState::Together(membership) => Some(membership.generation),
             _ => None,
         }
+    }
+
+    fn heard(&mut self, n: u64, generation: Option<Generation>) {
+        self.event(Event::Heard { lease: lease(n), worker: worker(n), generation });
     }
 
     fn members(&self, n: u64) -> Vec<u64> {
@@ -185,8 +210,7 @@ fn after_a_takeover_those_who_all_came_back_go_on_where_they_are() {
     for n in [2, 1] {
         world.seat(n);
         world.settle();
-        let generation = Some(before);
-        world.event(Event::Heard { lease: lease(n), worker: worker(n), generation });
+        world.heard(n, Some(before));
     }
     world.settle();
     assert!(world.told.is_empty(), "nobody hears of it");
@@ -202,7 +226,7 @@ fn after_a_takeover_without_one_of_them_the_others_make_a_generation_of_their_ow
     let before = Some(Generation { epoch: 1, number: 7 });
     let mut world = World::new(2, 1, &[1, 2]);
     world.seat(1);
-    world.event(Event::Heard { lease: lease(1), worker: worker(1), generation: before });
+    world.heard(1, before);
     world.settle();
     assert!(world.told.is_empty(), "the other may still come back");
     world.wait(Config::default().takeover);
@@ -230,8 +254,106 @@ fn one_that_has_not_heard_is_told_again() {
     world.seat(1);
     world.settle();
     let said = world.told.remove(&1).unwrap();
-    world.event(Event::Heard { lease: lease(1), worker: worker(1), generation: None });
+    world.heard(1, None);
     assert_eq!(world.told[&1], said);
+}
+
+#[test]
+fn whoever_was_silent_once_may_come_back_and_is_kept_out_after_that() {
+    let mut world = World::new(1, 1, &[]);
+    (1..=2).for_each(|n| world.seat(n));
+    for bar in [None, Some(30), Some(60)] {
+        world.settle();
+        world.accuse(1, 2);
+        world.settle();
+        assert_eq!(world.evicted.pop(), Some((2, bar.map(Duration::from_secs))));
+        world.unseat(2);
+        world.seat(2);
+    }
+}
+
+#[test]
+fn whoever_names_a_stranger_changes_nothing() {
+    let mut world = World::new(1, 1, &[]);
+    (1..=2).for_each(|n| world.seat(n));
+    world.settle();
+    let before = world.generation_of(1);
+    world.accuse(1, 9);
+    world.accuse(1, 1);
+    world.seat(3);
+    world.accuse(1, 3);
+    world.wait(Duration::from_millis(200));
+    assert_eq!(world.generation_of(1), before);
+    world.settle();
+    assert!(world.evicted.is_empty());
+}
+
+#[test]
+fn a_generation_that_was_taken_over_ends_when_one_that_held_no_seat_is_missed_in_it() {
+    let before = Generation { epoch: 1, number: 7 };
+    let mut world = World::new(2, 1, &[1, 2]);
+    for n in [1, 2] {
+        world.seat(n);
+        world.heard(n, Some(before));
+    }
+    assert!(world.told.is_empty());
+    // It gave its seat back, and the coordinator ended before it told the others.
+    let of = "i3".to_string();
+    world.event(Event::Accused { lease: lease(1), worker: worker(1), generation: before, of });
+    assert_eq!(world.members(1), [1, 2]);
+    assert_eq!(world.generation_of(2), Some(Generation { epoch: 2, number: 1 }));
+}
+
+#[test]
+fn after_a_takeover_members_of_several_generations_make_a_new_one() {
+    let mut world = World::new(2, 1, &[1, 2]);
+    for n in [1, 2] {
+        world.seat(n);
+        world.heard(n, Some(Generation { epoch: 1, number: n }));
+    }
+    assert_eq!(world.generation_of(1), Some(Generation { epoch: 2, number: 1 }));
+    // And so does one of whom somebody was lost before all were back.
+    let before = Some(Generation { epoch: 1, number: 7 });
+    let mut world = World::new(2, 1, &[1, 2]);
+    world.seat(1);
+    world.heard(1, before);
+    world.unseat(2);
+    assert_eq!(world.members(1), [1]);
+}
+
+#[test]
+fn one_that_was_away_while_the_gang_was_paused_hears_of_it() {
+    let mut world = World::new(1, 1, &[]);
+    (1..=2).for_each(|n| world.seat(n));
+    world.settle();
+    let generation = world.generation_of(2);
+    world.event(Event::Gone { worker: worker(2) });
+    world.event(Event::Paused { job: JOB, paused: true });
+    world.told.clear();
+    world.seat(2);
+    world.heard(2, generation);
+    assert!(matches!(world.told[&2], GangState::Leave { .. }));
+}
+
+#[test]
+fn a_gang_that_is_done_makes_no_generation_and_lets_go_who_misses_another() {
+    let mut world = World::new(1, 2, &[]);
+    (1..=3).for_each(|n| world.seat(n));
+    world.settle();
+    let last = world.generation_of(3);
+    world.event(Event::Done { job: JOB });
+    world.unseat(1);
+    world.settle();
+    assert_eq!(world.generation_of(3), last);
+    world.accuse(2, 1);
+    assert!(matches!(world.told[&2], GangState::Leave { .. }));
+    world.unseat(2);
+    world.unseat(3);
+    // The next stage's numbers go on.
+    world.event(Event::Began { job: JOB, min: 1, holders: Vec::new() });
+    world.seat(4);
+    world.settle();
+    assert_eq!(world.generation_of(4).map(|g| g.number), last.map(|g| g.number + 1));
 }
 
 proptest! {
@@ -270,30 +392,48 @@ proptest! {
     }
 
     #[test]
-    fn numbers_grow_and_members_hold_seats(events in prop::collection::vec((0u8..5, 1u64..5, 1u64..5), 0..60)) {
-        let mut world = World::new(1, 1, &[]);
+    fn numbers_grow_members_hold_seats_ranks_are_stable_and_nothing_happens_by_itself(
+        events in prop::collection::vec((0u8..8, 1u64..6, 1u64..6), 0..80),
+        min in 1u32..4,
+    ) {
+        let mut world = World::new(1, min, &[]);
         let mut seated = BTreeSet::new();
-        let mut last = 0;
+        // Whoever left since the last generation; if it is back, it is behind the others.
+        let mut left = BTreeSet::new();
         for (what, a, b) in events {
+            let newest = world.made.keys().next_back().copied();
             match what {
-                0 => { world.seat(a); seated.insert(a); }
-                1 => { world.unseat(a); seated.remove(&a); }
-                2 => world.accuse(a, b),
-                3 => world.event(Event::Gone { worker: worker(a) }),
+                0 | 1 => { world.seat(a); seated.insert(a); }
+                2 => { world.unseat(a); seated.remove(&a); left.insert(peer(a).instance); }
+                3 => world.accuse(a, b),
+                4 => world.event(Event::Gone { worker: worker(a) }),
+                5 => { let generation = world.generation_of(b); world.heard(a, generation) }
+                6 => world.event(Event::Paused { job: JOB, paused: b % 2 == 0 }),
                 _ => world.settle(),
             }
             for (gone, _) in std::mem::take(&mut world.evicted) {
                 world.unseat(gone);
                 seated.remove(&gone);
+                left.insert(peer(gone).instance);
             }
-            let newest = (1..5).filter_map(|n| Some((world.generation_of(n)?.number, n))).max();
-            if let Some((number, n)) = newest {
-                prop_assert!(number >= last);
-                if number > last {
-                    prop_assert!(world.members(n).iter().all(|member| seated.contains(member)));
-                }
-                last = number;
+            let mut later = world.made.iter().filter(|(generation, _)| Some(**generation) > newest);
+            prop_assert!(later.clone().count() <= 2, "one for what happened, one for who leaves because of it");
+            let names: BTreeSet<String> = seated.iter().map(|n| peer(*n).instance).collect();
+            if let Some((_, members)) = later.next_back() {
+                prop_assert!(members.iter().all(|member| names.contains(member)));
+                prop_assert!(members.len() >= min as usize);
+                let before = newest.and_then(|newest| world.made.get(&newest)).cloned().unwrap_or_default();
+                let steady = |of: &[String], other: &[String]| -> Vec<String> {
+                    of.iter().filter(|one| other.contains(one) && !left.contains(*one)).cloned().collect()
+                };
+                prop_assert_eq!(steady(&before, members), steady(members, &before));
+                left.clear();
             }
         }
+        world.event(Event::Paused { job: JOB, paused: false });
+        (0..3).for_each(|_| { world.settle(); world.evicted.clear(); });
+        let count = world.made.len();
+        (0..50).for_each(|_| world.settle());
+        prop_assert_eq!(world.made.len(), count, "time alone makes no generation");
     }
 }

@@ -9,6 +9,7 @@ use sr3_proto::{JobId, UnitId, WorkerId};
 use super::{
     Effect, Scheduler, Time,
     jobs::{Held, Job},
+    workers::Worker,
 };
 
 impl Scheduler {
@@ -26,61 +27,19 @@ impl Scheduler {
         }
     }
 
-    /// Keeps a busy worker free for each gang that has a seat to give and nobody to give it to.
-    fn reserve(&mut self, now: Time) {
-        let gangs: Vec<JobId> = self.jobs.iter().filter(|(_, job)| job.is_gang).map(|(&id, _)| id).collect();
-        for id in gangs {
-            let Some(job) = self.jobs.get_mut(&id) else { continue };
-            job.barred.retain(|_, until| *until > now);
-            let wants = job.has_next(now) && self.may_grow(id);
-            let Some(job) = self.jobs.get(&id) else { continue };
-            let can =
-                |worker: &super::Worker| worker.is_connected() && !worker.draining && worker.seat.is_none();
-            let fits = |worker: &super::Worker| can(worker) && job.may_go_to(id, worker);
-            let has_one = self.workers.values().any(|w| {
-                fits(w) && (w.reserved == Some(id) || (w.leases.is_empty() && w.reserved.is_none()))
-            });
-            let chosen = self
-                .workers
-                .iter()
-                .filter(|(_, worker)| fits(worker) && worker.reserved.is_none())
-                .min_by_key(|(_, worker)| worker.leases.len())
-                .map(|(&worker, _)| worker);
-            for worker in self.workers.values_mut().filter(|_| !wants) {
-                worker.reserved = worker.reserved.filter(|job| *job != id);
-            }
-            if let Some(worker) =
-                chosen.filter(|_| wants && !has_one).and_then(|id| self.workers.get_mut(&id))
-            {
-                worker.reserved = Some(id);
-            }
-        }
-    }
-
-    /// Whether a gang may take one more worker: it has its job's share of those that could work for it, and one in any case.
-    fn may_grow(&self, id: JobId) -> bool {
-        let Some(gang) = self.jobs.get(&id) else { return false };
-        let holds = gang.lease_count();
-        if holds == 0 {
-            return true;
-        }
-        let works = |job: &Job| !(job.paused || job.pending.is_empty() && job.open.is_empty());
-        let others = self.jobs.iter().filter(|(other, job)| **other != id && works(job));
-        let others: u32 = others.map(|(_, job)| job.demand.priority).sum();
-        let workers = self.workers.values().filter(|w| w.is_connected() && !w.draining).count();
-        let all = u64::from(gang.demand.priority) + u64::from(others);
-        (holds as u64 + 1) * all <= workers as u64 * u64::from(gang.demand.priority)
-    }
-
     fn cheapest(&self, now: Time) -> Option<(JobId, WorkerId)> {
         let mut best: Option<(f64, usize, JobId, WorkerId)> = None;
         for (&id, job) in self.jobs.iter().filter(|(_, job)| job.has_next(now)) {
+            let is_gang = job.seats.is_some();
+            if is_gang && !self.may_grow(id) {
+                continue;
+            }
             for &worker in &self.free {
                 let Some(found) = self.workers.get(&worker) else { continue };
                 if !job.may_go_to(id, found) || found.reserved.is_some_and(|other| other != id) {
                     continue;
                 }
-                if job.is_gang && (!found.leases.is_empty() || !self.may_grow(id)) {
+                if is_gang && !found.leases.is_empty() {
                     continue;
                 }
                 let loaded = job.is_loaded_at(found);
@@ -101,7 +60,7 @@ impl Scheduler {
     fn assign_backups(&mut self, now: Time) {
         let mut wanted = Vec::new();
         for (&id, job) in &self.jobs {
-            if job.paused || job.is_gang || !job.planning_done || job.has_next(now) {
+            if job.paused || job.seats.is_some() || !job.planning_done || job.has_next(now) {
                 continue;
             }
             let Some(median) = job.median() else { continue };
@@ -118,8 +77,10 @@ impl Scheduler {
         }
         for (job, unit, holder) in wanted {
             let other = self.free.iter().copied().find(|id| {
-                let fits = |worker| self.jobs.get(&job).is_some_and(|found| found.may_go_to(job, worker));
-                Some(*id) != holder && self.workers.get(id).is_some_and(fits)
+                let fits =
+                    |worker: &Worker| self.jobs.get(&job).is_some_and(|found| found.may_go_to(job, worker));
+                let free = |worker: &&Worker| worker.reserved.is_none() && fits(worker);
+                Some(*id) != holder && self.workers.get(id).as_ref().is_some_and(free)
             });
             if let Some(worker) = other {
                 let text = format!("unit {unit} takes long: worker {worker} tries it too");
@@ -144,10 +105,10 @@ impl Scheduler {
         open.held.push(Held { worker: Some(worker), instance, token, attempt, since: now, deadline });
         holder.leases.insert((job, unit));
         holder.credits -= 1;
-        if found.is_gang {
+        let is_gang = found.seats.is_some();
+        if is_gang {
             (holder.seat, holder.reserved) = (Some(job), None);
         }
-        let is_gang = found.is_gang;
         let (state, records) = (open.state.clone(), open.state.records.clone());
         let isolated = !is_gang && state.is_isolated(&self.config);
         let instance = holder.instance.clone();

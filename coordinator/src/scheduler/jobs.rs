@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use sr3_proto::{Digest, FailureKind, JobId, Lease, Needs, UnitId, WorkerId};
 
-use super::{Effect, OpenUnit, Scheduler, Time, workers::Worker};
+use super::{Effect, OpenUnit, Scheduler, Time, seats::Seats, workers::Worker};
 
 /// So many recent durations give a job's median.
 const DURATIONS: usize = 64;
@@ -37,14 +37,9 @@ pub(super) struct Job {
     pub(super) served: f64,
     pub(super) durations: VecDeque<Duration>,
     pub(super) done_told: bool,
-    /// Whether its units are seats of a gang.
-    pub(super) is_gang: bool,
-    /// Processes that get no seat, and until when.
-    pub(super) barred: BTreeMap<String, Time>,
+    /// If the units of its stage are seats of a gang.
+    pub(super) seats: Option<Seats>,
 }
-
-/// A seat that was held so long has not failed at once.
-const LONG_HELD: Duration = Duration::from_secs(60);
 
 /// A unit that was leased.
 #[derive(Debug, Default)]
@@ -79,16 +74,21 @@ impl Job {
             served,
             durations: VecDeque::new(),
             done_told: false,
-            is_gang: false,
-            barred: BTreeMap::new(),
+            seats: None,
         }
     }
 
     /// Whether the worker has what the job needs, and did not fail at it.
-    pub(super) fn may_go_to(&self, id: JobId, worker: &Worker) -> bool {
+    pub(super) fn can_go_to(&self, id: JobId, worker: &Worker) -> bool {
         !worker.cannot.contains(&id)
             && worker.offer.lacks(&self.demand.kind, &self.demand.needs).is_none()
-            && (!self.is_gang || (worker.serves_peers && !self.barred.contains_key(&worker.instance)))
+            && (self.seats.is_none() || worker.serves_peers)
+    }
+
+    /// Whether it can go there, and nothing is against it now.
+    pub(super) fn may_go_to(&self, id: JobId, worker: &Worker) -> bool {
+        self.can_go_to(id, worker)
+            && self.seats.as_ref().is_none_or(|seats| !seats.keeps_out(&worker.instance))
     }
 
     /// Whether the worker has all of the job's models loaded.
@@ -152,12 +152,7 @@ impl Scheduler {
             found.units_done += 1;
         }
         self.effects.push(Effect::Record { worker, lease });
-        if job.is_gang {
-            // The gang is done: seats that nobody holds are not needed.
-            job.pending.clear();
-            job.open.retain(|_, open| !open.held.is_empty());
-            job.waiting.clear();
-        }
+        self.gang_is_done(lease.job);
         for held in open.held {
             self.unseated(lease.job, &held.instance);
             let Some(holder) = held.worker else { continue };
@@ -200,15 +195,13 @@ impl Scheduler {
         let (job, unit) = (lease.job, lease.unit);
         self.give_up(job, unit, lease.token);
         self.keep(job, unit, records);
-        if self.is_gang(job)
-            && since + LONG_HELD <= now
-            && let Some(open) = self.open_mut(job, unit)
-        {
-            open.state.failures = 0;
-        }
+        self.forgive_seat(job, unit, since, now);
         self.save(job, unit);
         self.effects.push(Effect::Log { job, text: format!("unit {unit} failed: {reason}") });
         self.effects.push(Effect::Committed { worker, lease });
+        if self.is_gang_done(job) {
+            return self.retry(job, unit, now);
+        }
         match kind {
             FailureKind::Job => self.fail_job(job, reason.to_string()),
             FailureKind::Worker => {
@@ -216,7 +209,7 @@ impl Scheduler {
                     found.cannot.insert(job);
                 }
                 let mut connected = self.workers.values().filter(|w| w.is_connected());
-                if self.jobs.get(&job).is_some_and(|j| connected.all(|w| !j.may_go_to(job, w))) {
+                if self.jobs.get(&job).is_some_and(|j| connected.all(|w| !j.can_go_to(job, w))) {
                     let reason = format!("no worker can run it: {reason}");
                     return self.fail_job(job, reason);
                 }
@@ -294,11 +287,7 @@ impl Scheduler {
     pub(super) fn lose(&mut self, job: JobId, unit: UnitId, token: u64, now: Time) {
         let Some((worker, instance)) = self.give_up(job, unit, token) else { return };
         if self.is_gang(job) {
-            // Whoever holds a seat works with others: its end says nothing about the seat.
-            let who = worker.map(|worker| format!(" {worker}")).unwrap_or_default();
-            self.effects.push(Effect::Log { job, text: format!("seat {unit} lost its worker{who}") });
-            self.save(job, unit);
-            return self.retry(job, unit, now);
+            return self.lose_seat(job, unit, worker, now);
         }
         let config = self.config;
         let Some(open) = self.open_mut(job, unit) else { return };
@@ -344,10 +333,15 @@ impl Scheduler {
 
     /// Puts an open unit that nobody holds among those that wait.
     pub(super) fn retry(&mut self, job: JobId, unit: UnitId, not_before: Time) {
-        if let Some(found) = self.jobs.get_mut(&job)
-            && found.open.get(&unit).is_some_and(|open| open.held.is_empty())
-            && !found.waiting.iter().any(|(_, waiting)| *waiting == unit)
-        {
+        let Some(found) = self.jobs.get_mut(&job) else { return };
+        if found.open.get(&unit).is_none_or(|open| !open.held.is_empty()) {
+            return;
+        }
+        if found.seats.as_ref().is_some_and(|seats| seats.done) {
+            found.open.remove(&unit);
+            return self.check_done(job);
+        }
+        if !found.waiting.iter().any(|(_, waiting)| *waiting == unit) {
             found.waiting.insert((not_before, unit));
         }
     }
@@ -366,6 +360,8 @@ impl Scheduler {
             && !job.done_told
         {
             job.done_told = true;
+            // What comes next is another stage.
+            job.seats = None;
             self.effects.push(Effect::AllRecorded { job: id });
         }
     }
@@ -385,16 +381,6 @@ impl Scheduler {
         Some((held.worker, held.instance))
     }
 
-    pub(super) fn is_gang(&self, job: JobId) -> bool {
-        self.jobs.get(&job).is_some_and(|job| job.is_gang)
-    }
-
-    fn unseated(&mut self, job: JobId, instance: &str) {
-        if self.is_gang(job) {
-            self.effects.push(Effect::Unseated { job, instance: instance.to_string() });
-        }
-    }
-
     /// Keeps the verdicts of an attempt that ended, unless another one goes on, which would bring its own.
     fn keep(&mut self, job: JobId, unit: UnitId, records: Vec<Bytes>) {
         if let Some(open) = self.open_mut(job, unit).filter(|open| open.held.is_empty()) {
@@ -402,7 +388,7 @@ impl Scheduler {
         }
     }
 
-    fn save(&mut self, job: JobId, unit: UnitId) {
+    pub(super) fn save(&mut self, job: JobId, unit: UnitId) {
         if let Some(open) = self.open_mut(job, unit) {
             let state = open.state.clone();
             self.effects.push(Effect::Save { job, unit, open: state });
@@ -427,7 +413,7 @@ impl Scheduler {
         Lease { epoch: self.epoch, job, unit, attempt, token }
     }
 
-    fn open_mut(&mut self, job: JobId, unit: UnitId) -> Option<&mut Open> {
+    pub(super) fn open_mut(&mut self, job: JobId, unit: UnitId) -> Option<&mut Open> {
         self.jobs.get_mut(&job)?.open.get_mut(&unit)
     }
 

@@ -15,9 +15,7 @@
 //! - A failure spends an attempt; the unit waits longer each time, and after [`Config::failures_max`] the job fails.
 //! - Jobs share the workers by their priorities; a worker that has the model loaded is preferred.
 //! - Near the end of a job a unit that takes much longer than others gets one backup attempt.
-//!
-//! - A seat of a gang takes a whole worker: it is leased to one that holds nothing, which then gets nothing else. Where all are
-//!   busy, one is kept free for it. A gang takes no more than its job's share of the workers while others have work.
+//! - Seats of gangs are units with rules of their own: `seats` has them.
 //!
 //! It never decides about items, or about who of a gang works together: the first is the planner's and the worker's, the
 //! second [`crate::gang`]'s.
@@ -25,6 +23,9 @@
 mod assign;
 mod jobs;
 mod recovery;
+#[cfg(test)]
+mod seat_tests;
+mod seats;
 #[cfg(test)]
 mod tests;
 mod workers;
@@ -39,6 +40,7 @@ use sr3_proto::{Digest, FailureKind, JobId, Lease, Needs, Offer, UnitId, WorkerI
 
 use jobs::Job;
 pub use recovery::RecoveredUnit;
+use seats::Seats;
 use workers::Worker;
 
 /// Time since an origin that the driver chose; only differences count.
@@ -193,10 +195,14 @@ pub enum Event {
         /// What its units need of a worker.
         needs: Needs,
     },
-    /// What a job plans from now on are seats of its gang.
+    /// What a job's stage plans from now on are seats of a gang.
     Gang {
         /// The job.
         job: JobId,
+        /// Fewest members with which it works.
+        min: u32,
+        /// Whether a seat of the stage is recorded already.
+        done: bool,
     },
     /// Units of a job are planned, in order, and durable.
     Planned {
@@ -305,6 +311,11 @@ pub enum Effect {
         /// Its process.
         instance: String,
     },
+    /// A seat is recorded: what the gang was for is done.
+    GangDone {
+        /// The job.
+        job: JobId,
+    },
     /// The item of this isolated unit that comes next took down too many workers: answer with its record as
     /// [`Scheduler::quarantined`].
     QuarantineNext {
@@ -405,23 +416,6 @@ impl Scheduler {
         (pending, self.jobs.values().map(Job::lease_count).sum())
     }
 
-    /// Keeps a process from a job's seats until `until`.
-    pub fn bar(&mut self, job: JobId, instance: &str, until: Time) {
-        if let Some(job) = self.jobs.get_mut(&job) {
-            job.barred.insert(instance.to_string(), until);
-        }
-    }
-
-    /// Takes a lease away from its holder, as if its time were over; tells it why.
-    pub fn evict(&mut self, worker: WorkerId, lease: Lease, reason: &str, now: Time) -> Vec<Effect> {
-        if self.held_mut(worker, lease).is_some() {
-            self.leave_behind(lease.job, lease.unit, lease.token, now);
-            self.revoke(worker, lease, reason);
-        }
-        self.assign(now);
-        std::mem::take(&mut self.effects)
-    }
-
     /// Leases that ran out so far.
     pub fn expiries(&self) -> u64 {
         self.expiries
@@ -469,14 +463,15 @@ impl Scheduler {
             Event::JobAdded { job, kind, priority, models, needs } => {
                 self.add_job(job, jobs::Demand { kind, priority, models, needs });
             }
-            Event::Gang { job } => {
+            Event::Gang { job, min, done } => {
                 if let Some(job) = self.jobs.get_mut(&job) {
-                    job.is_gang = true;
+                    job.seats.get_or_insert_with(|| Seats::new(min, done));
                 }
             }
             Event::Planned { job, units } => {
                 if let Some(job) = self.jobs.get_mut(&job) {
-                    job.pending.extend(units);
+                    let needed = job.seats.as_ref().is_none_or(|seats| !seats.done);
+                    job.pending.extend(units.into_iter().filter(|_| needed));
                     // What comes after everything was recorded is the next stage.
                     job.planning_done = false;
                     job.done_told = false;

@@ -32,7 +32,7 @@ fn added(job: JobId, priority: u32) -> Event {
     Event::JobAdded { job, kind, priority, models: vec![Digest::of(b"m")], needs }
 }
 
-fn offer() -> Offer {
+pub(super) fn offer() -> Offer {
     Offer { kinds: vec!["k".into()], classes: vec!["f32".into()], ..Offer::default() }
 }
 
@@ -112,6 +112,7 @@ impl World {
                 | Effect::Drain { .. }
                 | Effect::Seated { .. }
                 | Effect::Unseated { .. }
+                | Effect::GangDone { .. }
                 | Effect::Log { .. } => {}
             }
         }
@@ -571,136 +572,5 @@ fn a_stage_ends_when_its_units_are_recorded_and_the_next_may_come() {
         assert_eq!(scheduler.apply(Event::PlanningDone { job }, Duration::ZERO), []);
         let effects = scheduler.apply(Event::UnitDone { worker, lease: lease.unwrap() }, Duration::ZERO);
         assert!(effects.contains(&Effect::AllRecorded { job }), "stage {stage}");
-    }
-}
-
-/// A world of a gang with so many seats, and a job beside it.
-fn with_gang(workers: u64, seats: u64, others: u64) -> (Scheduler, Vec<Effect>) {
-    let mut scheduler = Scheduler::new(Config::default(), 1);
-    let (gang, other) = (JobId::new(1), JobId::new(2));
-    let mut effects = Vec::new();
-    let add = |job| Event::JobAdded {
-        job,
-        kind: "k".into(),
-        priority: 1,
-        models: Vec::new(),
-        needs: Needs::default(),
-    };
-    let units = |count| (0..count).map(UnitId::new).collect();
-    if others > 0 {
-        scheduler.apply(add(other), Duration::ZERO);
-        scheduler.apply(Event::Planned { job: other, units: units(others) }, Duration::ZERO);
-    }
-    for id in 1..=workers {
-        effects.extend(scheduler.apply(joined(id, 2), Duration::ZERO));
-    }
-    scheduler.apply(add(gang), Duration::ZERO);
-    scheduler.apply(Event::Gang { job: gang }, Duration::ZERO);
-    effects.extend(scheduler.apply(Event::Planned { job: gang, units: units(seats) }, Duration::ZERO));
-    (scheduler, effects)
-}
-
-fn joined(id: u64, credits: u32) -> Event {
-    Event::Joined {
-        worker: WorkerId::new(id),
-        instance: format!("i{id}"),
-        held: Vec::new(),
-        credits,
-        models: Vec::new(),
-        offer: offer(),
-        serves_peers: true,
-    }
-}
-
-fn seats(effects: &[Effect]) -> Vec<(u64, Lease)> {
-    effects
-        .iter()
-        .filter_map(|effect| match effect {
-            Effect::Seated { worker, lease, .. } => Some((worker.get(), *lease)),
-            _ => None,
-        })
-        .collect()
-}
-
-fn grants(effects: &[Effect]) -> Vec<Lease> {
-    let of = |effect: &Effect| match effect {
-        Effect::Grant { lease, .. } => Some(*lease),
-        _ => None,
-    };
-    effects.iter().filter_map(of).collect()
-}
-
-#[test]
-fn a_seat_takes_a_whole_worker() {
-    let (mut scheduler, effects) = with_gang(3, 8, 0);
-    let seated = seats(&effects);
-    let workers: std::collections::BTreeSet<u64> = seated.iter().map(|(worker, _)| *worker).collect();
-    assert_eq!((seated.len(), workers.len()), (3, 3), "one each, whatever credits there are");
-    // Another job gets nothing of them.
-    let other = JobId::new(2);
-    let added = Event::JobAdded {
-        job: other,
-        kind: "k".into(),
-        priority: 1,
-        models: Vec::new(),
-        needs: Needs::default(),
-    };
-    scheduler.apply(added, Duration::ZERO);
-    let effects = scheduler.apply(Event::Planned { job: other, units: vec![UnitId::new(0)] }, Duration::ZERO);
-    assert!(grants(&effects).is_empty());
-}
-
-#[test]
-fn a_gang_takes_its_share_of_workers_that_are_busy_and_the_others_go_on() {
-    let (mut scheduler, effects) = with_gang(4, 8, 100);
-    assert!(seats(&effects).is_empty(), "all are busy");
-    let mut leases = grants(&effects);
-    let mut seated = Vec::new();
-    for _ in 0..60 {
-        let lease = leases.remove(0);
-        let worker = (1..=4).map(WorkerId::new).find(|worker| scheduler.holds(*worker, lease)).unwrap();
-        let effects = scheduler.apply(Event::UnitDone { worker, lease }, Duration::ZERO);
-        seated.extend(seats(&effects));
-        leases.extend(grants(&effects).into_iter().filter(|lease| lease.job == JobId::new(2)));
-        for worker in (1..=4).map(WorkerId::new) {
-            let credits = 2 - scheduler.worker(worker).map_or(0, |view| view.leases.min(2)) as u32;
-            let held: Vec<Lease> = leases.iter().copied().filter(|l| scheduler.holds(worker, *l)).collect();
-            let beat =
-                Event::Heartbeat { worker, credits, leases: held, models: Vec::new(), draining: false };
-            let effects = scheduler.apply(beat, Duration::ZERO);
-            seated.extend(seats(&effects));
-            leases.extend(grants(&effects).into_iter().filter(|lease| lease.job == JobId::new(2)));
-        }
-    }
-    assert_eq!(seated.len(), 2, "half of the workers, as the two jobs weigh the same");
-}
-
-#[test]
-fn a_seat_is_never_isolated_and_goes_to_the_next_worker() {
-    let (mut scheduler, effects) = with_gang(1, 1, 0);
-    let mut seated = seats(&effects);
-    let mut now = Duration::ZERO;
-    for id in 2..10 {
-        let (worker, _) = seated.pop().unwrap();
-        scheduler.apply(Event::Left { worker: WorkerId::new(worker), goodbye: false }, now);
-        now += Config::default().lease_ttl + Duration::from_secs(1);
-        let effects = scheduler.apply(Event::Tick, now);
-        assert!(effects.iter().any(|effect| matches!(effect, Effect::Unseated { .. })));
-        let effects = scheduler.apply(joined(id, 2), now);
-        assert!(effects.iter().all(|effect| !matches!(effect, Effect::Grant { isolated: true, .. })));
-        seated = seats(&effects);
-    }
-}
-
-#[test]
-fn one_seat_that_is_done_ends_the_gang() {
-    let (mut scheduler, effects) = with_gang(2, 5, 0);
-    let seated = seats(&effects);
-    scheduler.apply(Event::PlanningDone { job: JobId::new(1) }, Duration::ZERO);
-    for (at, (worker, lease)) in seated.into_iter().enumerate() {
-        let effects =
-            scheduler.apply(Event::UnitDone { worker: WorkerId::new(worker), lease }, Duration::ZERO);
-        let over = effects.iter().any(|effect| matches!(effect, Effect::AllRecorded { .. }));
-        assert_eq!(over, at == 1, "when the last that holds one has reported");
     }
 }

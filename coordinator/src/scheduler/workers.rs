@@ -38,7 +38,7 @@ impl Worker {
         }
     }
 
-    fn takes_more(&self) -> bool {
+    pub(super) fn takes_more(&self) -> bool {
         self.connected && !self.draining && self.credits > 0 && self.seat.is_none()
     }
 

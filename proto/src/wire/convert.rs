@@ -7,15 +7,13 @@ use super::v1;
 use crate::{
     Digest, FailureKind, FromWorker, Grant, Head, Hello, JobId, Lease, LeaseProgress, Location, Needs, Offer,
     Order, RunId, ToWorker, UnitId, WorkerId,
-    gang::{GangState, Generation, Membership, Peer},
+    gang::{GangState, Generation, MEMBERS_MAX, Membership, Peer},
     order::{ModelName, Place},
     session::UnitResult,
 };
 
 /// Longest name or address of a peer.
 const NAME_BYTES_MAX: usize = 1024;
-/// Most members of a gang.
-const MEMBERS_MAX: usize = 4096;
 
 /// A message that breaks the protocol.
 #[derive(Debug, thiserror::Error)]
@@ -267,6 +265,9 @@ impl TryFrom<v1::SessionRequest> for FromWorker {
             },
             Message::UnitReturned(v1::UnitReturned { lease: held, records }) => {
                 Self::UnitReturned { lease: lease(held)?, records }
+            }
+            Message::Accuse(v1::Accuse { of, .. }) if of.len() > NAME_BYTES_MAX => {
+                return Err(bad("of", "it is longer than any name"));
             }
             Message::Accuse(v1::Accuse { lease: held, generation, of }) => {
                 Self::Accuse { lease: lease(held)?, generation: need("generation", generation)?.into(), of }
