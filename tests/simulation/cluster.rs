@@ -17,7 +17,7 @@ use sr3::{
     coordinator::{
         Kind, Kinds,
         clock::Clock,
-        core::{Coordinator, Parts},
+        core::{Coordinator, OpenStore, Parts},
         ledger::{Ledger, MemoryLedgerStorage},
         scheduler,
         service::{self, Access, Audit, Entrance, Standby},
@@ -51,20 +51,19 @@ use crate::{
 };
 
 /// Says what happens, and when.
-fn tell(what: &str) {
+pub(crate) fn tell(what: &str) {
     tell_at(turmoil::sim_elapsed().unwrap_or_default(), what);
 }
 
-fn tell_at(at: Duration, what: &str) {
+pub(crate) fn tell_at(at: Duration, what: &str) {
     eprintln!("{:>8.3} {what}", at.as_secs_f64());
 }
 
 pub(crate) const COORDINATORS: [&str; 2] = ["coordinator-1", "coordinator-2"];
 pub(crate) const WORKERS: [&str; 3] = ["worker-1", "worker-2", "worker-3"];
 const PORT: u16 = 7070;
-const TICK: Duration = Duration::from_millis(20);
 /// A job that has not ended by then never will.
-const PATIENCE: Duration = Duration::from_secs(1200);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1200);
 
 /// What came of a seed.
 pub(crate) struct Run {
@@ -149,17 +148,19 @@ fn address(host: &str) -> Address {
 }
 
 /// A coordinator, begun again whenever its process ends.
-async fn coordinator(stage: Arc<Stage>, name: &'static str) -> turmoil::Result {
+pub(crate) async fn coordinator(
+    name: &'static str,
+    storage: MemoryLedgerStorage,
+    kinds: impl Fn() -> Kinds,
+    open_store: OpenStore,
+) -> turmoil::Result {
     loop {
         let clock = Clock::with_wall(|| {
             u64::try_from(turmoil::sim_elapsed().unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
         });
-        let opener = Arc::clone(&stage);
-        let limits = UnitLimits { items_max: 3, ..UnitLimits::default() };
-        let upscale: Arc<dyn Kind> = Arc::new(Upscale::new(Arc::new(Played)).with_limits(limits));
         let parts = Parts {
-            kinds: Kinds::new([upscale]),
-            open_store: Arc::new(move |location| opener.open(location)),
+            kinds: kinds(),
+            open_store: Arc::clone(&open_store),
             state: None,
             scheduler: scheduler::Config {
                 lease_ttl: Duration::from_secs(5),
@@ -174,7 +175,6 @@ async fn coordinator(stage: Arc<Stage>, name: &'static str) -> turmoil::Result {
         let endpoint = |host: &&str| service::peer_endpoint(&address(host));
         let peers = others.map(|host| network::connect_lazy(&endpoint(host))).collect();
         let standby = Standby { peers, ..Standby::default() };
-        let storage = stage.ledger.clone();
         let open = || {
             let ledger: Arc<dyn Ledger> = Arc::new(storage.open());
             async move { Ok(ledger) }
@@ -191,6 +191,19 @@ async fn coordinator(stage: Arc<Stage>, name: &'static str) -> turmoil::Result {
     }
 }
 
+/// How workers find the coordinators.
+pub(crate) fn connect() -> GrpcConnect {
+    GrpcConnect::new(COORDINATORS.map(address).to_vec(), Dialer::default())
+        .with_timeout(Duration::from_secs(2))
+        .with_channels(Arc::new(network::connect))
+}
+
+fn kinds() -> Kinds {
+    let limits = UnitLimits { items_max: 3, ..UnitLimits::default() };
+    let upscale: Arc<dyn Kind> = Arc::new(Upscale::new(Arc::new(Played)).with_limits(limits));
+    Kinds::new([upscale])
+}
+
 /// A worker, begun again whenever its process ends.
 async fn work(stage: Arc<Stage>, name: &'static str) -> turmoil::Result {
     loop {
@@ -203,18 +216,16 @@ async fn work(stage: Arc<Stage>, name: &'static str) -> turmoil::Result {
             ..ClusterWorkerConfig::default()
         };
         let upscale: Arc<dyn Runner> = Arc::new(Upscale::new(Arc::new(Played)));
-        let addresses = COORDINATORS.map(address);
-        let connect = GrpcConnect::new(addresses.to_vec(), Dialer::default())
-            .with_timeout(Duration::from_secs(2))
-            .with_channels(Arc::new(network::connect));
-        let ended = worker::serve(Runners::new([upscale]), connect, config, Cancel::new()).await;
+        let ended = worker::serve(Runners::new([upscale]), connect(), config, Cancel::new()).await;
         tell(&format!("{name} left: {ended:?}"));
         sleep(Duration::from_secs(1)).await;
     }
 }
 
 /// Asks the coordinators in turn until one answers.
-async fn ask<T>(request: impl AsyncFn(JobServiceClient<Channel>) -> Result<T, Status>) -> Result<T, Status> {
+pub(crate) async fn ask<T>(
+    request: impl AsyncFn(JobServiceClient<Channel>) -> Result<T, Status>,
+) -> Result<T, Status> {
     loop {
         for host in COORDINATORS {
             let endpoint = service::peer_endpoint(&address(host));
@@ -276,7 +287,7 @@ fn is_older(job: &Job, than: &Job) -> bool {
     counts.units_done < than_counts.units_done || (has_ended(than) && !has_ended(job))
 }
 
-fn has_ended(job: &Job) -> bool {
+pub(crate) fn has_ended(job: &Job) -> bool {
     matches!(job.state(), JobState::Succeeded | JobState::Failed | JobState::Cancelled)
 }
 
@@ -307,19 +318,13 @@ async fn meddle(chance: &mut Chance, ids: &[u64]) {
 /// Runs a seed to its end and checks what came of it.
 pub(crate) fn simulate(seed: u64) -> Run {
     simulate_on_this_thread();
-    let mut sim = turmoil::Builder::new()
-        .rng_seed(seed)
-        .tick_duration(TICK)
-        .min_message_latency(Duration::from_millis(1))
-        .max_message_latency(Duration::from_millis(60))
-        .tcp_capacity(1 << 12)
-        .simulation_duration(PATIENCE)
-        .build();
+    let mut sim = network::simulated(seed, PATIENCE);
     let stage = Arc::new(Stage::new(seed));
     fill(&stage);
     for name in COORDINATORS {
-        let stage = Arc::clone(&stage);
-        sim.host(name, move || coordinator(Arc::clone(&stage), name));
+        let (storage, opener) = (stage.ledger.clone(), Arc::clone(&stage));
+        let open_store: OpenStore = Arc::new(move |location| opener.open(location));
+        sim.host(name, move || coordinator(name, storage.clone(), kinds, Arc::clone(&open_store)));
     }
     for name in WORKERS {
         let stage = Arc::clone(&stage);
@@ -327,7 +332,7 @@ pub(crate) fn simulate(seed: u64) -> Run {
     }
     let ended = Arc::default();
     sim.client("client", client(Arc::clone(&stage), Arc::clone(&ended)));
-    let mut breaker = Breaker::new(seed);
+    let mut breaker = Breaker::new(seed, &WORKERS);
     while !sim.step().unwrap() {
         if let Some(what) = breaker.step(&mut sim, &stage.ledger) {
             tell_at(sim.elapsed(), &what);
@@ -341,7 +346,7 @@ pub(crate) fn simulate(seed: u64) -> Run {
 }
 
 /// Runs what waits for no more than a clock that nobody else needs.
-fn now<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)

@@ -5,10 +5,7 @@ use std::time::Duration;
 use sr3::coordinator::ledger::{Fault, MemoryLedgerStorage};
 use turmoil::Sim;
 
-use crate::{
-    chance::Chance,
-    cluster::{COORDINATORS, WORKERS},
-};
+use crate::{chance::Chance, cluster::COORDINATORS};
 
 /// Afterwards everything heals.
 const QUIET_FROM: Duration = Duration::from_secs(40);
@@ -22,14 +19,30 @@ enum Heal {
 /// Breaks hosts, links and the ledger.
 pub(crate) struct Breaker {
     chance: Chance,
+    workers: &'static [&'static str],
+    /// Whether links between workers break too.
+    between_workers: bool,
     next: Duration,
     healing: Vec<(Duration, Heal)>,
     pub(crate) faults: u64,
 }
 
 impl Breaker {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { chance: Chance::new(seed), next: Duration::ZERO, healing: Vec::new(), faults: 0 }
+    pub(crate) fn new(seed: u64, workers: &'static [&'static str]) -> Self {
+        let between_workers = false;
+        Self {
+            chance: Chance::new(seed),
+            workers,
+            between_workers,
+            next: Duration::ZERO,
+            healing: Vec::new(),
+            faults: 0,
+        }
+    }
+
+    /// Breaks links between workers, too.
+    pub(crate) fn between_workers(self) -> Self {
+        Self { between_workers: true, ..self }
     }
 
     /// What broke or healed at this moment, if anything did.
@@ -60,7 +73,7 @@ impl Breaker {
     }
 
     fn break_something(&mut self, sim: &mut Sim<'_>, ledger: &MemoryLedgerStorage, now: Duration) -> String {
-        let worker = self.one_of(&WORKERS);
+        let worker = self.one_of(self.workers);
         let coordinator = self.one_of(&COORDINATORS);
         let length = Duration::from_millis(match self.chance.between(0, 4) {
             0 => self.chance.between(20, 200),
@@ -71,6 +84,7 @@ impl Breaker {
         let kind = self.chance.between(0, 10);
         let (a, b) = match kind {
             4 | 6 if self.chance.between(0, 3) == 0 => (COORDINATORS[0], COORDINATORS[1]),
+            4..=7 if self.between_workers && self.chance.between(0, 2) == 0 => self.two_workers(),
             _ => (worker, coordinator),
         };
         let crashed = if kind < 2 { worker } else { coordinator };
@@ -113,6 +127,14 @@ impl Breaker {
 
     fn one_of(&mut self, hosts: &[&'static str]) -> &'static str {
         hosts[self.chance.between(0, hosts.len() as u64) as usize]
+    }
+
+    /// In the order in which they are named, so that a link has one name.
+    fn two_workers(&mut self) -> (&'static str, &'static str) {
+        let count = self.workers.len() as u64;
+        let first = self.chance.between(0, count - 1);
+        let second = self.chance.between(first + 1, count);
+        (self.workers[first as usize], self.workers[second as usize])
     }
 
     fn is_down(&self, host: &str) -> bool {

@@ -4,6 +4,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::{FutureExt, Stream, future::BoxFuture, stream};
@@ -11,6 +12,19 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::{Channel, Endpoint, Error, Uri, server::Connected};
 use turmoil::net::{TcpListener, TcpStream};
+
+/// The network of a seed, for so long.
+pub(crate) fn simulated(seed: u64, duration: Duration) -> turmoil::Sim<'static> {
+    turmoil::Builder::new()
+        .rng_seed(seed)
+        .tick_duration(Duration::from_millis(20))
+        .min_message_latency(Duration::from_millis(1))
+        .max_message_latency(Duration::from_millis(60))
+        .tcp_capacity(1 << 12)
+        .udp_capacity(1 << 12)
+        .simulation_duration(duration)
+        .build()
+}
 
 /// A stream that a server takes.
 pub(crate) struct Incoming(TcpStream);

@@ -250,3 +250,31 @@ impl Held {
         self.reports.back().is_some_and(Report::is_last)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sr3_proto::{JobId, UnitId, gang::Generation};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::seat::seat;
+
+    #[test]
+    fn what_a_seat_says_of_others_is_said_again_under_its_new_lease_until_there_is_a_later_generation() {
+        let mut holdings = Holdings::default();
+        let lease = |token| Lease { epoch: 1, job: JobId::new(1), unit: UnitId::new(1), attempt: 1, token };
+        let (seat, held) = seat("me".into(), mpsc::unbounded_channel().0);
+        let id = holdings.add(lease(1), Cancel::new(), Arc::default(), held).unwrap();
+        let generation = |number| Generation { epoch: 1, number };
+        seat.working_in(Some(generation(1)));
+        let said =
+            |token| FromWorker::Accuse { lease: lease(token), generation: generation(1), of: "i".into() };
+        for _ in 0..2 {
+            assert_eq!(holdings.accuse(id, (generation(1), "i".into())), Some(said(1)));
+        }
+        assert_eq!(holdings.renew(&[(lease(1), lease(2))]), []);
+        assert_eq!(holdings.accusations(), [said(2)]);
+        seat.working_in(Some(generation(2)));
+        assert_eq!(holdings.accusations(), []);
+    }
+}
