@@ -192,6 +192,14 @@ fn quality<'de, D: Deserializer<'de>>(value: D) -> Result<u8, D::Error> {
     check::number(value, &ranges::QUALITY)
 }
 
+pub(crate) fn default_priority() -> u8 {
+    1
+}
+
+pub(crate) fn priority<'de, D: Deserializer<'de>>(value: D) -> Result<u8, D::Error> {
+    check::number(value, &ranges::PRIORITY)
+}
+
 /// A scale; a fraction is told that it is one.
 fn whole_scale(text: &str) -> Result<u32, String> {
     let (least, most) = (ranges::SCALE.start(), ranges::SCALE.end());

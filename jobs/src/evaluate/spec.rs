@@ -2,13 +2,16 @@
 
 use clap::Args;
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use sr3_proto::{
     Location, SpecError,
     job_spec::{Document, check, fields_of},
 };
 
-use crate::{Selection, Wish, wish::ranges};
+use crate::{
+    Selection, Wish,
+    wish::{self, ranges},
+};
 
 /// Measure pictures.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -62,9 +65,9 @@ pub struct EvaluateFields {
     #[arg(long, value_name = "N")]
     pub max_bad_items: Option<u64>,
     /// Weight of the job's share among running jobs: one of 2 gets twice the workers of one of 1.
-    #[serde(default = "default_priority", deserialize_with = "priority")]
+    #[serde(default = "wish::default_priority", deserialize_with = "wish::priority")]
     #[schemars(range(min = *ranges::PRIORITY.start(), max = *ranges::PRIORITY.end()))]
-    #[arg(skip = default_priority())]
+    #[arg(skip = wish::default_priority())]
     pub priority: u8,
 }
 
@@ -117,12 +120,4 @@ impl EvaluateSpec {
         }
         selection.contradiction()
     }
-}
-
-fn default_priority() -> u8 {
-    1
-}
-
-fn priority<'de, D: Deserializer<'de>>(value: D) -> Result<u8, D::Error> {
-    check::number(value, &ranges::PRIORITY)
 }

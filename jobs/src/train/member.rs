@@ -28,7 +28,9 @@ use super::{
     kind::OpenTraining,
     learner::Learner,
     loader::Loader,
-    run::{self, Ended, Window, Writing},
+    run::{self, Ended},
+    saving::{self, Writing},
+    window::Window,
 };
 
 /// How often the members of a generation agree on where to go on.
@@ -144,7 +146,7 @@ impl Member {
                 }
                 Some(GangState::Leave { reason }) => {
                     tracing::info!(%reason, "leaving the gang");
-                    run::leave(&at, &mut ours).await?;
+                    saving::leave(&at, &mut ours).await?;
                     return Err(Stop::Cancelled);
                 }
                 Some(GangState::Waiting { reason }) => attempt.progress().on_device(&reason, 0.0),

@@ -18,6 +18,7 @@
 mod agree;
 mod checkpoint;
 mod curve;
+mod facts;
 mod index;
 mod job;
 mod kind;
@@ -28,9 +29,11 @@ mod numbers;
 mod order;
 mod resolve;
 mod run;
+mod saving;
 mod spec;
 mod survey;
 mod validation;
+mod window;
 
 pub use checkpoint::{CheckpointError, CheckpointInfo, MemberFile, checkpoints};
 pub use curve::{Row, Sampled, Time, Validation, read_curve};

@@ -7,12 +7,10 @@
 use std::{
     ops::Range,
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
-use sr3_engine::train::{Draws, GrainError, TrainingLevels};
+use sr3_engine::train::{Draws, GrainError};
 use sr3_proto::{FailureKind, store::PutMode};
 use sr3_worker::{
     Failure, Stop,
@@ -22,15 +20,18 @@ use tokio::{task::JoinHandle, time::Instant};
 
 use super::{
     agree::{Apart, broken, majority, said, written},
-    checkpoint::{self, CheckpointError, CheckpointInfo},
-    curve::{QUARTILES, Row, Sums, Time, Validation},
+    checkpoint::{self, CheckpointInfo},
+    curve::{QUARTILES, Time, Validation},
+    facts::Facts,
     index::key,
     job::Trained,
     loader::Grain,
     member::{At, Ours},
     order::TrainOrder,
+    saving::{begin_checkpoint, collect, settle},
     spec::GradientsName,
     validation::{self, Scored},
+    window::{Window, quartiles, tell},
 };
 
 /// Steps whose samples are made ready ahead.
@@ -44,54 +45,6 @@ pub(super) enum Ended {
     Finished(Trained),
     /// There is a later generation.
     Changed,
-}
-
-/// A checkpoint that is being written.
-pub(super) type Writing = JoinHandle<Result<CheckpointInfo, CheckpointError>>;
-
-/// What the next row is made of.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Window {
-    pub(super) sums: Sums,
-    /// Steps whose time is known here.
-    timed: u64,
-    time: Time,
-    since: Option<Instant>,
-}
-
-/// What a member says of its part of a step.
-struct Facts {
-    /// Of the part of the weights whose turn it is, before the step.
-    fingerprint: u64,
-    /// Place of a sample whose loss is no number.
-    bad: Option<u32>,
-    /// Step of the newest checkpoint that it knows to be whole.
-    named: u64,
-    losses: Vec<f64>,
-}
-
-impl Facts {
-    fn encode(&self) -> Bytes {
-        let mut bytes = self.fingerprint.to_le_bytes().to_vec();
-        bytes.extend_from_slice(&self.bad.unwrap_or(u32::MAX).to_le_bytes());
-        bytes.extend_from_slice(&self.named.to_le_bytes());
-        bytes.extend(self.losses.iter().flat_map(|loss| loss.to_le_bytes()));
-        bytes.into()
-    }
-
-    fn decode(bytes: &Bytes) -> Result<Self, Stop> {
-        let wrong = || Stop::worker("a member says what this sr3 cannot read: run the same sr3 everywhere");
-        let (head, losses) = bytes.split_at_checked(20).ok_or_else(wrong)?;
-        let word = |at: usize| head[at..at + 8].try_into().map(u64::from_le_bytes).map_err(|_| wrong());
-        let (fingerprint, named) = (word(0)?, word(12)?);
-        let bad = u32::from_le_bytes(head[8..12].try_into().map_err(|_| wrong())?);
-        let (losses, rest) = losses.as_chunks::<8>();
-        if !rest.is_empty() {
-            return Err(wrong());
-        }
-        let losses = losses.iter().map(|b| f64::from_le_bytes(*b)).collect();
-        Ok(Self { fingerprint, bad: Some(bad).filter(|bad| *bad != u32::MAX), named, losses })
-    }
 }
 
 /// Samples that are made ready.
@@ -153,23 +106,6 @@ pub(super) async fn run(at: &At<'_>, ours: &mut Ours, mesh: &mut Mesh) -> Result
     }
 }
 
-/// Before a seat is given back: what is not written yet is, if nobody else has it.
-pub(super) async fn leave(at: &At<'_>, ours: &mut Ours) -> Result<(), Stop> {
-    if !ours.has_state {
-        return Ok(());
-    }
-    settle(ours).await;
-    let order = &at.open.order;
-    let step = at.on_device(|learner| Ok(learner.step())).await?;
-    let there = checkpoint::find(&at.open.destination, step).await.map_err(Stop::transient)?;
-    if there.is_none() && step > 0 {
-        let state = at.on_device(|learner| Ok(learner.state())).await?;
-        let written = checkpoint::write(&at.open.destination, order, at.index, state, &ours.history()).await;
-        written.map_err(Stop::transient)?;
-    }
-    Ok(())
-}
-
 struct Steps<'a> {
     at: &'a At<'a>,
     order: Arc<TrainOrder>,
@@ -203,7 +139,7 @@ impl Steps<'_> {
 
         let all = mesh.gather(tag(self.step, FACTS), facts.encode()).await?;
         let facts = all.iter().map(Facts::decode).collect::<Result<Vec<_>, _>>()?;
-        self.compare(ours, &facts)?;
+        self.compare(mesh.rank(), ours, &facts)?;
         // What lies in a whole checkpoint need not be written again, whoever comes to write.
         ours.named = facts.iter().map(|facts| facts.named).max().unwrap_or(0);
         ours.rows.retain(|row| row.step > ours.named);
@@ -246,7 +182,12 @@ impl Steps<'_> {
             optimizer: (begun.elapsed() - exchange).as_secs_f64(),
             all: 0.0,
         };
-        self.note(ours, &losses, &time, begun);
+        let draws = Draws::new(self.order.recipe.seed);
+        let losses = losses.iter().enumerate().map(|(place, loss)| {
+            let level = draws.noise_level(&self.at.task.levels, self.step - 1, place as u32);
+            (*loss, self.quartiles.iter().filter(|bound| level >= **bound).count())
+        });
+        ours.window.add(losses, &time, begun);
         self.log(ours, mesh, applied.norm, applied.learning_rate).await
     }
 
@@ -264,12 +205,12 @@ impl Steps<'_> {
         if validate && order.validation_pictures > 0 && self.at.loader.held_out() > 0 {
             row.validation = Some(self.validate(mesh).await?);
         }
-        self.tell(&row);
+        tell(&row, &self.order, self.at.attempt.progress());
         ours.rows.push(row);
         // What a validation took is not the next steps' time.
-        ours.window = Window { since: Some(Instant::now()), ..Window::default() };
+        ours.window = Window::begun(Instant::now());
         if checkpoint && mesh.rank() == 0 && !is_last {
-            self.begin_checkpoint(ours).await?;
+            begin_checkpoint(self.at, ours).await?;
         }
         Ok(())
     }
@@ -336,7 +277,7 @@ impl Steps<'_> {
     }
 
     /// Whether all members have the same weights.
-    fn compare(&self, ours: &mut Ours, facts: &[Facts]) -> Result<(), Apart> {
+    fn compare(&self, rank: usize, ours: &mut Ours, facts: &[Facts]) -> Result<(), Apart> {
         let all = facts.iter().map(|facts| facts.fingerprint);
         let Some(first) = facts.first() else { return Ok(()) };
         if all.clone().all(|one| one == first.fingerprint) {
@@ -356,7 +297,7 @@ impl Steps<'_> {
                 let wrong: Vec<usize> =
                     (0..facts.len()).filter(|rank| facts[*rank].fingerprint != right).collect();
                 tracing::error!(step = self.step, ?wrong, "weights of some members are wrong");
-                let mine = wrong.contains(&self.rank());
+                let mine = wrong.contains(&rank);
                 if mine {
                     ours.has_state = false;
                     return Err(broken(self.step).into());
@@ -367,12 +308,6 @@ impl Steps<'_> {
                 }))
             }
         }
-    }
-
-    fn rank(&self) -> usize {
-        (0..self.cut.members())
-            .find(|rank| u64::from(self.cut.of(*rank).start) == self.mine.start)
-            .unwrap_or(0)
     }
 
     /// A step whose gradient is no number.
@@ -404,62 +339,6 @@ impl Steps<'_> {
             .await?;
         self.step += 1;
         Ok(())
-    }
-
-    fn note(&self, ours: &mut Ours, losses: &[f64], time: &Time, begun: Instant) {
-        let window = &mut ours.window;
-        window.since.get_or_insert(begun);
-        window.timed += 1;
-        let draws = Draws::new(self.order.recipe.seed);
-        window.sums.add(losses.iter().enumerate().map(|(place, loss)| {
-            let level = draws.noise_level(&self.at.task.levels, self.step - 1, place as u32);
-            (*loss, self.quartiles.iter().filter(|bound| level >= **bound).count())
-        }));
-        window.time.members = time.members;
-        window.time.data += time.data;
-        window.time.gradient += time.gradient;
-        window.time.exchange += time.exchange;
-        window.time.optimizer += time.optimizer;
-    }
-
-    fn tell(&self, row: &Row) {
-        let Row { step, loss, gradient_norm, learning_rate, time, .. } = row;
-        let share = *step as f32 / self.order.steps.max(1) as f32;
-        let left = self.order.steps.saturating_sub(*step) as f64 * self.order.recipe.batch as f64;
-        let left =
-            Duration::try_from_secs_f64(left / time.samples_per_second.max(1e-9)).unwrap_or(Duration::MAX);
-        let text = format!(
-            "step {step} of {}, loss {loss:.4}, {:.1} samples/s, {} left",
-            self.order.steps,
-            time.samples_per_second,
-            words(left)
-        );
-        self.at.attempt.progress().on_device(&text, share);
-        let percent = |part: f64| 100.0 * part / time.all.max(1e-9);
-        tracing::info!(
-            target: "sr3::train",
-            "step {step} loss {loss:.5} norm {gradient_norm:.3} rate {learning_rate:.3e}: {:.2} samples/s by {} \
-             (data {:.1} %, gradient {:.1} %, exchange {:.1} %, optimizer {:.1} %)",
-            time.samples_per_second,
-            time.members,
-            percent(time.data),
-            percent(time.gradient),
-            percent(time.exchange),
-            percent(time.optimizer),
-        );
-        if let Some(v) = &row.validation {
-            let samples = v.samples.as_ref().map_or_else(String::new, |s| {
-                format!(
-                    ", PSNR {:.2} (bicubic {:.2}), SSIM {:.3} ({:.3}), consistency {:.1e}, shift {:+.2} {:+.2} {:+.2}",
-                    s.psnr, s.psnr_bicubic, s.ssim, s.ssim_bicubic, s.consistency,
-                    s.mean_shift[0], s.mean_shift[1], s.mean_shift[2]
-                )
-            });
-            tracing::info!(
-                target: "sr3::train",
-                "step {step} validation loss {:.5}, averaged {:.5}{samples}", v.loss, v.loss_averaged
-            );
-        }
     }
 
     /// Losses and samples of the held-out pictures, each member its share.
@@ -533,21 +412,6 @@ impl Steps<'_> {
         Ok(())
     }
 
-    /// Starts writing a checkpoint of what there is now, behind the steps; waits for the one before.
-    async fn begin_checkpoint(&mut self, ours: &mut Ours) -> Result<(), Stop> {
-        settle(ours).await;
-        let state = self.at.on_device(|learner| Ok(learner.state())).await?;
-        let (store, order) = (Arc::clone(&self.at.open.destination), Arc::clone(&self.order));
-        let (index, history) = (self.at.index.clone(), ours.history());
-        let task = tokio::spawn(async move {
-            let info = checkpoint::write(&store, &order, &index, state, &history).await?;
-            checkpoint::prune(&store, order.keep).await?;
-            Ok(info)
-        });
-        ours.writing = Some(task);
-        Ok(())
-    }
-
     /// The last checkpoint, which everybody waits for.
     async fn finish(&mut self, ours: &mut Ours, mesh: &mut Mesh) -> Result<Trained, Apart> {
         let mut named: Option<CheckpointInfo> = None;
@@ -581,75 +445,9 @@ impl Steps<'_> {
     }
 }
 
-/// Waits for the checkpoint that is being written. One that fails leaves the one before, and the run goes on.
-async fn settle(ours: &mut Ours) {
-    let Some(task) = ours.writing.take() else { return };
-    match task.await {
-        Ok(Ok(info)) => {
-            ours.named = ours.named.max(info.step);
-            tracing::info!(target: "sr3::train", "checkpoint {} (weights sha256:{})", info.folder(), info.weights_sha256);
-        }
-        Ok(Err(error)) => {
-            tracing::error!(%error, "a checkpoint is not written; the one before stays, and the run goes on");
-        }
-        Err(_) => tracing::error!("internal error while a checkpoint was written; the one before stays"),
-    }
-}
-
-/// Looks whether the checkpoint that is being written is done.
-async fn collect(ours: &mut Ours) {
-    if ours.writing.as_ref().is_some_and(JoinHandle::is_finished) {
-        settle(ours).await;
-    }
-}
-
-impl Window {
-    /// Goes on with these sums; the time of their steps is not known here.
-    pub(super) fn with(sums: Sums) -> Self {
-        Self { sums, ..Self::default() }
-    }
-
-    /// The row of a step, from the steps since the last one.
-    fn row(&self, step: u64, (samples, skipped): (u64, u64), (norm, rate): (f64, f64), batch: u64) -> Row {
-        let all = self.since.map_or(0.0, |since| since.elapsed().as_secs_f64());
-        let samples_per_second = (self.timed * batch) as f64 / all.max(1e-9);
-        Row {
-            step,
-            samples,
-            loss: self.sums.loss(),
-            loss_by_level: self.sums.loss_by_level(),
-            gradient_norm: norm,
-            learning_rate: rate,
-            skipped,
-            validation: None,
-            time: Time { samples_per_second, all, ..self.time },
-        }
-    }
-}
-
 /// Whether this process's memory breaks at a step: for tests.
 fn breaks_at(step: u64) -> bool {
     static STEP: OnceLock<Option<u64>> = OnceLock::new();
     let of_process = || std::env::var("SR3_TEST_BREAK_WEIGHTS").ok()?.parse().ok();
     *STEP.get_or_init(of_process) == Some(step)
-}
-
-/// Noise levels that cut the samples of training into quarters.
-fn quartiles(levels: &TrainingLevels) -> [f64; QUARTILES - 1] {
-    const DRAWS: usize = 4096;
-    let draws = Draws::new(0);
-    let mut all: Vec<f64> = (0..DRAWS).map(|place| draws.noise_level(levels, 0, place as u32)).collect();
-    all.sort_by(f64::total_cmp);
-    [1, 2, 3].map(|i| all[i * DRAWS / QUARTILES])
-}
-
-/// A time, for people.
-fn words(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min", seconds / 60),
-        3600..172_800 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{} days", seconds / 86_400),
-    }
 }

@@ -12,7 +12,10 @@ use sr3_proto::{
 };
 
 use super::numbers;
-use crate::{Dtype, Selection, wish::ranges};
+use crate::{
+    Dtype, Selection,
+    wish::{self, ranges},
+};
 
 /// Train a network.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -187,7 +190,7 @@ pub struct TrainFields {
     #[serde(default)]
     pub credits: Vec<String>,
     /// Weight of the job's share among running jobs: one of 2 gets twice the workers of one of 1.
-    #[serde(default = "default_priority", deserialize_with = "priority")]
+    #[serde(default = "wish::default_priority", deserialize_with = "wish::priority")]
     #[schemars(range(min = *ranges::PRIORITY.start(), max = *ranges::PRIORITY.end()))]
     pub priority: u8,
 }
@@ -527,12 +530,4 @@ fn one() -> u64 {
 
 fn default_licence() -> String {
     "unknown".to_string()
-}
-
-fn default_priority() -> u8 {
-    1
-}
-
-fn priority<'de, D: serde::Deserializer<'de>>(value: D) -> Result<u8, D::Error> {
-    check::number(value, &ranges::PRIORITY)
 }

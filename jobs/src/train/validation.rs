@@ -94,7 +94,7 @@ pub(super) fn sample(
     let key = format!("validation {}", example.place);
     let low_res =
         LowRes { width: example.low.width, height: example.low.height, rgb: &low, key: &key, lossy: false };
-    let mut upscaler = Upscaler::new(Borrowed(network), upscaling).map_err(|e| e.to_string())?;
+    let mut upscaler = Upscaler::new(network, upscaling).map_err(|e| e.to_string())?;
     let mut made =
         upscaler.upscale(&[low_res], &mut |_| ControlFlow::Continue(())).map_err(|e| e.to_string())?;
     let made = made.pop().ok_or_else(|| "nothing was made".to_string())?;
@@ -207,31 +207,4 @@ pub(super) fn grid(examples: &[Example], results: &[Vec<u8>]) -> Result<Vec<u8>,
         metadata: Metadata::default(),
     };
     image::encode(&picture, OutputFormat::Png, 100).map(|encoded| encoded.bytes).map_err(|e| e.to_string())
-}
-
-/// A network that somebody else keeps.
-struct Borrowed<'a>(&'a mut dyn Denoiser);
-
-impl Denoiser for Borrowed<'_> {
-    fn in_channels(&self) -> usize {
-        self.0.in_channels()
-    }
-
-    fn out_channels(&self) -> usize {
-        self.0.out_channels()
-    }
-
-    fn size_multiple(&self) -> usize {
-        self.0.size_multiple()
-    }
-
-    fn predict(
-        &mut self,
-        shape: [usize; 3],
-        input: &[f32],
-        noise_levels: &[f32],
-        prediction: &mut [f32],
-    ) -> Result<(), sr3_engine::model::DenoiserError> {
-        self.0.predict(shape, input, noise_levels, prediction)
-    }
 }

@@ -1,13 +1,16 @@
 //! What a person writes to have images upscaled.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use sr3_proto::{
     Location, SpecError,
     job_spec::{Document, check, fields_of},
 };
 
-use crate::{Selection, Wish, Writing, wish::ranges};
+use crate::{
+    Selection, Wish, Writing,
+    wish::{self, ranges},
+};
 
 /// Upscale every image of a source into a destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -49,7 +52,7 @@ pub struct UpscaleFields {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bad_items: Option<u64>,
     /// Weight of the job's share among running jobs: one of 2 gets twice the workers of one of 1.
-    #[serde(default = "default_priority", deserialize_with = "priority")]
+    #[serde(default = "wish::default_priority", deserialize_with = "wish::priority")]
     #[schemars(range(min = *ranges::PRIORITY.start(), max = *ranges::PRIORITY.end()))]
     pub priority: u8,
 }
@@ -63,7 +66,7 @@ impl UpscaleSpec {
             destination: destination.into(),
             overwrite: false,
             max_bad_items: None,
-            priority: default_priority(),
+            priority: wish::default_priority(),
         };
         Self { job, wish: Wish::default(), selection: Selection::default(), writing: Writing::default() }
     }
@@ -109,12 +112,4 @@ impl UpscaleSpec {
             _ => self.selection.contradiction(),
         }
     }
-}
-
-fn default_priority() -> u8 {
-    1
-}
-
-fn priority<'de, D: Deserializer<'de>>(value: D) -> Result<u8, D::Error> {
-    check::number(value, &ranges::PRIORITY)
 }
