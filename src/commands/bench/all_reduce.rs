@@ -146,6 +146,9 @@ async fn member(args: &AllReduceArgs, rank: usize) -> BenchResult {
     let seconds = measure(args, &mut mesh, rank).await?;
     let text: Vec<String> = seconds.iter().map(f64::to_string).collect();
     say!("{}", text.join(" "));
+    std::io::stdout().flush()?;
+    // What it said last may still be on its way: it stays until it is ended.
+    std::io::stdin().read_line(&mut line)?;
     Ok(())
 }
 

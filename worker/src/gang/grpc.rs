@@ -6,10 +6,14 @@
 //! Time in which this end did not listen does not count. A stranger gets no link: with certificates only workers' are
 //! taken, and a link is made only for a generation that this worker is in.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{convert::Infallible, future::Future, net::SocketAddr, pin::Pin, task, time::Duration};
 
 use async_trait::async_trait;
-use futures::{StreamExt, stream::BoxStream};
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{Extensions, HeaderMap, HeaderValue, Method, header};
+use http_body_util::{BodyExt, StreamBody};
+use prost::Message;
 use sr3_proto::{
     Cancel, JobId,
     access::Role,
@@ -17,11 +21,7 @@ use sr3_proto::{
     net::{self, Address, AddressError, Dialer, Peer, Tally, Tls},
     wire::{
         self,
-        v1::{
-            self, link_request, link_response, peer_frame,
-            peer_service_client::PeerServiceClient,
-            peer_service_server::{PeerService, PeerServiceServer},
-        },
+        v1::{self, link_request, link_response, peer_service_server::SERVICE_NAME},
     },
 };
 use tokio::{
@@ -30,13 +30,13 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Status, body::Body, client::GrpcService, server::NamedService};
 
 use super::{
     LocalPeers, Peers,
     local::pair,
-    mesh::{Frame, Link, Lost, Mesh, PARTS, Payload, SUMS},
-    tree::{Wire, to_bf16},
+    mesh::{Frame, Link, Lost, Mesh, PARTS, SUMS},
+    wire::{Messages, read, short, written},
 };
 
 /// A peer that says nothing for so long is gone.
@@ -47,8 +47,11 @@ const ALIVE_EVERY: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A link that was dialled waits so long for the member that it is for.
 const EARLY: Duration = Duration::from_secs(10);
-/// Messages that wait before the network.
-const WAITING: usize = 4;
+/// Pieces that wait before the network: a head and a payload each.
+const WAITING: usize = 8;
+/// The call that links two members.
+const METHOD: &str = "/sr3.v1.PeerService/Link";
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// Why a worker does not serve its peers.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +99,6 @@ impl GrpcPeers {
         let address = Address::parse(&format!("{scheme}://{host}:{}", bound.port()))?;
         let meeting = LocalPeers::default();
         let service = Links { meeting: meeting.clone(), tls: tls.clone() };
-        let service = PeerServiceServer::new(service).max_decoding_message_size(net::MESSAGE_BYTES_MAX);
         let server = net::server().add_service(service);
         let stopped = async move { stop.cancelled().await };
         match tls {
@@ -121,8 +123,7 @@ impl GrpcPeers {
         let channel = timeout(PATIENCE, self.dialer.connect(&address, PATIENCE)).await;
         let channel = channel.map_err(|_| lost(format!("{} does not answer", peer.address)))?;
         let channel = channel.map_err(|e| lost(format!("{}: {e}", peer.address)))?;
-        let mut client = PeerServiceClient::new(self.dialer.line(channel, &address))
-            .max_decoding_message_size(net::MESSAGE_BYTES_MAX);
+        let mut line = self.dialer.line(channel, &address);
         let (say, outgoing) = mpsc::channel(WAITING);
         let hello = v1::LinkHello {
             protocol: wire::PROTOCOL,
@@ -132,12 +133,26 @@ impl GrpcPeers {
             to: peer.instance.clone(),
         };
         // There is room.
-        let _ = say.try_send(v1::LinkRequest { message: Some(link_request::Message::Hello(hello)) });
-        let answered = timeout(PATIENCE, client.link(ReceiverStream::new(outgoing))).await;
+        let hello = v1::LinkRequest { message: Some(link_request::Message::Hello(hello)) };
+        let _ = say.try_send(http_body::Frame::data(short(&hello)));
+        let mut request = http::Request::new(body(outgoing));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = http::Uri::from_static(METHOD);
+        request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
+        request.headers_mut().insert(header::CONTENT_TYPE, GRPC);
+        let answered = async {
+            futures::future::poll_fn(|context| GrpcService::<Body>::poll_ready(&mut line, context)).await?;
+            GrpcService::<Body>::call(&mut line, request).await
+        };
+        let answered = timeout(PATIENCE, answered).await;
         let answered = answered.map_err(|_| lost(format!("{} does not answer", peer.address)))?;
-        let incoming = answered.map_err(|status| lost(status.message().to_string()))?.into_inner();
+        let answered = answered.map_err(|e| lost(Status::from_error(e.into()).message().to_string()))?;
+        if let Some(status) = Status::from_header_map(answered.headers()) {
+            return Err(lost(status.message().to_string()));
+        }
+        let incoming = Incoming::<v1::LinkResponse>::new(Body::new(answered.into_body()));
         let (ours, theirs) = pair();
-        tokio::spawn(pump(theirs, incoming, say));
+        tokio::spawn(pump::<_, v1::LinkRequest>(theirs, incoming, say));
         Ok(ours)
     }
 }
@@ -149,6 +164,7 @@ impl Peers for GrpcPeers {
     }
 
     async fn mesh(&self, me: usize, membership: &Membership) -> Result<Mesh, Lost> {
+        keep_memory();
         let mut links: Vec<Option<Link>> = (0..membership.members.len()).map(|_| None).collect();
         // Those of lower rank dial: all at once, as nobody waits for anybody to do so.
         let dialled = (me + 1..membership.members.len())
@@ -171,17 +187,47 @@ impl Peers for GrpcPeers {
     }
 }
 
-/// The service of a worker.
+/// Has the allocator keep what the network frees, for the network to use again.
+///
+/// glibc gives memory back to the system from a size on that grows with the largest block that was ever freed (`mallopt(3)`), up to
+/// 32 MiB. Messages are a quarter of one: before it has grown each of them costs the faults of its pages, a third of an
+/// exchange's time. The block is never touched, so it costs nothing but two calls.
+fn keep_memory() {
+    const LARGEST: usize = (32 << 20) - (1 << 16);
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGEST)));
+}
+
+/// The service of a worker. It is taken below the generated one, which would copy every message twice.
+#[derive(Clone)]
 struct Links {
     meeting: LocalPeers,
     tls: Option<Tls>,
 }
 
+impl NamedService for Links {
+    const NAME: &'static str = SERVICE_NAME;
+}
+
+impl tower_service::Service<http::Request<Body>> for Links {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> task::Poll<Result<(), Infallible>> {
+        task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let links = self.clone();
+        Box::pin(async move { Ok(links.link(request).await.unwrap_or_else(Status::into_http)) })
+    }
+}
+
 impl Links {
     /// Only workers, by certificates that still hold.
-    fn admit(&self, request: &Request<Streaming<v1::LinkRequest>>) -> Result<(), Status> {
+    fn admit(&self, request: &Extensions) -> Result<(), Status> {
         let Some(tls) = &self.tls else { return Ok(()) };
-        let peer = request.extensions().get::<Peer>();
+        let peer = request.get::<Peer>();
         let certificate = peer.and_then(|peer| peer.certificate.as_ref());
         match certificate {
             Some(certificate)
@@ -195,21 +241,16 @@ impl Links {
             _ => Err(Status::permission_denied("members of a gang show a worker's certificate")),
         }
     }
-}
 
-#[tonic::async_trait]
-impl PeerService for Links {
-    type LinkStream = BoxStream<'static, Result<v1::LinkResponse, Status>>;
-
-    async fn link(
-        &self,
-        request: Request<Streaming<v1::LinkRequest>>,
-    ) -> Result<Response<Self::LinkStream>, Status> {
-        self.admit(&request)?;
-        let mut incoming = request.into_inner();
-        let first = timeout(PATIENCE, incoming.message()).await;
-        let first = first.map_err(|_| Status::deadline_exceeded("a link begins with hello"))??;
-        let Some(link_request::Message::Hello(hello)) = first.and_then(|request| request.message) else {
+    async fn link(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
+        if request.uri().path() != METHOD {
+            return Err(Status::unimplemented("workers serve links, and nothing else"));
+        }
+        self.admit(request.extensions())?;
+        let mut incoming = Incoming::<v1::LinkRequest>::new(request.into_body());
+        let first = timeout(PATIENCE, incoming.next()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("a link begins with hello"))?;
+        let Ok(Some(v1::LinkRequest { message: Some(link_request::Message::Hello(hello)) })) = first else {
             return Err(Status::invalid_argument("a link begins with hello"));
         };
         let v1::LinkHello { protocol, job, generation, from, to } = hello;
@@ -222,22 +263,74 @@ impl PeerService for Links {
         let link = timeout(EARLY, met).await.map_err(late)?;
         let link = link.ok_or_else(|| Status::not_found("that generation is over"))?;
         let (say, outgoing) = mpsc::channel(WAITING);
-        tokio::spawn(pump(link, incoming, say));
-        Ok(Response::new(ReceiverStream::new(outgoing).map(Ok).boxed()))
+        tokio::spawn(pump::<_, v1::LinkResponse>(link, incoming, say));
+        let mut response = http::Response::new(body(outgoing));
+        response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
+        Ok(response)
     }
 }
 
+/// A part of what is sent: bytes of messages, or how it ended.
+type Part = http_body::Frame<Bytes>;
+
+/// A body of what comes out of a channel.
+fn body(parts: mpsc::Receiver<Part>) -> Body {
+    Body::new(StreamBody::new(ReceiverStream::new(parts).map(Ok::<_, Infallible>)))
+}
+
+/// Messages as they come.
+struct Incoming<M> {
+    body: Body,
+    messages: Messages,
+    kind: std::marker::PhantomData<fn() -> M>,
+}
+
+impl<M: Message + Default> Incoming<M> {
+    fn new(body: Body) -> Self {
+        Self { body, messages: Messages::default(), kind: std::marker::PhantomData }
+    }
+
+    /// The next; none once the other side has ended it.
+    async fn next(&mut self) -> Result<Option<M>, &'static str> {
+        loop {
+            if let Some(message) = self.messages.next().map_err(|_| BROKEN)? {
+                return Ok(Some(message));
+            }
+            match self.body.frame().await {
+                Some(Ok(part)) => {
+                    if let Ok(piece) = part.into_data() {
+                        self.messages.push(piece);
+                    }
+                }
+                Some(Err(_)) => return Err("the stream broke"),
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+const BROKEN: &str = "the peer broke the protocol";
+
 /// A message of either direction: a frame, or a sign of life.
-trait Said: Send + 'static {
-    fn of(frame: Option<v1::PeerFrame>) -> Self;
+trait Said: Message + Default + Send + 'static {
+    /// The number of the field that is a frame.
+    const FRAME: u32;
+    fn alive() -> Self;
+    /// What comes after the last message.
+    fn end() -> Option<Part>;
     /// What it says; none of what breaks the protocol.
     fn frame(self) -> Option<Option<v1::PeerFrame>>;
 }
 
 impl Said for v1::LinkRequest {
-    fn of(frame: Option<v1::PeerFrame>) -> Self {
-        let alive = || link_request::Message::Alive(v1::Alive {});
-        Self { message: Some(frame.map_or_else(alive, link_request::Message::Frame)) }
+    const FRAME: u32 = 2;
+
+    fn alive() -> Self {
+        Self { message: Some(link_request::Message::Alive(v1::Alive {})) }
+    }
+
+    fn end() -> Option<Part> {
+        None
     }
 
     fn frame(self) -> Option<Option<v1::PeerFrame>> {
@@ -250,9 +343,17 @@ impl Said for v1::LinkRequest {
 }
 
 impl Said for v1::LinkResponse {
-    fn of(frame: Option<v1::PeerFrame>) -> Self {
-        let alive = || link_response::Message::Alive(v1::Alive {});
-        Self { message: Some(frame.map_or_else(alive, link_response::Message::Frame)) }
+    const FRAME: u32 = 1;
+
+    fn alive() -> Self {
+        Self { message: Some(link_response::Message::Alive(v1::Alive {})) }
+    }
+
+    fn end() -> Option<Part> {
+        let mut trailers = HeaderMap::new();
+        // A status without a text has none that cannot be sent.
+        let _ = Status::ok("").add_header(&mut trailers);
+        Some(Part::trailers(trailers))
     }
 
     fn frame(self) -> Option<Option<v1::PeerFrame>> {
@@ -264,31 +365,35 @@ impl Said for v1::LinkResponse {
 }
 
 /// Carries a link's frames to the network and back, until either side ends it.
-async fn pump<In: Said, Out: Said>(link: Link, mut incoming: Streaming<In>, outgoing: mpsc::Sender<Out>) {
+async fn pump<In: Said, Out: Said>(link: Link, mut incoming: Incoming<In>, outgoing: mpsc::Sender<Part>) {
     let Link { send, receive } = link;
     tokio::select! {
-        reason = hear_all(&mut incoming, send) => return tracing::debug!(reason, "a link has ended"),
-        () = say_all(receive, outgoing) => {}
+        reason = hear_all(&mut incoming, send) => tracing::debug!(reason, "a link has ended"),
+        () = say_all::<Out>(receive, &outgoing) => {}
     }
+    if let Some(end) = Out::end() {
+        let _ = outgoing.send(end).await;
+    }
+    drop(outgoing);
     // Whoever stops listening resets the stream, and with it what it said last: the peer ends it once it has heard that.
-    let last = async { while let Ok(Some(_)) = incoming.message().await {} };
+    let last = async { while let Ok(Some(_)) = incoming.next().await {} };
     let _ = timeout(SILENCE, last).await;
 }
 
-async fn hear_all<In: Said>(incoming: &mut Streaming<In>, send: [mpsc::Sender<Frame>; 2]) -> &'static str {
+async fn hear_all<In: Said>(incoming: &mut Incoming<In>, send: [mpsc::Sender<Frame>; 2]) -> &'static str {
     loop {
-        let said = match timeout(SILENCE, incoming.message()).await {
+        let said = match timeout(SILENCE, incoming.next()).await {
             Ok(Ok(Some(said))) => said,
             Ok(Ok(None)) => return "the peer ended it",
-            Ok(Err(_)) => return "the stream broke",
+            Ok(Err(reason)) => return reason,
             Err(_) => return "the peer is silent",
         };
         match said.frame() {
-            None => return "the peer broke the protocol",
+            None => return BROKEN,
             Some(None) => {}
             Some(Some(frame)) => {
-                let Some(lane) = send.get(frame.lane as usize) else { return "the peer broke the protocol" };
-                let Some(frame) = read(frame) else { return "the peer broke the protocol" };
+                let Some(lane) = send.get(frame.lane as usize) else { return BROKEN };
+                let Some(frame) = read(frame) else { return BROKEN };
                 if lane.send(frame).await.is_err() {
                     return "nobody listens here";
                 }
@@ -297,64 +402,22 @@ async fn hear_all<In: Said>(incoming: &mut Streaming<In>, send: [mpsc::Sender<Fr
     }
 }
 
-async fn say_all<Out: Said>(mut receive: [mpsc::Receiver<Frame>; 2], outgoing: mpsc::Sender<Out>) {
+async fn say_all<Out: Said>(mut receive: [mpsc::Receiver<Frame>; 2], outgoing: &mpsc::Sender<Part>) {
     let mut alive = interval(ALIVE_EVERY);
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let [parts, sums] = &mut receive;
     loop {
-        let said = tokio::select! {
+        let pieces = tokio::select! {
             biased;
-            Some(frame) = sums.recv() => Some(written(SUMS, &frame)),
-            Some(frame) = parts.recv() => Some(written(PARTS, &frame)),
-            _ = alive.tick(), if !(parts.is_closed() && sums.is_closed()) => None,
+            Some(frame) = sums.recv() => written(Out::FRAME, SUMS, &frame),
+            Some(frame) = parts.recv() => written(Out::FRAME, PARTS, &frame),
+            _ = alive.tick(), if !(parts.is_closed() && sums.is_closed()) => [short(&Out::alive()), Bytes::new()],
             else => return,
         };
-        if outgoing.send(Out::of(said)).await.is_err() {
-            return;
-        }
-    }
-}
-
-fn written(lane: usize, frame: &Frame) -> v1::PeerFrame {
-    let payload = match &frame.payload {
-        Payload::Bytes(bytes) => peer_frame::Payload::Words(bytes.clone()),
-        Payload::Floats(list, range, wire) => {
-            let values = list.get(range.clone()).unwrap_or_default();
-            match wire {
-                Wire::F32 => {
-                    let mut bytes = vec![0; 4 * values.len()];
-                    let (chunks, _) = bytes.as_chunks_mut::<4>();
-                    chunks.iter_mut().zip(values).for_each(|(to, value)| *to = value.to_le_bytes());
-                    peer_frame::Payload::Floats(bytes.into())
-                }
-                Wire::Bf16 => {
-                    let mut bytes = vec![0; 2 * values.len()];
-                    let (chunks, _) = bytes.as_chunks_mut::<2>();
-                    chunks.iter_mut().zip(values).for_each(|(to, value)| *to = to_bf16(*value).to_le_bytes());
-                    peer_frame::Payload::Halves(bytes.into())
-                }
+        for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
+            if outgoing.send(Part::data(piece)).await.is_err() {
+                return;
             }
         }
-    };
-    v1::PeerFrame { lane: lane as u32, tag: frame.tag, index: frame.index, payload: Some(payload) }
-}
-
-/// None of what is no frame.
-fn read(frame: v1::PeerFrame) -> Option<Frame> {
-    let v1::PeerFrame { tag, index, payload, .. } = frame;
-    let payload = match payload? {
-        peer_frame::Payload::Words(bytes) => Payload::Bytes(bytes),
-        peer_frame::Payload::Floats(bytes) => {
-            let (chunks, rest) = bytes.as_chunks::<4>();
-            let values: Vec<f32> = chunks.iter().map(|b| f32::from_le_bytes(*b)).collect();
-            rest.is_empty().then(|| Payload::owned(values, Wire::F32))?
-        }
-        peer_frame::Payload::Halves(bytes) => {
-            let (chunks, rest) = bytes.as_chunks::<2>();
-            let wide = |b: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16);
-            let values: Vec<f32> = chunks.iter().map(wide).collect();
-            rest.is_empty().then(|| Payload::owned(values, Wire::Bf16))?
-        }
-    };
-    Some(Frame { tag, index, payload })
+    }
 }

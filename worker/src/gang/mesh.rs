@@ -7,7 +7,7 @@ use futures::future::{join_all, try_join_all};
 use sr3_proto::Digest;
 use tokio::{sync::mpsc, time::timeout};
 
-use super::tree::Wire;
+use super::tree::{Numbers, Wire};
 
 /// Frames that wait in a link, each way.
 pub(super) const FRAMES: usize = 16;
@@ -48,19 +48,17 @@ pub enum Payload {
     Bytes(Bytes),
     /// Numbers: a part of a list that its owner keeps, and what they are rounded to already.
     Floats(Arc<Vec<f32>>, Range<usize>, Wire),
+    /// Numbers as they came over a network: little-endian, as many bytes each as the format has.
+    Packed(Bytes, Wire),
 }
 
 impl Payload {
-    /// Numbers of its own.
-    pub fn owned(values: Vec<f32>, wire: Wire) -> Self {
-        let all = 0..values.len();
-        Self::Floats(Arc::new(values), all, wire)
-    }
-
     /// The numbers; none where it holds bytes.
-    pub fn floats(&self) -> Option<&[f32]> {
+    pub fn numbers(&self) -> Option<Numbers<'_>> {
         match self {
-            Self::Floats(list, range, _) => list.get(range.clone()),
+            Self::Floats(list, range, _) => list.get(range.clone()).map(Numbers::Floats),
+            Self::Packed(bytes, Wire::F32) => Some(Numbers::F32(bytes.as_chunks().0)),
+            Self::Packed(bytes, Wire::Bf16) => Some(Numbers::Bf16(bytes.as_chunks().0)),
             Self::Bytes(_) => None,
         }
     }
@@ -235,6 +233,8 @@ pub(super) async fn hear(
 fn bytes(rank: usize, payload: Payload) -> Result<Bytes, Lost> {
     match payload {
         Payload::Bytes(bytes) => Ok(bytes),
-        Payload::Floats(..) => Err(Lost { rank, reason: "it says numbers where words are due".to_string() }),
+        Payload::Floats(..) | Payload::Packed(..) => {
+            Err(Lost { rank, reason: "it says numbers where words are due".to_string() })
+        }
     }
 }

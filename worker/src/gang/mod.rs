@@ -13,11 +13,12 @@ mod local;
 mod mesh;
 mod reduce;
 pub mod tree;
+mod wire;
 
 pub use grpc::{GrpcPeers, PeersError};
 pub use local::LocalPeers;
 pub use mesh::{Frame, Link, Lost, Mesh, Payload};
-pub use tree::{Cut, Leaves, Node, Wire};
+pub use tree::{Cut, Leaves, Node, Numbers, Wire};
 
 use async_trait::async_trait;
 use sr3_proto::gang::Membership;

@@ -10,13 +10,14 @@ use futures::future::{try_join_all, try_join3};
 
 use super::{
     mesh::{Lost, Mesh, PARTS, Payload, SUMS, hear, say},
-    tree::{Cut, Node, Wire, combine},
+    tree::{Cut, Node, Numbers, Wire, combine},
 };
 
 /// Ranges of parameters begin at multiples of this: the optimizer's block.
 const BLOCK: usize = 1 << 14;
-/// Numbers that travel at once.
-const CHUNK: usize = 1 << 16;
+/// Numbers that travel at once: half a MiB. What a message costs beside its bytes counts less the longer it is, and from here
+/// on no more (docs/training.md).
+const CHUNK: usize = 1 << 17;
 
 /// Range of a list that a member owns.
 fn owned(length: usize, rank: usize, members: usize) -> Range<usize> {
@@ -115,9 +116,10 @@ impl Mesh {
                 });
                 let heard: Vec<(Node, Payload)> =
                     try_join_all(from_all).await?.into_iter().flatten().collect();
-                let theirs = heard.iter().filter_map(|(node, payload)| Some((*node, payload.floats()?)));
-                let ours = parts.iter().map(|(node, values)| (*node, &values[chunk.clone()]));
-                let all: BTreeMap<Node, &[f32]> = theirs.chain(ours).collect();
+                let theirs = heard.iter().filter_map(|(node, payload)| Some((*node, payload.numbers()?)));
+                let ours =
+                    parts.iter().map(|(node, values)| (*node, Numbers::Floats(&values[chunk.clone()])));
+                let all: BTreeMap<Node, Numbers<'_>> = theirs.chain(ours).collect();
                 let reduced = &mut own[chunk.start - mine.start..chunk.end - mine.start];
                 combine(cut.grains(), &all, wire, reduced);
                 let reduced = Arc::new(reduced.to_vec());
@@ -142,7 +144,7 @@ impl Mesh {
                 for (number, chunk) in chunks(range.clone()).enumerate() {
                     let payload = hear(rank, lane, tag, number as u64).await?;
                     let values = numbers(rank, &payload, chunk.len())?;
-                    out[chunk.start - range.start..chunk.end - range.start].copy_from_slice(values);
+                    values.copy_to(&mut out[chunk.start - range.start..chunk.end - range.start]);
                 }
                 Ok::<_, Lost>(())
             });
@@ -154,7 +156,7 @@ impl Mesh {
     }
 }
 
-fn numbers(rank: usize, payload: &Payload, length: usize) -> Result<&[f32], Lost> {
+fn numbers(rank: usize, payload: &Payload, length: usize) -> Result<Numbers<'_>, Lost> {
     let wrong = || Lost { rank, reason: "it sends another number of values than is due".to_string() };
-    payload.floats().filter(|values| values.len() == length).ok_or_else(wrong)
+    payload.numbers().filter(|values| values.len() == length).ok_or_else(wrong)
 }

@@ -120,17 +120,6 @@ pub fn to_bf16(value: f32) -> u16 {
     ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16
 }
 
-/// `to += from`, rounded as the wire is.
-pub fn add(to: &mut [f32], from: &[f32], wire: Wire) {
-    match wire {
-        Wire::F32 => to.iter_mut().zip(from).for_each(|(to, from)| *to += from),
-        Wire::Bf16 => to
-            .iter_mut()
-            .zip(from)
-            .for_each(|(to, from)| *to = f32::from_bits(u32::from(to_bf16(*to + from)) << 16)),
-    }
-}
-
 /// Sums up grains in the tree as they come, in order: keeps a buffer for each part that waits for its other half. Of all grains
 /// that is never more than the tree is deep and one; of a range that begins amid the tree it may be twice as many.
 #[derive(Debug)]
@@ -156,7 +145,7 @@ impl Leaves {
         {
             let Some((_, right)) = self.parts.pop() else { return };
             let Some((node, left)) = self.parts.last_mut() else { return };
-            add(left, &right, self.wire);
+            Numbers::Floats(&right).add_to(left, self.wire);
             *node = parent;
             self.spare.push(right);
         }
@@ -185,24 +174,93 @@ fn parent(grains: u32, left: Node, right: Node) -> Option<Node> {
     }
 }
 
+/// Numbers that are added to a sum where they lie.
+#[derive(Clone, Copy, Debug)]
+pub enum Numbers<'a> {
+    /// Of this process.
+    Floats(&'a [f32]),
+    /// As they came: little-endian, wherever they lie.
+    F32(&'a [[u8; 4]]),
+    /// And those of 16 bits.
+    Bf16(&'a [[u8; 2]]),
+}
+
+impl Numbers<'_> {
+    /// How many.
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::Floats(values) => values.len(),
+            Self::F32(values) => values.len(),
+            Self::Bf16(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Some of them.
+    fn slice(&self, range: Range<usize>) -> Self {
+        match self {
+            Self::Floats(values) => Self::Floats(&values[range]),
+            Self::F32(values) => Self::F32(&values[range]),
+            Self::Bf16(values) => Self::Bf16(&values[range]),
+        }
+    }
+
+    /// Writes them to a list as long.
+    pub fn copy_to(self, to: &mut [f32]) {
+        match self {
+            Self::Floats(values) => to.copy_from_slice(values),
+            Self::F32(values) => to.iter_mut().zip(values).for_each(|(to, b)| *to = f32::from_le_bytes(*b)),
+            Self::Bf16(values) => to.iter_mut().zip(values).for_each(|(to, b)| *to = from_bf16(*b)),
+        }
+    }
+
+    /// Adds them to a list as long.
+    fn add_to(self, sum: &mut [f32], wire: Wire) {
+        fn all<T: Copy>(sum: &mut [f32], values: &[T], of: impl Fn(T) -> f32) {
+            sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += of(*value));
+        }
+        match self {
+            Self::Floats(values) => all(sum, values, |value| value),
+            Self::F32(values) => all(sum, values, f32::from_le_bytes),
+            Self::Bf16(values) => all(sum, values, from_bf16),
+        }
+        round(sum, wire);
+    }
+}
+
+fn from_bf16(bytes: [u8; 2]) -> f32 {
+    f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)
+}
+
+/// Numbers that are summed up at once: they stay in the nearest cache.
+const STRETCH: usize = 1 << 11;
+
 /// Sums up parts of the tree, which together are all of it, into its root: `sum`, as long as each of them.
-pub fn combine(grains: u32, parts: &BTreeMap<Node, &[f32]>, wire: Wire, sum: &mut [f32]) {
-    fn of(node: Node, parts: &BTreeMap<Node, &[f32]>, wire: Wire, sum: &mut [f32]) {
+pub fn combine(grains: u32, parts: &BTreeMap<Node, Numbers<'_>>, wire: Wire, sum: &mut [f32]) {
+    fn of(node: Node, first: usize, parts: &BTreeMap<Node, Numbers<'_>>, wire: Wire, sum: &mut [f32]) {
+        let range = first..first + sum.len();
         if let Some(there) = parts.get(&node) {
-            return sum.copy_from_slice(there);
+            return there.slice(range).copy_to(sum);
         }
         let Some([left, right]) = node.halves() else { return };
-        of(left, parts, wire, sum);
+        of(left, first, parts, wire, sum);
         match parts.get(&right) {
-            Some(there) => add(sum, there, wire),
+            Some(there) => there.slice(range).add_to(sum, wire),
             None => {
-                let mut other = vec![0.0; sum.len()];
-                of(right, parts, wire, &mut other);
-                add(sum, &other, wire);
+                let mut other = [0.0; STRETCH];
+                let other = &mut other[..sum.len()];
+                of(right, first, parts, wire, other);
+                Numbers::Floats(other).add_to(sum, wire);
             }
         }
     }
-    of(Node::root(grains), parts, wire, sum);
+    for (i, stretch) in sum.chunks_mut(STRETCH).enumerate() {
+        of(Node::root(grains), i * STRETCH, parts, wire, stretch);
+    }
 }
 
 #[cfg(test)]
@@ -244,7 +302,7 @@ mod tests {
                 prop_assert_eq!(nodes, cover(grains, &(pair[0]..pair[1])));
                 parts.extend(of_member);
             }
-            let parts = parts.iter().map(|(node, values)| (*node, values.as_slice())).collect();
+            let parts = parts.iter().map(|(node, values)| (*node, Numbers::Floats(values))).collect();
             let mut sum = vec![0.0; 37];
             combine(grains, &parts, wire, &mut sum);
             prop_assert!(sum == alone(grains, wire));
