@@ -21,6 +21,7 @@ use crate::{
         ledger::{self, LedgerCommand},
         logs::{self, LogsArgs},
         models::{self as models_command, ModelsCommand},
+        plot::{self, PlotArgs},
         shell::{self, CompletionsArgs, ManArgs},
         spec::{self, SpecCommand},
         submit::{self, SubmitArgs},
@@ -78,6 +79,8 @@ enum Command {
     Train(TrainArgs),
     /// List what a training run has written down.
     Checkpoints(CheckpointsArgs),
+    /// Draw the curve of a training run, or of several in one picture.
+    Plot(PlotArgs),
     /// Import a generator checkpoint of the public SR3 implementation.
     Convert(ConvertArgs),
     /// Run a coordinator: it spreads jobs over workers and keeps their state.
@@ -159,6 +162,7 @@ fn run<M: Models>(command: &Command, models: &Arc<M>) -> Result<Ending, CommandE
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Train(arguments) => train::run(arguments),
         Command::Checkpoints(arguments) => checkpoints::run(arguments),
+        Command::Plot(arguments) => plot::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
         Command::Ledger(command) => ledger::run(command),
         Command::Worker(arguments) => worker::run(arguments),

@@ -16,6 +16,7 @@ mod log;
 #[macro_use]
 mod say;
 
+mod chart;
 pub mod cli;
 pub mod client;
 mod clock;

@@ -2,10 +2,13 @@
 
 use clap::Args;
 use serde_json::json;
-use sr3_jobs::train::{CheckpointInfo, NAME, checkpoints};
-use sr3_proto::{JobId, Store, words::printable};
+use sr3_jobs::train::{CheckpointInfo, checkpoints};
+use sr3_proto::{Store, words::printable};
 
-use super::remote_args::{RemoteArgs, block_on};
+use super::{
+    remote_args::{RemoteArgs, block_on},
+    run_place::run_place,
+};
 use crate::exit::{self, CommandError, Ending};
 
 /// Arguments of `sr3 checkpoints`.
@@ -26,7 +29,7 @@ pub struct CheckpointsArgs {
 /// Runs it.
 pub fn run(arguments: &CheckpointsArgs) -> Result<Ending, CommandError> {
     block_on(async {
-        let place = place(arguments).await?;
+        let place = run_place(&arguments.of, &arguments.remote).await?;
         let store = Store::at(&place.parse()?)?;
         let found = checkpoints(&store).await?;
         if found.is_empty() && !arguments.json {
@@ -37,20 +40,6 @@ pub fn run(arguments: &CheckpointsArgs) -> Result<Ending, CommandError> {
         }
         Ok(Ending::Done)
     })
-}
-
-/// Where the run lies.
-async fn place(arguments: &CheckpointsArgs) -> Result<String, CommandError> {
-    let Ok(id) = arguments.of.parse::<u64>() else { return Ok(arguments.of.clone()) };
-    let job = arguments.remote.client()?.job(JobId::new(id)).await?;
-    if job.kind != NAME {
-        let kind = printable(&job.kind);
-        return Err(CommandError::usage(format!(
-            "job {id} is of kind `{kind}`: only `{NAME}` has checkpoints"
-        )));
-    }
-    let written = job.places.iter().find(|place| place.writes).map(|place| place.location.clone());
-    written.ok_or_else(|| CommandError::failed(format!("job {id} names no destination")))
 }
 
 fn print(info: &CheckpointInfo, place: &str, json: bool) {

@@ -11,7 +11,7 @@ use crate::{
         self,
         remote::{Client, ClientError, PATIENCE},
     },
-    exit::{CommandError, Ending},
+    exit::CommandError,
 };
 
 /// Which cluster.
@@ -59,10 +59,7 @@ impl CallArgs {
 }
 
 /// Runs what a command does over the network to its end.
-pub(super) fn block_on<F>(work: F) -> Result<Ending, CommandError>
-where
-    F: Future<Output = Result<Ending, CommandError>>,
-{
+pub(super) fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

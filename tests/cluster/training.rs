@@ -198,6 +198,24 @@ fn a_destination_with_another_run_is_refused() {
     assert!(code != 0 && errors.contains("a run of another spec"), "{errors}");
 }
 
+#[test]
+fn a_run_s_curve_is_a_picture_and_goes_to_tensorboard() {
+    let run = Run::new();
+    run.alone("one", 60, "1", "");
+    let [place, picture] = [run.text("one"), run.text("curve.svg")];
+    let (code, _, errors) = crate::processes::run(&["plot", &place, &place, "--out", &picture], &run.none);
+    assert_eq!(code, 0, "{errors}");
+    let text = fs::read_to_string(&picture).unwrap();
+    assert!(text.starts_with("<svg") && text.contains("one: learning"));
+    // A file a checkpoint: after 50 steps, and at the end.
+    assert_eq!(fs::read_dir(run.folder.path().join("one/tensorboard")).unwrap().count(), 2);
+    let (code, _, errors) = crate::processes::run(&["plot", &place, "--out", "curve.gif"], &run.none);
+    assert!(code == 2 && errors.contains("neither in .png nor in .svg"), "{errors}");
+    let nothing = run.text("in");
+    let (code, _, errors) = crate::processes::run(&["plot", &nothing, "--out", &picture], &run.none);
+    assert!(code != 0 && errors.contains("has no curve yet"), "{errors}");
+}
+
 /// Kills, stops, joins, leaves and takeovers, by chance: no step is lost, and no bit is wrong.
 #[test]
 fn whatever_happens_to_its_members_the_weights_are_those_of_one_alone() {

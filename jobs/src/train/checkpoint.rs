@@ -32,6 +32,7 @@ use super::{
     curve::{self, History, Sums},
     index::key,
     order::{Recipe, TrainOrder},
+    tensorboard,
 };
 
 const VERSION: u32 = 1;
@@ -171,6 +172,7 @@ pub(super) async fn write(
         checkpoints(store).await?.iter().map(|info| info.step).filter(|s| *s < step).max().unwrap_or(0);
     let new: Vec<_> = rows.iter().filter(|row| row.step > before).cloned().collect();
     curve::write(store, step, &new).await?;
+    tensorboard::write(store, step, &new).await?;
     let info = CheckpointInfo {
         version: VERSION,
         step,

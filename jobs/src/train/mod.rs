@@ -7,8 +7,8 @@
 //! | the job as the coordinator sees it | `kind`, `job` |
 //! | from the index to what a step is given | `loader` |
 //! | a network, its optimizer, and what they do in a step | `learner` |
-//! | a member of the gang, from its seat to the last step | `member`, `agree`, `run` |
-//! | what lies at the destination | `checkpoint`, `curve`, `validation` |
+//! | a member of the gang, from its seat to the last step | `member`, `agree`, `run`, `facts` |
+//! | what lies at the destination | `checkpoint`, `saving`, `curve`, `window`, `tensorboard`, `validation` |
 //!
 //! Promises. Weights are a function of the order: not of how many workers took part, of who came or went, of threads, or of
 //! how often the run was stopped. A step's samples, crops, noise and sums are functions of the seed and of places. Whoever
@@ -32,6 +32,7 @@ mod run;
 mod saving;
 mod spec;
 mod survey;
+mod tensorboard;
 mod validation;
 mod window;
 
