@@ -21,7 +21,7 @@ mod recipe;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 
-use crate::diffusion::{Step, Target};
+use crate::diffusion::{Objective, Step, Target};
 use crate::model::{Denoiser, DenoiserError};
 use canvas::Canvas;
 pub use passes::Passes;
@@ -47,7 +47,8 @@ impl<D: Denoiser> Upscaler<D> {
     /// [`UpscaleError`] where the recipe or the network cannot be used.
     pub fn new(denoiser: D, recipe: Recipe) -> Result<Self, UpscaleError> {
         let (inputs, outputs) = (denoiser.in_channels(), denoiser.out_channels());
-        if (inputs, outputs) != (2 * RGB, RGB) {
+        let regresses = inputs == RGB && recipe.objective == Objective::Image;
+        if outputs != RGB || !(inputs == 2 * RGB || regresses) {
             return Err(UpscaleError::Channels { inputs, outputs });
         }
         for (name, value) in [("scale", recipe.scale), ("batch", recipe.batch)] {
@@ -61,7 +62,12 @@ impl<D: Denoiser> Upscaler<D> {
             return Err(UpscaleError::ResidualScale { scale });
         }
         recipe.tile.validate()?;
-        let steps = recipe.sampler.steps(&recipe.noise_levels)?;
+        let mut steps = recipe.sampler.steps(&recipe.noise_levels)?;
+        if regresses {
+            // A network that sees no x_t says the same at every step: it is asked once, and its answer is the image.
+            steps.drain(..steps.len() - 1);
+            steps.iter_mut().for_each(|step| step.noise_level = 0.0);
+        }
         Ok(Self { denoiser, recipe, steps })
     }
 
@@ -137,14 +143,15 @@ impl<D: Denoiser> Upscaler<D> {
             self.steps.len() * canvases.iter().map(|(_, canvas)| canvas.tiling().count()).sum::<usize>();
         let mut done = 0;
         let (mut input, mut prediction) = (Vec::new(), Vec::new());
+        let channels = self.denoiser.in_channels();
         for (number, step) in self.steps.iter().enumerate() {
             let mut due: VecDeque<_> = batches(canvases, self.recipe.batch).into();
             while let Some(batch) = due.pop_front() {
                 let [height, width] = canvases[batch[0].0].1.tiling().tile_size();
                 let pixels = height * width;
-                input.resize(batch.len() * pixels * 2 * RGB, 0.0);
+                input.resize(batch.len() * pixels * channels, 0.0);
                 prediction.resize(batch.len() * pixels * RGB, 0.0);
-                for (&(canvas, tile), input) in batch.iter().zip(input.chunks_exact_mut(pixels * 2 * RGB)) {
+                for (&(canvas, tile), input) in batch.iter().zip(input.chunks_exact_mut(pixels * channels)) {
                     canvases[canvas].1.gather(tile, input);
                 }
                 let levels = vec![step.noise_level as f32; batch.len()];

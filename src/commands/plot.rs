@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use sr3_jobs::train::{Row, read_curve};
+use sr3_jobs::train::{Row, decode_curve, read_curve};
 use sr3_proto::{Store, words::printable};
 
 use super::{
@@ -22,7 +22,8 @@ const SMOOTHED_OVER: f64 = 1.0 / 50.0;
 #[derive(Clone, Debug, Args)]
 #[command(after_help = exit::REMOTE_HELP)]
 pub struct PlotArgs {
-    /// Training jobs of a cluster, by their numbers, or the destinations of runs: folders or URLs.
+    /// Training jobs of a cluster, by their numbers, or the destinations of runs: folders or URLs; or files of
+    /// rows (.jsonl), as a run has them in `curve/`.
     #[arg(value_name = "JOB|PLACE", required = true)]
     pub of: Vec<String>,
     /// Where the picture goes; its ending says which kind it is: .png or .svg.
@@ -48,14 +49,7 @@ pub fn run(arguments: &PlotArgs) -> Result<Ending, CommandError> {
     let runs = block_on(async {
         let mut runs = Vec::new();
         for of in &arguments.of {
-            let place = run_place(of, &arguments.remote).await?;
-            let rows = read_curve(&Store::at(&place.parse()?)?).await?;
-            if rows.is_empty() {
-                let text =
-                    format!("`{}` has no curve yet: it comes with the first checkpoint", printable(&place));
-                return Err(CommandError::failed(text));
-            }
-            runs.push((name(&place), rows));
+            runs.push(read(of, &arguments.remote).await?);
         }
         Ok(runs)
     })?;
@@ -73,6 +67,23 @@ pub fn run(arguments: &PlotArgs) -> Result<Ending, CommandError> {
     Ok(Ending::Done)
 }
 
+/// The name and the rows of a run, or of a file of rows.
+async fn read(of: &str, remote: &RemoteArgs) -> Result<(String, Vec<Row>), CommandError> {
+    if let Some(name) = name(of).strip_suffix(".jsonl") {
+        let cannot = |e| CommandError::failed(format!("`{}` cannot be read: {e}", printable(of)));
+        let rows = decode_curve(&std::fs::read(of).map_err(cannot)?);
+        let none = || CommandError::failed(format!("`{}` has no row of a curve", printable(of)));
+        return if rows.is_empty() { Err(none()) } else { Ok((name.to_string(), rows)) };
+    }
+    let place = run_place(of, remote).await?;
+    let rows = read_curve(&Store::at(&place.parse()?)?).await?;
+    let none = || {
+        let text = format!("`{}` has no curve yet: it comes with the first checkpoint", printable(&place));
+        CommandError::failed(text)
+    };
+    if rows.is_empty() { Err(none()) } else { Ok((name(&place), rows)) }
+}
+
 /// What a run is called in the picture: the last part of its place.
 fn name(place: &str) -> String {
     let last = Path::new(place.trim_end_matches('/')).file_name().and_then(|name| name.to_str());
@@ -81,7 +92,11 @@ fn name(place: &str) -> String {
 
 fn panels(runs: &[(String, Vec<Row>)]) -> Vec<Panel> {
     let is_one = runs.len() == 1;
-    let named = |run: &str, what: &str| if is_one { what.to_string() } else { format!("{run}: {what}") };
+    let named = |run: &str, what: &str| match (is_one, what) {
+        (true, _) => what.to_string(),
+        (false, "") => run.to_string(),
+        (false, _) => format!("{run}: {what}"),
+    };
     // Of every run: what is told at each row, smoothed, and what validations say.
     let of_rows = |what: &str, of: &dyn Fn(&Row) -> Option<f64>| -> Vec<Line> {
         let each = runs.iter().enumerate().flat_map(|(colour, (run, rows))| {

@@ -199,6 +199,17 @@ fn a_destination_with_another_run_is_refused() {
 }
 
 #[test]
+fn a_regression_is_a_model_that_upscales_in_one_go() {
+    let run = Run::new();
+    run.alone("regression", 60, "1", "objective: regression\nloss: l2\n");
+    let model = run.text("regression/checkpoints/step-000000000060/average-1000");
+    let [source, out] = [run.text("in"), run.text("out")];
+    let (code, _, errors) = crate::processes::run(&["upscale", &source, &out, "--model", &model], &run.none);
+    assert_eq!(code, 0, "{errors}");
+    assert_eq!(pictures::files(&run.folder.path().join("out")).len(), 24);
+}
+
+#[test]
 fn a_run_s_curve_is_a_picture_and_goes_to_tensorboard() {
     let run = Run::new();
     run.alone("one", 60, "1", "");

@@ -57,7 +57,7 @@ pub trait Denoiser: Send {
     /// Evaluates the network.
     ///
     /// `input` is (N, H, W, in_channels), the condition's channels first; `noise_levels` is (N), each
-    /// sqrt(alphas_cumprod) in (0, 1]; `prediction` is (N, H, W, out_channels) and is overwritten.
+    /// sqrt(alphas_cumprod) in (0, 1], or 0 where the network sees no x_t; `prediction` is (N, H, W, out_channels) and is overwritten.
     ///
     /// # Errors
     /// [`DenoiserError`] where buffers and shape disagree, or the device fails.

@@ -4,6 +4,7 @@
 //! the low one, both in eight bits, as files hold them. Everything is in fixed-order f32 and integers: the same bits on
 //! every machine.
 
+use crate::image::{self, Channels, DecodeLimits, Metadata, OutputFormat, Picture, Samples};
 use crate::model::checkpoint::Degradation;
 use crate::ops::resize::{Filter, resize, resize_u8};
 
@@ -101,12 +102,19 @@ impl Preprocessing {
     fn reduced(&self, square: &Square, draws: &Draws, epoch: u64, index: u64) -> Square {
         let (high, low) = (self.high_res, self.low_res);
         let of = |rgb| Square { width: low, height: low, rgb };
-        let Degradation { blur, noise, .. } = self.degradation;
-        if blur.is_none() && noise.is_none() {
-            return of(resize_u8(&square.rgb, [high, high, 3], [low, low], Filter::Bicubic));
-        }
-        let [a, b, ..] = draws.degradation(epoch, index);
+        let Degradation { blur, noise, jpeg, .. } = self.degradation;
+        let [a, b, c, _] = draws.degradation(epoch, index);
         let between = |[from, to]: [f64; 2], word| from + (to - from) * (f64::from(word) / 4_294_967_296.0);
+        let stored = |small: Square| match jpeg {
+            None => small,
+            Some([from, to]) => {
+                let qualities = u64::from(to.abs_diff(from)) + 1;
+                recoded(small, from.min(to) + ((u64::from(c) * qualities) >> 32) as u8)
+            }
+        };
+        if blur.is_none() && noise.is_none() {
+            return stored(of(resize_u8(&square.rgb, [high, high, 3], [low, low], Filter::Bicubic)));
+        }
         let mut rgb: Vec<f32> = square.rgb.iter().map(|v| f32::from(*v)).collect();
         if let Some(range) = blur {
             rgb = blurred(&rgb, high, between(range, a));
@@ -118,7 +126,7 @@ impl Preprocessing {
             let deviation = between(range, b) as f32;
             small.iter_mut().zip(&normals).for_each(|(value, normal)| *value += deviation * normal);
         }
-        of(small.iter().map(|v| v.round().clamp(0.0, 255.0) as u8).collect())
+        stored(of(small.iter().map(|v| v.round().clamp(0.0, 255.0) as u8).collect()))
     }
 }
 
@@ -143,6 +151,24 @@ fn turned(square: Square, orientation: u32) -> Square {
         }
     }
     Square { rgb, ..square }
+}
+
+/// What a picture is after it was stored as a JPEG of this quality, its colours at full size.
+fn recoded(square: Square, quality: u8) -> Square {
+    let picture = Picture {
+        width: square.width,
+        height: square.height,
+        channels: Channels::Rgb,
+        samples: Samples::U8(square.rgb.clone()),
+        metadata: Metadata::default(),
+    };
+    let coded = image::encode(&picture, OutputFormat::Jpeg, quality).map(|encoded| encoded.bytes);
+    let decoded = coded.ok().and_then(|bytes| image::decode(&bytes, &DecodeLimits::default()).ok());
+    match decoded.map(|decoded| decoded.picture.samples) {
+        Some(Samples::U8(rgb)) if rgb.len() == square.rgb.len() => Square { rgb, ..square },
+        // What a network is shown is never too large for a JPEG.
+        _ => square,
+    }
 }
 
 /// A Gaussian of standard deviation `sigma` pixels over a square of RGB, its edges repeated.
@@ -239,5 +265,26 @@ mod tests {
         let variance =
             noisy.iter().map(|v| (f64::from(*v) - 100.0).powi(2)).sum::<f64>() / noisy.len() as f64;
         assert!((variance.sqrt() - 5.0).abs() < 0.15, "{variance}");
+    }
+
+    #[test]
+    fn a_picture_that_was_a_jpeg_differs_more_the_lower_its_quality() {
+        let mut how = preprocessing(Crop::Centre, Orientations::One);
+        (how.high_res, how.low_res) = (64, 64);
+        let smooth = |i: usize| (128.0 + 100.0 * libm::sin(i as f64 / 40.0)) as u8;
+        let square = Square { width: 64, height: 64, rgb: (0..64 * 64 * 3).map(smooth).collect() };
+        let mut off = |quality: Option<[u8; 2]>| {
+            how.degradation.jpeg = quality;
+            let low = how.pair(&square, &Draws::new(1), 0, 0).1;
+            low.rgb.iter().zip(&square.rgb).map(|(a, b)| u64::from(a.abs_diff(*b))).sum::<u64>()
+        };
+        assert_eq!(off(None), 0);
+        let [best, good, worst] = [[100; 2], [80; 2], [5; 2]].map(|quality| off(Some(quality)));
+        assert!(0 < best && best < good && good < worst, "{best} {good} {worst}");
+        // Drawn anew for every picture and epoch, from the whole range.
+        how.degradation.jpeg = Some([1, 100]);
+        let low = |index| how.pair(&square, &Draws::new(1), 0, index).1.rgb;
+        let all: std::collections::BTreeSet<_> = (0..50).map(low).collect();
+        assert!(all.len() > 20, "{}", all.len());
     }
 }

@@ -45,14 +45,18 @@ impl Canvas {
         &self.tiling
     }
 
-    /// Writes the network's input for a tile, (h, w, 6): the enlarged input, then x_t.
+    /// Writes the network's input for a tile: the enlarged input, (h, w, 3), or with x_t behind it, (h, w, 6), as `input` is long.
     pub(super) fn gather(&self, tile: usize, input: &mut [f32]) {
         let (rows, columns, width) = self.window(tile);
-        let line_len = columns.len() * 2 * RGB;
+        let channels = input.len() / (rows.len() * columns.len());
+        let line_len = columns.len() * channels;
         input.par_chunks_exact_mut(line_len).with_min_len(BAND).zip(rows).for_each(|(line, y)| {
             let span = (y * width + columns.start) * RGB..(y * width + columns.end) * RGB;
             let up = self.upsampled[span.clone()].as_chunks::<RGB>().0;
             let x = self.x[span].as_chunks::<RGB>().0;
+            if channels == RGB {
+                return line.copy_from_slice(up.as_flattened());
+            }
             for ((out, up), x) in line.as_chunks_mut::<{ 2 * RGB }>().0.iter_mut().zip(up).zip(x) {
                 out[..RGB].copy_from_slice(up);
                 out[RGB..].copy_from_slice(x);

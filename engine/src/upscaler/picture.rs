@@ -41,7 +41,9 @@ pub enum UpscaleError {
     #[error("cancelled")]
     Cancelled,
     /// The network is not one for RGB conditioned on RGB.
-    #[error("the network has {inputs} input and {outputs} output channels: upscaling needs 6 and 3")]
+    #[error(
+        "the network has {inputs} input and {outputs} output channels: upscaling needs 6 and 3, or 3 and 3 of one that says the image itself"
+    )]
     Channels {
         /// Channels that it takes.
         inputs: usize,

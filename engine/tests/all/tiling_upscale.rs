@@ -16,13 +16,14 @@ type Rule = fn([usize; 2], &[f32], f32, &mut [f32]);
 /// A network that is one rule; counts its calls.
 struct Fake {
     rule: Rule,
+    channels: usize,
     multiple: usize,
     calls: Vec<[usize; 3]>,
 }
 
 impl Denoiser for Fake {
     fn in_channels(&self) -> usize {
-        6
+        self.channels
     }
 
     fn out_channels(&self) -> usize {
@@ -42,10 +43,14 @@ impl Denoiser for Fake {
     ) -> Result<(), DenoiserError> {
         let [batch, height, width] = shape;
         assert!(height % self.multiple == 0 && width % self.multiple == 0);
-        assert_eq!((input.len(), prediction.len()), (batch * height * width * 6, batch * height * width * 3));
+        assert_eq!(
+            (input.len(), prediction.len()),
+            (batch * height * width * self.channels, batch * height * width * 3)
+        );
         assert_eq!(noise_levels.len(), batch);
-        let items =
-            input.chunks_exact(height * width * 6).zip(prediction.chunks_exact_mut(height * width * 3));
+        let items = input
+            .chunks_exact(height * width * self.channels)
+            .zip(prediction.chunks_exact_mut(height * width * 3));
         for ((input, prediction), &level) in items.zip(noise_levels) {
             (self.rule)([height, width], input, level, prediction);
         }
@@ -109,7 +114,7 @@ fn plain() -> Recipe {
 }
 
 fn upscaler(rule: Rule, recipe: Recipe) -> Upscaler<Fake> {
-    Upscaler::new(Fake { rule, multiple: 4, calls: vec![] }, recipe).unwrap()
+    Upscaler::new(Fake { rule, channels: 6, multiple: 4, calls: vec![] }, recipe).unwrap()
 }
 
 fn go_on(_: f64) -> ControlFlow<()> {
@@ -131,6 +136,28 @@ fn low<'a>(rgb: &'a [f32], height: usize, width: usize, key: &'a str) -> LowRes<
 
 fn one(rule: Rule, recipe: Recipe, image: LowRes<'_>) -> Upscaled {
     upscaler(rule, recipe).upscale(&[image], &mut go_on).unwrap().remove(0)
+}
+
+#[test]
+fn a_network_that_sees_no_x_t_is_asked_once_and_its_answer_is_the_picture() {
+    fn darker(_: [usize; 2], input: &[f32], level: f32, prediction: &mut [f32]) {
+        assert_eq!(level, 0.0);
+        prediction.iter_mut().zip(input).for_each(|(out, seen)| *out = 0.5 * seen);
+    }
+    let rgb = picture(16, 24, 0.5);
+    let image = low(&rgb, 16, 24, "a");
+    let regression = || Fake { rule: darker, channels: 3, multiple: 4, calls: vec![] };
+    let recipe = Recipe { projection: false, ..plain() };
+    let mut upscaler = Upscaler::new(regression(), recipe.clone()).unwrap();
+    let made = upscaler.upscale(&[image], &mut go_on).unwrap().remove(0);
+    let mut expected = resize(&rgb, [16, 24, 3], [64, 96], Filter::Bicubic);
+    expected.iter_mut().for_each(|v| *v = 0.5 * v.clamp(-1.0, 1.0));
+    assert!(max_difference(&made.rgb, &expected) < 1e-6);
+    let tiles: usize = upscaler.into_denoiser().calls.iter().map(|shape| shape[0]).sum();
+    assert_eq!(tiles, 3 * 4, "each tile once, though the recipe has five steps");
+    // One that predicts noise must see it.
+    let refused = Upscaler::new(regression(), Recipe { objective: Objective::Noise, ..recipe });
+    assert!(matches!(refused, Err(UpscaleError::Channels { inputs: 3, outputs: 3 })));
 }
 
 #[test]
@@ -326,7 +353,7 @@ fn bad_input_is_an_error_that_names_the_image() {
 #[test]
 fn unusable_recipes_are_refused_at_once() {
     let refuse =
-        |recipe| Upscaler::new(Fake { rule: zero, multiple: 4, calls: vec![] }, recipe).err().unwrap();
+        |recipe| Upscaler::new(Fake { rule: zero, channels: 6, multiple: 4, calls: vec![] }, recipe).err().unwrap();
     assert!(matches!(refuse(Recipe { batch: 0, ..recipe() }), UpscaleError::Zero { name: "batch" }));
     assert!(matches!(refuse(Recipe { scale: 0, ..recipe() }), UpscaleError::Zero { name: "scale" }));
     let levels = |noise_levels| refuse(Recipe { noise_levels, ..recipe() });

@@ -143,7 +143,7 @@ fn read(at: &At<'_>, all: &Bytes) -> Result<(History, TrainingState), String> {
     let header = all.get(8..end).ok_or_else(cut)?;
     let header: Header = serde_json::from_slice(header).map_err(|e| e.to_string())?;
     let state = at.decode(&all[end..])?;
-    Ok((History { rows: curve::decode(header.rows.as_bytes()), sums: header.sums }, state))
+    Ok((History { rows: curve::decode_curve(header.rows.as_bytes()), sums: header.sums }, state))
 }
 
 /// What more than half say, or all of one; none where nobody has more than half.

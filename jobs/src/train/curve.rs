@@ -160,7 +160,8 @@ pub(super) fn encode(rows: &[Row]) -> Bytes {
     text.into()
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Vec<Row> {
+/// The rows of a segment, a JSON object a line; what is none is left out.
+pub fn decode_curve(bytes: &[u8]) -> Vec<Row> {
     let lines = bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty());
     lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }
@@ -186,7 +187,7 @@ pub async fn read_curve(store: &Store) -> Result<Vec<Row>, StoreError> {
     let mut rows = BTreeMap::new();
     for segment in segments {
         let (_, bytes) = store.get(&segment).await?;
-        rows.extend(decode(&bytes).into_iter().map(|row| (row.step, row)));
+        rows.extend(decode_curve(&bytes).into_iter().map(|row| (row.step, row)));
     }
     Ok(rows.into_values().collect())
 }

@@ -37,7 +37,7 @@ mod validation;
 mod window;
 
 pub use checkpoint::{CheckpointError, CheckpointInfo, MemberFile, checkpoints};
-pub use curve::{Row, Sampled, Time, Validation, read_curve};
+pub use curve::{Row, Sampled, Time, Validation, decode_curve, read_curve};
 pub use job::Trained;
 pub use kind::Train;
 pub use order::{InitFrom, Recipe, TrainOrder};

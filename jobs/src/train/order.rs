@@ -92,6 +92,9 @@ pub struct Recipe {
     pub blur: Option<[f64; 2]>,
     /// Noise after it.
     pub noise: Option<[f64; 2]>,
+    /// JPEG qualities after that. Recipes without have the digest that they had before there was such a thing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jpeg: Option<[u8; 2]>,
     /// The network.
     pub model: UNetConfig,
     /// What it begins with; drawn where there is none.
@@ -241,7 +244,7 @@ impl Recipe {
             rounded_to: Some(Rounding::U8),
             blur: self.blur,
             noise: self.noise,
-            jpeg: None,
+            jpeg: self.jpeg,
         }
     }
 

@@ -83,6 +83,9 @@ pub struct TrainFields {
     /// Standard deviations, from and to, of noise on the small picture, of 255.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "numbers::some_range")]
     pub noise: Option<[f64; 2]>,
+    /// Qualities, from and to, of a JPEG that the small picture was stored as: makes a network that takes such pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "numbers::some_range")]
+    pub jpeg: Option<[f64; 2]>,
 
     /// The network: a preset's name (`sr3 models list`), or its configuration.
     #[schemars(with = "Value")]
@@ -418,6 +421,11 @@ impl TrainSpec {
             t.validation_fraction.and_then(|f| range("validation_fraction", f, 0.0, 0.5)),
             t.blur.and_then(|[a, b]| rising("blur", a, b, 100.0)),
             t.noise.and_then(|[a, b]| rising("noise", a, b, 255.0)),
+            t.jpeg.and_then(|[a, b]| {
+                let ok = a.fract() == 0.0 && b.fract() == 0.0 && 1.0 <= a && a <= b && b <= 100.0;
+                let message = "two whole numbers from 1 to 100, the first not above the second";
+                (!ok).then(|| ("jpeg", format!("it is [{a}, {b}]: {message}")))
+            }),
             range("residual_scale", t.residual_scale, 1e-3, 1e3),
             range("batch", t.batch as f64, 1.0, 1e6),
             range("learning_rate", t.learning_rate, 0.0, 10.0),

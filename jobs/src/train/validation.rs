@@ -9,7 +9,7 @@ use std::ops::{ControlFlow, Range};
 
 use serde::{Deserialize, Serialize};
 use sr3_engine::{
-    diffusion::{LevelSpacing, Sampler, Tile},
+    diffusion::{LevelSpacing, Objective, Sampler, Tile},
     image::{self, Channels, Metadata, OutputFormat, Picture, Planes, Samples},
     metrics::{self, Channels as Measured, Reduction},
     model::Denoiser,
@@ -75,10 +75,10 @@ pub(super) fn sample(
     recipe: &Recipe,
     example: &Example,
 ) -> Result<Vec<u8>, String> {
-    let Some(objective) = recipe.objective() else { return regress(network, recipe, example) };
     let levels = LevelSpacing::LogSnr { first: -7.0, last: 9.0 }.levels(STEPS).map_err(|e| e.to_string())?;
     let upscaling = Upscaling {
-        objective,
+        // A regression says the image itself.
+        objective: recipe.objective().unwrap_or(Objective::Image),
         target: recipe.target(),
         sampler: Sampler::Ddim { eta: 0.0 },
         noise_levels: levels,
@@ -99,18 +99,6 @@ pub(super) fn sample(
         upscaler.upscale(&[low_res], &mut |_| ControlFlow::Continue(())).map_err(|e| e.to_string())?;
     let made = made.pop().ok_or_else(|| "nothing was made".to_string())?;
     Ok(rounded(made.width, made.height, made.rgb))
-}
-
-/// What a network without x_t makes.
-fn regress(network: &mut dyn Denoiser, recipe: &Recipe, example: &Example) -> Result<Vec<u8>, String> {
-    let size = [example.high.height, example.high.width];
-    let enlarged = sr3_engine::train::enlarged(&example.low, size);
-    let mut made = vec![0.0; enlarged.len()];
-    let shape = [1, size[0], size[1]];
-    network.predict(shape, &enlarged, &[0.0], &mut made).map_err(|e| e.to_string())?;
-    recipe.target().to_image(&enlarged, &mut made);
-    made.iter_mut().for_each(|v| *v = v.clamp(-1.0, 1.0));
-    Ok(rounded(size[1], size[0], made))
 }
 
 fn rounded(width: usize, height: usize, rgb: Vec<f32>) -> Vec<u8> {
