@@ -14,7 +14,8 @@ use sr3_proto::{
     gang::{Generation, Membership, Peer},
     net::Dialer,
 };
-use sr3_worker::gang::{Cut, GrpcPeers, Leaves, LocalPeers, Lost, Mesh, Peers, Wire};
+use sr3_worker::gang::{Cut, Frame, GrpcPeers, Leaves, Link, LocalPeers, Lost, Mesh, Peers, Wire};
+use tokio::sync::mpsc;
 
 /// More than a chunk, and no multiple of a block.
 const LENGTH: usize = 150_001;
@@ -91,6 +92,57 @@ async fn a_sum_has_the_same_bits_for_any_number_of_members_over_any_links() {
         }
     }
     assert!(sum(1, 8, Wire::F32, false).await != sum(1, 8, Wire::Bf16, false).await);
+}
+
+/// Members whose links carry both lanes one behind the other, through a pipe that holds a frame: what a network may come to
+/// when it is full. `room` frames wait at their end.
+fn narrow(count: usize, room: usize) -> Vec<Mesh> {
+    let mut links: Vec<Vec<Option<Link>>> = (0..count).map(|_| (0..count).map(|_| None).collect()).collect();
+    let one_way = || {
+        let (senders, lanes): (Vec<_>, Vec<_>) = (0..2).map(|_| mpsc::channel::<Frame>(1)).unzip();
+        let (into, mut pipe) = mpsc::channel::<(usize, Frame)>(1);
+        for (lane, mut from) in lanes.into_iter().enumerate() {
+            let into = into.clone();
+            tokio::spawn(async move {
+                while let Some(frame) = from.recv().await {
+                    into.send((lane, frame)).await.unwrap();
+                }
+            });
+        }
+        let (out, receivers): (Vec<_>, Vec<_>) = (0..2).map(|_| mpsc::channel::<Frame>(room)).unzip();
+        tokio::spawn(async move {
+            while let Some((lane, frame)) = pipe.recv().await {
+                if out[lane].send(frame).await.is_err() {
+                    return;
+                }
+            }
+        });
+        (<[_; 2]>::try_from(senders).unwrap(), <[_; 2]>::try_from(receivers).unwrap())
+    };
+    for (a, b) in (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b))) {
+        let ((to_b, from_a), (to_a, from_b)) = (one_way(), one_way());
+        links[a][b] = Some(Link { send: to_b, receive: from_b });
+        links[b][a] = Some(Link { send: to_a, receive: from_a });
+    }
+    links.into_iter().enumerate().map(|(me, links)| Mesh::new(me, links)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn owners_of_long_lists_do_not_wait_for_each_other_in_a_ring() {
+    // Far more chunks than wait anywhere.
+    const LONG: usize = 16_000_000;
+    let (count, grains) = (4, 4);
+    let mut meshes = narrow(count, 8);
+    let cut = Cut::even(grains, count as u32);
+    let each = meshes.iter_mut().enumerate().map(|(rank, mesh)| {
+        let parts = cut.nodes(rank).into_iter().map(|node| (node, vec![node.len as f32; LONG])).collect();
+        let cut = cut.clone();
+        async move { mesh.all_reduce(1, &cut, parts, vec![0.0; LONG], Wire::F32).await }
+    });
+    let sums = tokio::time::timeout(Duration::from_secs(60), join_all(each)).await.unwrap();
+    for sum in sums {
+        assert!(sum.unwrap().0.iter().all(|value| *value == 4.0));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

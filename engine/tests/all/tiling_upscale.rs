@@ -352,8 +352,9 @@ fn bad_input_is_an_error_that_names_the_image() {
 
 #[test]
 fn unusable_recipes_are_refused_at_once() {
-    let refuse =
-        |recipe| Upscaler::new(Fake { rule: zero, channels: 6, multiple: 4, calls: vec![] }, recipe).err().unwrap();
+    let refuse = |recipe| {
+        Upscaler::new(Fake { rule: zero, channels: 6, multiple: 4, calls: vec![] }, recipe).err().unwrap()
+    };
     assert!(matches!(refuse(Recipe { batch: 0, ..recipe() }), UpscaleError::Zero { name: "batch" }));
     assert!(matches!(refuse(Recipe { scale: 0, ..recipe() }), UpscaleError::Zero { name: "scale" }));
     let levels = |noise_levels| refuse(Recipe { noise_levels, ..recipe() });

@@ -3,6 +3,10 @@
 //!
 //! Everything travels in chunks and at the same time: an owner sends a chunk of its sum as soon as it has every member's
 //! part of it. What a member sends is what it sent before from the same list; nothing is copied on the way out.
+//!
+//! Owners do not wait for each other in a ring, though a link's parts may lie before its sums on one stream: one waits for room for a
+//! sum only towards an owner that is some chunks behind it, and of those in a ring each would be behind the next. Whoever changes
+//! this so that taking a part no longer makes room for a sum on the same link takes that away.
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
