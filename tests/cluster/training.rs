@@ -199,6 +199,19 @@ fn a_destination_with_another_run_is_refused() {
 }
 
 #[test]
+fn a_run_whose_loss_explodes_ends_and_says_where_and_what_is_left() {
+    let run = Run::new();
+    let spec = run.spec("wild", 100, "loss: l2\n");
+    let text = fs::read_to_string(&spec).unwrap().replace("learning_rate: 1e-3", "learning_rate: 10");
+    fs::write(&spec, text).unwrap();
+    let (code, _, errors) = crate::processes::run(&["train", &spec, "--json"], &run.none);
+    assert!(code != 0 && errors.contains("the loss explodes (samples `"), "{errors}");
+    assert!(errors.contains("smaller learning_rate"), "{errors}");
+    assert!(errors.contains("there is no checkpoint yet"), "{errors}");
+    assert!(!run.folder.path().join("wild/checkpoints").exists(), "what has come apart is written down");
+}
+
+#[test]
 fn a_regression_is_a_model_that_upscales_in_one_go() {
     let run = Run::new();
     run.alone("regression", 60, "1", "objective: regression\nloss: l2\n");

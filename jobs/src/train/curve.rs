@@ -35,7 +35,7 @@ pub struct Row {
     pub gradient_norm: f64,
     /// Of the last step.
     pub learning_rate: f64,
-    /// Steps left out so far because their gradient was no number.
+    /// Steps left out so far.
     pub skipped: u64,
     /// What a validation said, where one came here.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -282,6 +282,16 @@ impl Recipe {
         }
     }
 
+    /// A loss beyond this is of a network that has come apart: what it should say is of the order of one, or of the residual's
+    /// scale.
+    pub fn loss_max(&self) -> f64 {
+        let size = match self.target() {
+            Target::Image => 1.0,
+            Target::Residual { scale } => f64::from(scale).max(1.0),
+        };
+        1e3 * size * size
+    }
+
     /// How Adam steps.
     pub fn adam(&self) -> AdamConfig {
         AdamConfig {

@@ -155,6 +155,11 @@ impl Steps<'_> {
         let exchange = begun.elapsed();
 
         let bad = facts.iter().find_map(|facts| facts.bad);
+        let losses: Vec<f64> = facts.into_iter().flat_map(|facts| facts.losses).collect();
+        let most = self.order.recipe.loss_max();
+        let exploded = losses.iter().zip(0..).find(|(loss, _)| **loss > most).map(|(_, place)| place);
+        let what = if exploded.is_some() { "the loss explodes" } else { "the gradient is no number" };
+        let bad = bad.or(exploded);
         let applied = self
             .at
             .on_device(move |learner| {
@@ -168,8 +173,7 @@ impl Steps<'_> {
             .await?;
         let (sum, applied) = applied;
         ours.spare.push(sum);
-        let losses: Vec<f64> = facts.into_iter().flat_map(|facts| facts.losses).collect();
-        let Some(applied) = applied else { return self.skip(bad).await };
+        let Some(applied) = applied else { return self.skip(what, bad).await };
         self.skips = 0;
         self.step += 1;
 
@@ -310,8 +314,8 @@ impl Steps<'_> {
         }
     }
 
-    /// A step whose gradient is no number.
-    async fn skip(&mut self, bad: Option<u32>) -> Result<(), Apart> {
+    /// A step that is not taken, and why: its gradient is no number, or a loss is beyond all bounds.
+    async fn skip(&mut self, what: &str, bad: Option<u32>) -> Result<(), Apart> {
         self.skips += 1;
         let places: Vec<u64> = match bad {
             Some(place) => vec![u64::from(place)],
@@ -325,12 +329,12 @@ impl Steps<'_> {
                 None => "there is no checkpoint yet".to_string(),
             };
             let text = format!(
-                "step {}: the gradient is no number (samples `{keys}`); {good}: take a smaller learning_rate, or clip",
+                "step {}: {what} (samples `{keys}`); {good}: take a smaller learning_rate, a longer warmup, or clip",
                 self.step + 1
             );
             return Err(Stop::Failed(Failure::new(FailureKind::Job, text)).into());
         }
-        tracing::warn!(step = self.step + 1, samples = %keys, "left out: the gradient is no number");
+        tracing::warn!(step = self.step + 1, samples = %keys, "left out: {what}");
         self.at
             .on_device(|learner| {
                 learner.skip();

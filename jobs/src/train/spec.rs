@@ -171,7 +171,7 @@ pub struct TrainFields {
     /// Steps between lines of the curve.
     #[serde(default = "default_log_every", deserialize_with = "numbers::count")]
     pub log_every: u64,
-    /// Steps in a row whose gradient is no number that are left out; one more ends the run.
+    /// Steps in a row that are left out because their gradient is no number or their loss explodes; one more ends the run.
     #[serde(default, deserialize_with = "numbers::count")]
     pub skips_max: u64,
     /// Fewest workers with which it goes on; below, it waits.
