@@ -9,7 +9,7 @@ use std::{error::Error, fs, path::Path};
 
 use sr3_engine::diffusion::{LevelDraw, Loss, Objective, Target};
 use sr3_engine::image::{self, DecodeLimits};
-use sr3_engine::model::checkpoint::{Degradation, NoiseSchedule, ResizeFilter, Rounding};
+use sr3_engine::model::checkpoint::{Degradation, NoiseSchedule};
 use sr3_engine::model::{Graph, UNetConfig, initial_weights};
 use sr3_engine::train::{
     Crop, Draws, Example, Orientations, Permutation, Preprocessing, Square, Task, TrainingLevels,
@@ -45,15 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         low_res: low.parse()?,
         crop: Crop::Centre,
         orientations: Orientations::Flip,
-        degradation: Degradation {
-            downsample: ResizeFilter::Bicubic,
-            a: -0.5,
-            antialias: true,
-            rounded_to: Some(Rounding::U8),
-            blur: None,
-            noise: None,
-            jpeg: None,
-        },
+        degradation: Degradation::PAPER,
     };
     let schedule = NoiseSchedule::Linear { start: 1e-6, end: 0.01, timesteps: 2000 };
     let levels = TrainingLevels::new(&schedule, LevelDraw::Gamma)?;
@@ -62,9 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut kept = Vec::new();
     for path in files(Path::new(pictures))? {
         let picture = image::decode(&fs::read(path)?, &DecodeLimits::default())?.picture;
-        let planes = image::to_planes(&picture);
-        let rgb = planes.rgb.iter().map(|v| ((v + 1.0) * 127.5).round() as u8).collect();
-        kept.push(preprocessing.keep(Square { width: planes.width, height: planes.height, rgb }));
+        kept.push(preprocessing.keep(Square::from(&image::to_planes(&picture))));
     }
     let permutation = Permutation::new(seed, kept.len() as u64);
     for step in 0..steps {

@@ -4,7 +4,7 @@
 //! the low one, both in eight bits, as files hold them. Everything is in fixed-order f32 and integers: the same bits on
 //! every machine.
 
-use crate::image::{self, Channels, DecodeLimits, Metadata, OutputFormat, Picture, Samples};
+use crate::image::{self, Channels, DecodeLimits, Metadata, OutputFormat, Picture, Planes, Samples};
 use crate::model::checkpoint::Degradation;
 use crate::ops::resize::{Filter, resize, resize_u8};
 
@@ -54,6 +54,14 @@ pub struct Square {
     pub height: usize,
     /// (H, W, 3).
     pub rgb: Vec<u8>,
+}
+
+impl From<&Planes> for Square {
+    /// A decoded picture in eight bits, without its transparency.
+    fn from(planes: &Planes) -> Self {
+        let rgb = planes.rgb.iter().map(|v| ((v + 1.0) * 127.5).round() as u8).collect();
+        Self { width: planes.width, height: planes.height, rgb }
+    }
 }
 
 impl Preprocessing {
@@ -205,23 +213,13 @@ fn blurred(rgb: &[f32], side: usize, sigma: f64) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::checkpoint::{ResizeFilter, Rounding};
 
     fn picture(width: usize, height: usize) -> Square {
         Square { width, height, rgb: (0..width * height * 3).map(|i| (i * 7 % 251) as u8).collect() }
     }
 
     fn preprocessing(crop: Crop, orientations: Orientations) -> Preprocessing {
-        let degradation = Degradation {
-            downsample: ResizeFilter::Bicubic,
-            a: -0.5,
-            antialias: true,
-            rounded_to: Some(Rounding::U8),
-            blur: None,
-            noise: None,
-            jpeg: None,
-        };
-        Preprocessing { high_res: 16, low_res: 4, crop, orientations, degradation }
+        Preprocessing { high_res: 16, low_res: 4, crop, orientations, degradation: Degradation::PAPER }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use sr3_engine::{
-    image::{self, DecodeLimits, Planes},
+    image::{self, DecodeLimits},
     train::{Draws, Example, Examples, Permutation, Preprocessing, Square, Task},
 };
 use sr3_proto::{FailureKind, Store, off_thread};
@@ -187,7 +187,5 @@ fn changed(entry: &Entry, reason: &str) -> Stop {
 /// A picture's bytes as 8-bit RGB.
 fn square(bytes: &[u8]) -> Result<Square, String> {
     let picture = image::decode(bytes, &DecodeLimits::default()).map_err(|e| e.to_string())?.picture;
-    let Planes { width, height, rgb, .. } = image::to_planes(&picture);
-    let rgb = rgb.iter().map(|v| ((v + 1.0) * 127.5).round() as u8).collect();
-    Ok(Square { width, height, rgb })
+    Ok(Square::from(&image::to_planes(&picture)))
 }

@@ -9,7 +9,7 @@ use sr3_engine::{
     diffusion::{LevelDraw, Loss, Objective, Target},
     model::{
         UNetConfig,
-        checkpoint::{Degradation, NoiseSchedule, ResizeFilter, Rounding},
+        checkpoint::{Degradation, NoiseSchedule},
     },
     ops::Precision,
     train::{
@@ -237,15 +237,7 @@ impl Recipe {
 
     /// What the small pictures may look like.
     pub fn degradation(&self) -> Degradation {
-        Degradation {
-            downsample: ResizeFilter::Bicubic,
-            a: -0.5,
-            antialias: true,
-            rounded_to: Some(Rounding::U8),
-            blur: self.blur,
-            noise: self.noise,
-            jpeg: self.jpeg,
-        }
+        Degradation { blur: self.blur, noise: self.noise, jpeg: self.jpeg, ..Degradation::PAPER }
     }
 
     /// What is learned.

@@ -372,7 +372,8 @@ async fn pump<In: Said, Out: Said>(link: Link, mut incoming: Incoming<In>, outgo
         () = say_all::<Out>(receive, &outgoing) => {}
     }
     if let Some(end) = Out::end() {
-        let _ = outgoing.send(end).await;
+        // A peer that takes nothing any more need not hear it.
+        let _ = timeout(SILENCE, outgoing.send(end)).await;
     }
     drop(outgoing);
     // Whoever stops listening resets the stream, and with it what it said last: the peer ends it once it has heard that.

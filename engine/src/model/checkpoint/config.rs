@@ -65,6 +65,19 @@ pub struct Degradation {
     pub jpeg: Option<[u8; 2]>,
 }
 
+impl Degradation {
+    /// As the paper reduces pictures: antialiased bicubic, in eight bits, and nothing else.
+    pub const PAPER: Self = Self {
+        downsample: ResizeFilter::Bicubic,
+        a: -0.5,
+        antialias: true,
+        rounded_to: Some(Rounding::U8),
+        blur: None,
+        noise: None,
+        jpeg: None,
+    };
+}
+
 /// Numbers that an image may be rounded to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -7,7 +7,7 @@ use super::{ImportError, read_pth};
 use crate::diffusion::{Objective, Tile};
 use crate::model::Weights;
 use crate::model::checkpoint::{
-    Checkpoint, CheckpointConfig, Degradation, FORMAT, NoiseSchedule, Provenance, ResizeFilter, Rounding,
+    Checkpoint, CheckpointConfig, Degradation, FORMAT, NoiseSchedule, Provenance, ResizeFilter,
     SamplerPreset, Target, Upsample, WeightsError, sha256_hex,
 };
 use crate::model::tensors::{ReadLimits, one_line};
@@ -78,15 +78,7 @@ pub fn convert(pth: &[u8], options: &ConvertOptions) -> Result<Checkpoint, Impor
         target: Target::Image,
         residual_scale: 1.0,
         upsample: Upsample { filter: ResizeFilter::Bicubic, a: -0.5, clamp: Some([-1.0, 1.0]) },
-        degradation: Degradation {
-            downsample: ResizeFilter::Bicubic,
-            a: -0.5,
-            antialias: true,
-            rounded_to: Some(Rounding::U8),
-            blur: None,
-            noise: None,
-            jpeg: None,
-        },
+        degradation: Degradation::PAPER,
         noise_schedule: NoiseSchedule::Linear { start: BETA_START, end: BETA_END, timesteps: TIMESTEPS },
         tile: Some(Tile { size, overlap: size / 4 }),
         presets: presets(),
