@@ -100,10 +100,15 @@ async fn what_was_put_is_got_headed_listed_and_deleted() {
         assert_eq!(store.head(&a).await.unwrap().unwrap(), info);
         store.put(&a, Bytes::from_static(b"other"), PutMode::Replace).await.unwrap();
         assert_ne!(store.head(&a).await.unwrap().unwrap().etag, info.etag);
-        assert_eq!(&store.get_start(&a, 2).await.unwrap()[..], b"ot");
-        assert_eq!(&store.get_start(&a, 99).await.unwrap()[..], b"other");
+        let info = store.head(&a).await.unwrap().unwrap();
+        for (range, part) in
+            [(0..2, "ot"), (0..99, "other"), (2..4, "he"), (3..99, "er"), (5..9, ""), (9..12, "")]
+        {
+            let (found, bytes) = store.get_part(&a, range.clone()).await.unwrap();
+            assert_eq!((&bytes[..], &found), (part.as_bytes(), &info), "{range:?}");
+        }
         create(&store, "empty", "").await;
-        assert_eq!(store.get_start(&key("empty"), 9).await.unwrap().len(), 0);
+        assert_eq!(store.get_part(&key("empty"), 0..9).await.unwrap().1.len(), 0);
         assert_eq!(names(&store).await, ["a/b c/d.png", "empty"]);
         store.delete(&a).await.unwrap();
         store.delete(&a).await.unwrap();

@@ -107,7 +107,7 @@ pub(super) async fn run(plan: Plan<'_>, forecast: &dyn Forecast, json: bool) -> 
 }
 
 async fn size(store: &Store, item: &ItemTask, forecast: &dyn Forecast) -> Option<[usize; 2]> {
-    let start = store.get_start(&item.input, START_BYTES).await.ok()?;
+    let start = store.get_part(&item.input, 0..START_BYTES).await.ok()?.1;
     if let Some(size) = forecast.size(&start) {
         return Some(size);
     }

@@ -190,6 +190,90 @@ fn a_member_whose_memory_breaks_is_found_and_named_and_the_others_go_on_to_the_r
 }
 
 #[test]
+fn a_member_that_computes_wrongly_is_found_by_an_audit_and_what_it_summed_up_is_taken_back() {
+    let run = Run::new();
+    let expected = run.alone("alone", 300, "1", "");
+    assert_eq!(run.alone("audited", 300, "3", "audit: true\n"), expected, "an audit changes the weights");
+    let coordinator = Coordinator::start(&run.text("state"), &[], &run.none);
+    let address = coordinator.address.as_str();
+    let broken: Environment = vec![("SR3_TEST_BREAK_GRADIENTS", "99".into())];
+    let _workers = [worker(address, &run.none), worker(address, &broken), worker(address, &run.none)];
+    let job = Job::submit(address, &run.spec("broken", 300, "audit: true\nworkers_min: 3\n"));
+    let log = until(Duration::from_secs(60), || {
+        let (_, log, _) = crate::processes::run(&["logs", &job.id, "--coordinator", address], &run.none);
+        log.contains("gradients here are not those").then_some(log)
+    });
+    let step: u64 = log.split("at step ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!((99..=115).contains(&step), "found at step {step}: {log}");
+    let _another = worker(address, &run.none);
+    assert_eq!(job.ended(Duration::from_secs(60)), expected);
+}
+
+#[test]
+fn a_run_goes_on_from_a_checkpoint_of_another() {
+    let run = Run::new();
+    let expected = run.alone("whole", 160, "1", "");
+    run.alone("first", 80, "1", "");
+    let from = run.text("first/checkpoints/step-000000000080");
+    assert_eq!(run.alone("second", 160, "2", &format!("resume_from: {from}\n")), expected);
+    let refused = |name: &str, steps: u64, more: &str| {
+        let spec = run.spec(name, steps, more);
+        let (code, _, errors) = crate::processes::run(&["train", &spec, "--json"], &run.none);
+        assert!(code != 0, "{errors}");
+        errors
+    };
+    let errors = refused("too short", 80, &format!("resume_from: {from}\n"));
+    assert!(errors.contains("it has done 80 steps"), "{errors}");
+    let errors = refused("nowhere", 160, &format!("resume_from: {}\n", run.text("first")));
+    assert!(errors.contains("no checkpoint of a training run"), "{errors}");
+    assert!(errors.contains("nowhere.yaml:21: `resume_from`"), "{errors}");
+}
+
+#[test]
+fn pictures_in_a_tar_shard_are_learned_from_as_if_they_were_files() {
+    let run = Run::new();
+    // A folder that is called as the shard will be: its files have the names that pictures in the shard have.
+    let files = run.folder.path().join("files/one.tar");
+    fs::create_dir_all(files.parent().unwrap()).unwrap();
+    fs::rename(run.folder.path().join("in"), &files).unwrap();
+    let shards = run.folder.path().join("shards");
+    fs::create_dir_all(&shards).unwrap();
+    let mut archive = tar::Builder::new(fs::File::create(shards.join("one.tar")).unwrap());
+    let mut names: Vec<String> = pictures::files(&files).into_keys().collect();
+    names.sort();
+    for name in &names {
+        archive.append_path_with_name(files.join(name), name).unwrap();
+        let mut header = tar::Header::new_gnu();
+        header.set_size(1);
+        archive.append_data(&mut header, format!("{name}.cls"), &b"7"[..]).unwrap();
+    }
+    let mut header = tar::Header::new_gnu();
+    header.set_size(4);
+    archive.append_data(&mut header, "z/broken.png", &b"none"[..]).unwrap();
+    archive.finish().unwrap();
+    let of = |source: &str, name: &str, members: &str| {
+        fs::rename(run.folder.path().join(source), run.folder.path().join("in")).unwrap();
+        let weights = run.alone(name, 60, members, "");
+        fs::rename(run.folder.path().join("in"), run.folder.path().join(source)).unwrap();
+        weights
+    };
+    let expected = of("files", "of files", "1");
+    assert_eq!(of("shards", "of shards", "3"), expected);
+    let left_out = fs::read_to_string(run.folder.path().join("of shards/index/left-out.jsonl")).unwrap();
+    assert!(left_out.lines().count() == 1 && left_out.contains("one.tar/z/broken.png"), "{left_out}");
+}
+
+/// The contract of machines that differ and results that do not: whoever runs this comes to this digest, whatever processor it
+/// has. A change of the order of operations changes it, and is one that users are told of.
+#[test]
+fn every_machine_comes_to_the_same_weights() {
+    let run = Run::new();
+    let of_png = "include: [\"**/*.png\"]\n";
+    let digest = run.alone("golden", 120, "2", of_png);
+    assert_eq!(&digest[..32], "ef4e81c6b6db91c6cd0dc7fcc20da4c5");
+}
+
+#[test]
 fn a_destination_with_another_run_is_refused() {
     let run = Run::new();
     run.alone("one", 20, "1", "");

@@ -19,6 +19,7 @@ pub struct Draws {
     degradations: NoiseSource,
     levels: NoiseSource,
     dropout: NoiseSource,
+    audits: NoiseSource,
 }
 
 impl Draws {
@@ -32,6 +33,7 @@ impl Draws {
             degradations: source("degradations"),
             levels: source("noise levels"),
             dropout: source("dropout"),
+            audits: source("audits"),
         }
     }
 
@@ -63,6 +65,12 @@ impl Draws {
     pub fn noise(&self, step: u64, place: u32, [height, width]: [usize; 2], out: &mut [f32]) {
         let source = NoiseSource::new(self.seed, &format!("noise\u{0}{place}"));
         source.fill_normal(out, Region { y: 0, x: 0, height, width, channels: 3 }, word(step));
+    }
+
+    /// Four words for what is looked at twice in a step.
+    #[must_use]
+    pub fn audit(&self, step: u64) -> [u32; 4] {
+        self.audits.words(0, word(step))
     }
 
     /// Where dropout's masks of a step come from.

@@ -80,6 +80,7 @@ impl EvaluateJob {
     async fn entry(&self, found: Found) -> Result<Entry, StoreError> {
         let truth = match found {
             Found::Image(info) => info,
+            Found::Shard(info) => return Ok(Entry::Other(info.key.to_string())),
             Found::Other { path, .. } => return Ok(Entry::Other(path)),
             Found::Bad { path, what } => return Ok(Entry::Bad(Row::set_aside(path, what))),
         };

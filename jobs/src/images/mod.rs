@@ -9,8 +9,8 @@ mod source;
 mod system_files;
 
 pub use filter::Filter;
-pub use naming::{FormatChoice, Naming, OutputFormat};
-pub use read::{check_length, read};
+pub use naming::{FormatChoice, Naming, OutputFormat, is_image_extension};
+pub use read::{check_length, read, read_part};
 pub use source::{Found, Selected, Source, SourceError};
 
 /// A glob that is none.

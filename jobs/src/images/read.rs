@@ -1,6 +1,6 @@
 //! Reading an input, and telling what is the input's fault from what is the source's.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -31,6 +31,33 @@ pub async fn read(
     }
 }
 
+/// Reads a range of the object at `key`, which was `etag` when it was listed; all of it is there.
+///
+/// # Errors
+/// What is wrong with the object, or with its store.
+pub async fn read_part(
+    store: &Store,
+    key: &Key,
+    etag: Option<&str>,
+    range: Range<u64>,
+    attempt: &Attempt,
+) -> Result<Bytes, Stop> {
+    let length = range.end.saturating_sub(range.start);
+    let part = async {
+        let (info, bytes) = tried(store, attempt, || store.get_part(key, range.clone())).await?;
+        same(etag, &info)?;
+        match bytes.len() as u64 == length {
+            true => Ok(bytes),
+            false => Err(bad(format!("it ends before byte {}", range.end))),
+        }
+    };
+    tokio::select! {
+        biased;
+        () = attempt.cancel().cancelled() => Err(Stop::Cancelled),
+        read = part => read,
+    }
+}
+
 async fn read_now(
     store: &Store,
     key: &Key,
@@ -39,10 +66,27 @@ async fn read_now(
     attempt: &Attempt,
     seen: impl FnOnce(&ObjectInfo) + Send,
 ) -> Result<Bytes, Stop> {
+    let (info, bytes) = tried(store, attempt, || store.get(key)).await?;
+    let info = ObjectInfo { bytes: bytes.len() as u64, ..info };
+    seen(&info);
+    check_length(info.bytes, bytes_max)?;
+    same(etag, &info)?;
+    Ok(bytes)
+}
+
+/// Asks the store, more than once where that may help.
+async fn tried<F>(
+    store: &Store,
+    attempt: &Attempt,
+    ask: impl Fn() -> F + Send,
+) -> Result<(ObjectInfo, Bytes), Stop>
+where
+    F: Future<Output = Result<(ObjectInfo, Bytes), StoreError>> + Send,
+{
     let mut waits = WAITS.iter();
-    let (info, bytes) = loop {
-        let error = match store.get(key).await {
-            Ok(found) => break found,
+    loop {
+        let error = match ask().await {
+            Ok(found) => return Ok(found),
             Err(error) => error,
         };
         match error {
@@ -64,15 +108,16 @@ async fn read_now(
             }
             None => return Err(Stop::transient(error)),
         }
-    };
-    let info = ObjectInfo { bytes: bytes.len() as u64, ..info };
-    seen(&info);
-    check_length(info.bytes, bytes_max)?;
+    }
+}
+
+/// Whether it is what was listed.
+fn same(etag: Option<&str>, info: &ObjectInfo) -> Result<(), Stop> {
     match (etag, &info.etag) {
         (Some(planned), Some(found)) if planned != found => {
             Err(bad("it changed while the job ran: run the job again to take it as it is now"))
         }
-        _ => Ok(bytes),
+        _ => Ok(()),
     }
 }
 

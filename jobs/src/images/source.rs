@@ -42,6 +42,8 @@ pub struct Selected {
 pub enum Found {
     /// An image, by its name or its first bytes.
     Image(ObjectInfo),
+    /// Many in one tar archive; only some kinds of job look into it.
+    Shard(ObjectInfo),
     /// Nothing to work on, and why.
     Other {
         /// Its path.
@@ -146,7 +148,7 @@ impl Source {
                 (Place::Own, ListEntry::Odd { what, .. }) => seen.add_odd(&what),
                 (Place::Own, ListEntry::Object(info)) => match self.kind(&info).await? {
                     Kind::Image => return Ok(()),
-                    Kind::Other => seen.others += 1,
+                    Kind::Shard | Kind::Other => seen.others += 1,
                     Kind::System => seen.system += 1,
                 },
                 (Place::System(_), _) => seen.system += 1,
@@ -194,6 +196,7 @@ impl Source {
         let other = |what: &str| Found::Other { path: info.key.to_string(), what: what.into() };
         Ok(match self.kind(&info).await? {
             Kind::Image => Found::Image(info),
+            Kind::Shard => Found::Shard(info),
             Kind::System => other(system_files::FILE),
             Kind::Other => other("not an image by its name or its first bytes"),
         })
@@ -220,9 +223,10 @@ impl Source {
         if is_named && !may_be_double {
             return Ok(Kind::Image);
         }
-        match self.store().get_start(&info.key, sniff::START_BYTES).await {
+        match self.store().get_part(&info.key, 0..sniff::START_BYTES).await.map(|(_, start)| start) {
             Ok(start) if may_be_double && system_files::is_apple_double(&start) => Ok(Kind::System),
             Ok(start) if is_named || sniff::starts_like_an_image(&start) => Ok(Kind::Image),
+            Ok(_) if info.key.extension().is_some_and(|e| e == "tar") => Ok(Kind::Shard),
             Ok(_) => Ok(Kind::Other),
             // Gone or locked: nothing is known against it, and reading it whole will say what is wrong.
             Err(StoreError::NotFound { .. } | StoreError::Denied { .. } | StoreError::Name { .. }) => {
@@ -236,6 +240,7 @@ impl Source {
 /// What an object is, by its name and its first bytes.
 enum Kind {
     Image,
+    Shard,
     System,
     Other,
 }

@@ -29,6 +29,9 @@ const STATE: u64 = u64::MAX - 1;
 struct Offer {
     /// Steps that it has done, and a fingerprint of what it has come to; none with nothing.
     state: Option<(u64, u64)>,
+    /// What came after this step is not to be trusted, whoever has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    back_to: Option<u64>,
 }
 
 /// What precedes a state on its way.
@@ -66,9 +69,15 @@ pub(super) async fn agree(at: &At<'_>, ours: &mut Ours, mesh: &mut Mesh) -> Resu
         true => Some(at.on_device(|learner| Ok((learner.step(), learner.whole_fingerprint()))).await?),
         false => None,
     };
-    let offers: Vec<Offer> = said(mesh.gather(OFFER, written(&Offer { state: mine })).await?)?;
+    let offer = Offer { state: mine, back_to: ours.back_to };
+    let offers: Vec<Offer> = said(mesh.gather(OFFER, written(&offer)).await?)?;
+    let back_to = offers.iter().filter_map(|offer| offer.back_to).min();
+    if back_to.is_some() {
+        (ours.has_state, ours.back_to) = (false, back_to);
+        return begin(at, ours, mesh, back_to).await;
+    }
     let Some(newest) = offers.iter().filter_map(|offer| offer.state).map(|(step, _)| step).max() else {
-        return begin(at, ours, mesh).await;
+        return begin(at, ours, mesh, None).await;
     };
     let holders: Vec<(usize, u64)> = offers
         .iter()
@@ -79,10 +88,10 @@ pub(super) async fn agree(at: &At<'_>, ours: &mut Ours, mesh: &mut Mesh) -> Resu
     let Some(right) = right else {
         // Nobody can tell who is right: what was written down when they agreed is.
         ours.has_state = false;
-        return begin(at, ours, mesh).await;
+        return begin(at, ours, mesh, None).await;
     };
     if mine.is_some_and(|(step, fingerprint)| step == newest && fingerprint != right) {
-        return Err(broken(newest).into());
+        return Err(broken(newest, "weights").into());
     }
     let source = holders.iter().find(|(_, fingerprint)| *fingerprint == right).map_or(0, |(rank, _)| *rank);
     let behind: Vec<usize> =
@@ -113,13 +122,16 @@ pub(super) async fn agree(at: &At<'_>, ours: &mut Ours, mesh: &mut Mesh) -> Resu
     Ok(())
 }
 
-/// All begin with the newest checkpoint that is whole, or at the beginning.
-async fn begin(at: &At<'_>, ours: &mut Ours, mesh: &mut Mesh) -> Result<(), Apart> {
+/// All begin with the newest checkpoint that is whole, and not after step `back_to`, or at the beginning.
+async fn begin(at: &At<'_>, ours: &mut Ours, mesh: &mut Mesh, back_to: Option<u64>) -> Result<(), Apart> {
+    if let (0, Some(step)) = (mesh.rank(), back_to) {
+        checkpoint::take_back(&at.open.destination, step).await.map_err(Stop::transient)?;
+    }
     let found = if mesh.rank() == 0 { at.newest_checkpoint().await? } else { None };
     let mut said: Vec<Option<CheckpointInfo>> = said(mesh.gather(BEGIN, written(&found)).await?)?;
     let chosen = said.swap_remove(0);
     let state = match &chosen {
-        None => None,
+        None => resumed(at).await?,
         Some(info) => {
             let open = at.open;
             let loaded = checkpoint::load(&open.destination, info, &open.order, at.index).await;
@@ -131,9 +143,27 @@ async fn begin(at: &At<'_>, ours: &mut Ours, mesh: &mut Mesh) -> Result<(), Apar
         tracing::info!("resumed at step {step} (weights sha256:{digest}…)");
     }
     at.open_learner(state).await?;
+    (ours.named, ours.back_to) = (chosen.as_ref().map_or(0, |info| info.step), None);
     let sums = chosen.map(|info| info.sums).unwrap_or_default();
     ours.take_over(History { rows: Vec::new(), sums });
     Ok(())
+}
+
+/// What a run that goes on from another's begins with.
+async fn resumed(at: &At<'_>) -> Result<Option<TrainingState>, Stop> {
+    let (Some(store), Some(from)) = (&at.open.resume_from, &at.open.order.recipe.resume_from) else {
+        return Ok(None);
+    };
+    let wrong =
+        |e: String| Stop::Failed(Failure::new(FailureKind::Job, format!("`{}`: {e}", from.reference)));
+    let loaded = checkpoint::load_of_another(store, &at.open.order.recipe, &from.weights_sha256).await;
+    let state = loaded.map_err(|e| wrong(e.to_string()))?;
+    let (done, steps) = (state.moments.step, at.open.order.steps);
+    if done >= steps {
+        return Err(wrong(format!("it has done {done} steps, and `steps` counts them too: it is {steps}")));
+    }
+    tracing::info!("goes on from step {done} of `{}`", from.reference);
+    Ok(Some(state))
 }
 
 fn read(at: &At<'_>, all: &Bytes) -> Result<(History, TrainingState), String> {
@@ -153,9 +183,9 @@ pub(super) fn majority(all: impl Iterator<Item = u64> + Clone) -> Option<u64> {
 }
 
 /// This member computes wrongly.
-pub(super) fn broken(step: u64) -> Stop {
+pub(super) fn broken(step: u64, what: &str) -> Stop {
     let text = format!(
-        "at step {step} the weights here are not those of the other members: this machine computes or stores wrongly; \
+        "at step {step} the {what} here are not those of the other members: this machine computes or stores wrongly; \
          look at its memory before it takes part again"
     );
     tracing::error!("{text}");

@@ -353,13 +353,40 @@ pub(super) async fn load(
             state = Some(bytes);
         }
     }
-    let name = || STATE.to_string();
-    let bytes = state.ok_or_else(|| CheckpointError::Missing { step, name: name() })?;
-    let damaged = |reason: String| CheckpointError::Damaged { step, name: name(), reason };
-    let graph = Graph::build(&order.recipe.model).map_err(|e| damaged(e.to_string()))?;
-    let (parameters, averages) = (graph.parameter_count(), order.recipe.averages.len());
-    let state = TrainingState::decode(&bytes, parameters, averages).map_err(|e| damaged(e.to_string()))?;
-    match state.moments.step == step && state.weights_sha256() == info.weights_sha256 {
+    let bytes = state.ok_or_else(|| CheckpointError::Missing { step, name: STATE.to_string() })?;
+    decode(&bytes, &order.recipe, step, &info.weights_sha256)
+}
+
+/// The state of another run's checkpoint, verified; `store` is its folder.
+pub(super) async fn load_of_another(
+    store: &Store,
+    recipe: &Recipe,
+    weights_sha256: &str,
+) -> Result<TrainingState, CheckpointError> {
+    let (_, bytes) = store.get(&key(MANIFEST)).await?;
+    let damaged = |step: u64, name: &str, reason: String| CheckpointError::Damaged {
+        step,
+        name: name.to_string(),
+        reason,
+    };
+    let info: CheckpointInfo =
+        serde_json::from_slice(&bytes).map_err(|e| damaged(0, MANIFEST, e.to_string()))?;
+    let step = info.step;
+    let (_, bytes) = store.get(&key(STATE)).await?;
+    let named = info.members.iter().any(|member| member.name == STATE && member.sha256 == Digest::of(&bytes));
+    if !named || info.weights_sha256 != weights_sha256 {
+        return Err(damaged(step, STATE, "it is not what it was when the job was submitted".into()));
+    }
+    decode(&bytes, recipe, step, weights_sha256)
+}
+
+/// A checkpoint's state from its bytes.
+fn decode(bytes: &[u8], recipe: &Recipe, step: u64, sha256: &str) -> Result<TrainingState, CheckpointError> {
+    let damaged = |reason: String| CheckpointError::Damaged { step, name: STATE.to_string(), reason };
+    let graph = Graph::build(&recipe.model).map_err(|e| damaged(e.to_string()))?;
+    let (parameters, averages) = (graph.parameter_count(), recipe.averages.len());
+    let state = TrainingState::decode(bytes, parameters, averages).map_err(|e| damaged(e.to_string()))?;
+    match state.moments.step == step && state.weights_sha256() == sha256 {
         true => Ok(state),
         false => Err(damaged("it is of another step".into())),
     }
@@ -376,15 +403,26 @@ pub(super) async fn prune(store: &Store, keep: u64) -> Result<(), StoreError> {
         .map(|info| info.step);
     let old = all.len().saturating_sub(keep as usize);
     for info in all[..old].iter().filter(|info| Some(info.step) != best) {
-        // What names it first: what is left then is no checkpoint.
-        store.delete(&key(&format!("{}/{MANIFEST}", info.folder()))).await?;
-        for member in &info.members {
-            store
-                .delete(
-                    &Key::new(format!("{}/{}", info.folder(), member.name)).unwrap_or_else(|_| key(MANIFEST)),
-                )
-                .await?;
-        }
+        remove(store, info).await?;
+    }
+    Ok(())
+}
+
+/// Removes the checkpoints after a step: what they hold is not to be trusted.
+pub(super) async fn take_back(store: &Store, step: u64) -> Result<(), StoreError> {
+    for info in checkpoints(store).await?.iter().filter(|info| info.step > step) {
+        tracing::warn!("checkpoint {} may hold wrong sums: it is removed", info.folder());
+        remove(store, info).await?;
+    }
+    Ok(())
+}
+
+async fn remove(store: &Store, info: &CheckpointInfo) -> Result<(), StoreError> {
+    // What names it first: what is left then is no checkpoint.
+    store.delete(&key(&format!("{}/{MANIFEST}", info.folder()))).await?;
+    for member in &info.members {
+        let name = Key::new(format!("{}/{}", info.folder(), member.name));
+        store.delete(&name.unwrap_or_else(|_| key(MANIFEST))).await?;
     }
     Ok(())
 }

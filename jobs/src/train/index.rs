@@ -8,6 +8,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sr3_proto::{Digest, Key, Store, StoreError, UnitId, store::PutMode};
 
+use super::shard::Place;
+
 /// Version of its form.
 const VERSION: u32 = 1;
 const INDEX: &str = "index/index.json";
@@ -16,6 +18,10 @@ const INDEX: &str = "index/index.json";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub(super) key: Key,
+    /// Where in the object it lies; none of a picture that is all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) place: Option<Place>,
+    /// Its length.
     pub(super) bytes: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) etag: Option<String>,
@@ -24,6 +30,18 @@ pub(super) struct Entry {
     /// Whether it is only validated with.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) held_out: bool,
+}
+
+impl Entry {
+    /// Its name, for people and for what depends on it.
+    pub(super) fn name(&self) -> String {
+        name(&self.key, self.place.as_ref())
+    }
+}
+
+/// The name of a picture at a place.
+pub(super) fn name(key: &Key, place: Option<&Place>) -> String {
+    place.map_or_else(|| key.to_string(), |place| format!("{key}/{}", place.name))
 }
 
 /// What names a part.

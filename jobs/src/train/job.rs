@@ -1,6 +1,9 @@
 //! A training job as the coordinator sees it: a survey of its pictures, then the seats of its gang.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -249,12 +252,12 @@ impl Check for TrainCheck {
                 let (_, bytes) = self.destination.get(key).await.map_err(unknown)?;
                 let entries = index::decode_part(key, &bytes).map_err(|e| Doubt::Unknown(e.to_string()))?;
                 let asked = |entry: &index::Entry| items.iter().any(|item| item.key == entry.key);
-                let counts = (entries.len() as u64, surveyed.left_out.len() as u64);
+                let with_pictures: BTreeSet<&Key> = entries.iter().map(|entry| &entry.key).collect();
                 let whole = *key == index::part_key(id)
                     && Digest::of(&bytes) == *sha256
-                    && counts.0 == learned + held_out
-                    && counts == (said.done, said.quarantined)
-                    && counts.0 + counts.1 == items.len() as u64
+                    && entries.len() as u64 == learned + held_out
+                    && with_pictures.len() as u64 == said.done
+                    && said.done + said.quarantined == items.len() as u64
                     && entries.iter().all(asked);
                 if whole { Ok(()) } else { Err(false_said("the part is not one of its pictures")) }
             }
@@ -297,10 +300,8 @@ impl Planning<'_> {
                 return Ok(None);
             }
             match self.entries.try_next().await? {
-                Some(Found::Image(info)) => {
-                    let bytes = info.bytes;
-                    self.cut.extend(self.cutter.push(Entry::Item(info.into()), Some(bytes)));
-                }
+                Some(Found::Image(info)) => self.push(Item::new(info, false)),
+                Some(Found::Shard(info)) => self.push(Item::new(info, true)),
                 Some(Found::Other { path, .. } | Found::Bad { path, .. }) => {
                     self.cut.extend(self.cutter.push(Entry::Other(path), None));
                 }
@@ -310,6 +311,11 @@ impl Planning<'_> {
                 }
             }
         }
+    }
+
+    fn push(&mut self, item: Item) {
+        let bytes = item.bytes;
+        self.cut.extend(self.cutter.push(Entry::Item(item), Some(bytes)));
     }
 
     fn unit(&self, entries: Vec<Entry>) -> Planned {

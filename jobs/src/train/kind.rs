@@ -108,7 +108,8 @@ impl Kind for Train {
         let (_, open) = survey::open_items(items, records);
         let (place, item) = open.first()?;
         let name = item.key.to_string();
-        let verdict = Verdict { place: *place, found: Err((name.clone(), reason.to_string())) };
+        let left_out = vec![(name.clone(), reason.to_string())];
+        let verdict = Verdict { place: *place, found: Vec::new(), left_out };
         Some(SetAside { item: name, record: survey::record(&verdict) })
     }
 }
@@ -122,13 +123,14 @@ impl Runner for Train {
     async fn open(&self, order: &Arc<Order>, stores: &Arc<Stores>) -> Result<Arc<dyn OpenOrder>, Failure> {
         let cannot = |reason: String| Failure::new(FailureKind::Worker, reason);
         let train = TrainOrder::read(order).map_err(cannot)?;
-        let mut opened = [None, None, None];
-        for (store, what) in opened.iter_mut().zip(["source", "validation_source", "destination"]) {
+        let mut opened = [None, None, None, None];
+        let places = ["source", "validation_source", "destination", "resume_from"];
+        for (store, what) in opened.iter_mut().zip(places) {
             if let Some(location) = place(order, what) {
                 *store = Some(stores.get(location).await?);
             }
         }
-        let [Some(source), validation, Some(destination)] = opened else {
+        let [Some(source), validation, Some(destination), resume_from] = opened else {
             return Err(cannot("the order names no source or no destination".into()));
         };
         Ok(Arc::new(OpenTraining {
@@ -138,6 +140,7 @@ impl Runner for Train {
             source,
             validation,
             destination,
+            resume_from,
         }))
     }
 }
@@ -150,6 +153,8 @@ pub(super) struct OpenTraining {
     pub(super) source: Arc<Store>,
     pub(super) validation: Option<Arc<Store>>,
     pub(super) destination: Arc<Store>,
+    /// A checkpoint of another run.
+    pub(super) resume_from: Option<Arc<Store>>,
 }
 
 impl OpenOrder for OpenTraining {

@@ -24,7 +24,7 @@ use super::{
     index::{Entry, Index},
     order::Recipe,
 };
-use crate::images::read;
+use crate::images::{read, read_part};
 
 /// Bytes of pictures that are kept.
 const KEPT_BYTES_MAX: usize = 1 << 30;
@@ -105,7 +105,7 @@ impl Loader {
     pub(super) fn keys(&self, step: u64, places: impl Iterator<Item = u64>) -> Vec<String> {
         let key = |place| {
             let (_, index) = self.permutation.at(step * self.recipe.batch + place);
-            self.index.learned.get(index as usize).map_or_else(String::new, |entry| entry.key.to_string())
+            self.index.learned.get(index as usize).map_or_else(String::new, Entry::name)
         };
         places.map(key).collect()
     }
@@ -159,12 +159,20 @@ impl Loader {
 
     async fn read(&self, held_out: bool, entry: &Entry, attempt: &Attempt) -> Result<Bytes, Stop> {
         let store = if held_out { &self.validation } else { &self.source };
-        let reading = read(store, &entry.key, entry.etag.as_deref(), INPUT_BYTES_MAX, attempt, |_| ());
+        let (key, etag) = (&entry.key, entry.etag.as_deref());
+        let reading = async {
+            match &entry.place {
+                None => read(store, key, etag, INPUT_BYTES_MAX, attempt, |_| ()).await,
+                Some(place) => {
+                    read_part(store, key, etag, place.offset..place.offset + entry.bytes, attempt).await
+                }
+            }
+        };
         tokio::pin!(reading);
         let read = tokio::select! {
             read = &mut reading => read,
             () = tokio::time::sleep(LONG) => {
-                tracing::warn!(key = %entry.key, "the store takes longer than {} s for a picture", LONG.as_secs());
+                tracing::warn!(key = %entry.name(), "the store takes longer than {} s for a picture", LONG.as_secs());
                 reading.await
             }
         };
@@ -179,7 +187,7 @@ impl Loader {
 fn changed(entry: &Entry, reason: &str) -> Stop {
     let text = format!(
         "`{}` is not as it was when the job began: {reason}; put it back, or begin a new run at another destination",
-        entry.key
+        entry.name()
     );
     Stop::Failed(Failure::new(FailureKind::Job, text))
 }

@@ -22,6 +22,7 @@ use tokio::sync::OnceCell;
 
 use super::{
     agree::{self, Apart},
+    audit::Trust,
     checkpoint::{self, CheckpointInfo},
     curve::{History, Row},
     job::Trained,
@@ -55,6 +56,10 @@ pub(super) struct Ours {
     pub(super) rows: Vec<Row>,
     /// What the next row is made of.
     pub(super) window: Window,
+    /// Until when members are known to compute rightly.
+    pub(super) trust: Trust,
+    /// Where it goes back to: what came after may be wrong.
+    pub(super) back_to: Option<u64>,
     /// Step of the newest checkpoint that is known to be whole.
     pub(super) named: u64,
     /// A checkpoint on its way.
@@ -184,7 +189,7 @@ impl Member {
                 () = at.attempt.cancel().cancelled() => return Err(Stop::Cancelled.into()),
                 agreed = agree::agree(at, ours, &mut mesh) => agreed?,
             }
-            match run::run(at, ours, &mut mesh).await {
+            match run::run(at, ours, &mut mesh, membership).await {
                 Err(Apart::Again) => {}
                 ended => return ended,
             }

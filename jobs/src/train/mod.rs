@@ -3,11 +3,12 @@
 //! | what | where |
 //! |---|---|
 //! | what a person writes, and what becomes of it | `spec`, `numbers`, `order`, `resolve` |
-//! | which pictures there are | `survey` (the first stage: headers read by units), `index` |
+//! | which pictures there are | `survey` (the first stage: pictures looked at by units), `shard` (many in one object), `index` |
 //! | the job as the coordinator sees it | `kind`, `job` |
 //! | from the index to what a step is given | `loader` |
 //! | a network, its optimizer, and what they do in a step | `learner` |
 //! | a member of the gang, from its seat to the last step | `member`, `agree`, `run`, `facts` |
+//! | whether members compute and store rightly | `compare`, `audit` |
 //! | what lies at the destination | `checkpoint`, `saving`, `curve`, `window`, `tensorboard`, `validation` |
 //!
 //! Promises. Weights are a function of the order: not of how many workers took part, of who came or went, of threads, or of
@@ -16,7 +17,9 @@
 //! named. Never: a step without all of its grains, or a fresh start where a run lies already.
 
 mod agree;
+mod audit;
 mod checkpoint;
+mod compare;
 mod curve;
 mod facts;
 mod index;
@@ -30,6 +33,7 @@ mod order;
 mod resolve;
 mod run;
 mod saving;
+mod shard;
 mod spec;
 mod survey;
 mod tensorboard;
@@ -40,7 +44,7 @@ pub use checkpoint::{CheckpointError, CheckpointInfo, MemberFile, checkpoints};
 pub use curve::{Row, Sampled, Time, Validation, decode_curve, read_curve};
 pub use job::Trained;
 pub use kind::Train;
-pub use order::{InitFrom, Recipe, TrainOrder};
+pub use order::{InitFrom, Recipe, ResumeFrom, TrainOrder};
 pub use spec::{
     CropName, DecayName, GradientsName, LevelDrawName, LossName, ModelField, NumbersMap, ObjectiveName,
     OrientationsName, TargetName, TrainFields, TrainSpec,

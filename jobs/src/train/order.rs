@@ -57,6 +57,9 @@ pub struct TrainOrder {
     pub log_every: u64,
     /// Steps in a row that may be left out.
     pub skips_max: u64,
+    /// Whether a grain a step is computed twice.
+    #[serde(default)]
+    pub audit: bool,
     /// Fewest and most workers.
     pub workers: [u64; 2],
     /// What the model is called.
@@ -99,6 +102,9 @@ pub struct Recipe {
     pub model: UNetConfig,
     /// What it begins with; drawn where there is none.
     pub init_from: Option<InitFrom>,
+    /// State to go on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_from: Option<ResumeFrom>,
     /// What is predicted.
     pub objective: ObjectiveName,
     /// What is denoised.
@@ -156,6 +162,15 @@ pub struct InitFrom {
     pub sha256: Digest,
 }
 
+/// A state to go on from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumeFrom {
+    /// The checkpoint's folder, as the user named it.
+    pub reference: String,
+    /// Digest of its weights.
+    pub weights_sha256: String,
+}
+
 impl TrainOrder {
     /// Its envelope.
     ///
@@ -167,6 +182,7 @@ impl TrainOrder {
             ("source", Some(&self.source), false),
             ("validation_source", self.validation_source.as_ref(), false),
             ("destination", Some(&self.destination), true),
+            ("resume_from", self.recipe.resume_from.as_ref().map(|from| &from.reference), false),
         ] {
             if let Some(location) = location {
                 places.push(Place { what: what.into(), location: location.parse::<Location>()?, writes });

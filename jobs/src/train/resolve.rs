@@ -12,7 +12,7 @@ use sr3_engine::{
 use sr3_proto::Digest;
 
 use super::{
-    order::{InitFrom, Recipe, TrainOrder},
+    order::{InitFrom, Recipe, ResumeFrom, TrainOrder},
     spec::{DecayName, LevelDrawName, ModelField, NumbersMap, ObjectiveName, TargetName, TrainSpec},
 };
 use crate::{models::Library, upscale::Bits};
@@ -46,6 +46,7 @@ pub(super) fn resolve(spec: &TrainSpec, library: &Library, bits: &Bits) -> Resul
         let message = "it is another network than `model`: take the model's own configuration".to_string();
         return Err(("init_from", message));
     }
+    let resume_from = resume_from(t.resume_from.as_deref(), library, &model)?;
     let noise_schedule = match &t.noise_schedule {
         None => NoiseSchedule::Linear { start: 1e-6, end: 0.01, timesteps: 2000 },
         Some(NumbersMap(map)) => serde_json::from_value(serde_json::Value::Object(map.clone()))
@@ -72,6 +73,7 @@ pub(super) fn resolve(spec: &TrainSpec, library: &Library, bits: &Bits) -> Resul
         jpeg: t.jpeg.map(|range| range.map(|quality| quality as u8)),
         model,
         init_from: init.map(|(init, _)| init),
+        resume_from,
         objective: t.objective,
         target: t.target,
         residual_scale: if t.target == TargetName::Residual { t.residual_scale } else { 1.0 },
@@ -115,12 +117,32 @@ pub(super) fn resolve(spec: &TrainSpec, library: &Library, bits: &Bits) -> Resul
         keep: t.keep,
         log_every: t.log_every,
         skips_max: t.skips_max,
+        audit: t.audit,
         workers: [t.workers_min, t.workers_max.unwrap_or(grains)],
         model_name: t.name.clone().unwrap_or_else(|| format!("sr3-{}-{}", t.low_res, t.high_res)),
         licence: t.licence.clone(),
         credits: t.credits.clone(),
         memory_bytes,
     })
+}
+
+/// The state of another run to go on from: what its own weights are called names them.
+fn resume_from(
+    reference: Option<&str>,
+    library: &Library,
+    model: &UNetConfig,
+) -> Result<Option<ResumeFrom>, Wrong> {
+    let Some(reference) = reference else { return Ok(None) };
+    let wrong = |message: String| ("resume_from", message);
+    let config = library.config(&format!("{}/weights", reference.trim_end_matches('/')));
+    let config = config.map_err(|e| wrong(format!("it is no checkpoint of a training run: {e}")))?;
+    if !same_weights(&config, model) {
+        return Err(wrong("it is of another network than `model`".to_string()));
+    }
+    let Some(provenance) = config.provenance else {
+        return Err(wrong("its `weights/config.json` does not say where it comes from".to_string()));
+    };
+    Ok(Some(ResumeFrom { reference: reference.to_string(), weights_sha256: provenance.source_sha256 }))
 }
 
 /// The network of a spec.

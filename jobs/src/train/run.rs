@@ -10,8 +10,8 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use sr3_engine::train::{Draws, GrainError};
-use sr3_proto::{FailureKind, store::PutMode};
+use sr3_engine::train::{Draws, GrainError, fingerprint};
+use sr3_proto::{FailureKind, gang::Membership, store::PutMode};
 use sr3_worker::{
     Failure, Stop,
     gang::{Cut, Leaves, Mesh, Node, Wire},
@@ -19,7 +19,8 @@ use sr3_worker::{
 use tokio::{task::JoinHandle, time::Instant};
 
 use super::{
-    agree::{Apart, broken, majority, said, written},
+    agree::{Apart, broken, said, written},
+    audit::Audit,
     checkpoint::{self, CheckpointInfo},
     curve::{QUARTILES, Time, Validation},
     facts::Facts,
@@ -50,7 +51,14 @@ pub(super) enum Ended {
 /// Samples that are made ready.
 struct Ahead {
     step: u64,
-    task: JoinHandle<Result<Vec<Grain>, Stop>>,
+    task: JoinHandle<Result<Samples, Stop>>,
+}
+
+/// What a member computes in a step.
+struct Samples {
+    mine: Vec<Grain>,
+    /// Another's grain, to be compared.
+    audited: Option<Grain>,
 }
 
 impl Drop for Ahead {
@@ -60,21 +68,29 @@ impl Drop for Ahead {
 }
 
 /// Tags of what is said in a step.
-const fn tag(step: u64, what: u64) -> u64 {
-    step * 4 + what
+pub(super) const fn tag(step: u64, what: u64) -> u64 {
+    step * 8 + what
 }
 const FACTS: u64 = 0;
 const GRADIENT: u64 = 1;
 const VALIDATION: u64 = 2;
 const WRITTEN: u64 = 3;
+pub(super) const AGAIN: u64 = 4;
 
 /// Steps together until the run is over or the generation is.
-pub(super) async fn run(at: &At<'_>, ours: &mut Ours, mesh: &mut Mesh) -> Result<Ended, Apart> {
+pub(super) async fn run(
+    at: &At<'_>,
+    ours: &mut Ours,
+    mesh: &mut Mesh,
+    membership: &Membership,
+) -> Result<Ended, Apart> {
     let order = Arc::clone(&at.open.order);
     let cut = Cut::even(order.recipe.grains as u32, mesh.members() as u32);
     let (step, parameters) = at.on_device(|learner| Ok((learner.step(), learner.parameters()))).await?;
+    ours.trust.meet(membership, step);
     let mut steps = Steps {
         at,
+        membership,
         parameters,
         mine: u64::from(cut.of(mesh.rank()).start)..u64::from(cut.of(mesh.rank()).end),
         quartiles: quartiles(&at.task.levels),
@@ -106,8 +122,9 @@ pub(super) async fn run(at: &At<'_>, ours: &mut Ours, mesh: &mut Mesh) -> Result
     }
 }
 
-struct Steps<'a> {
-    at: &'a At<'a>,
+pub(super) struct Steps<'a> {
+    pub(super) at: &'a At<'a>,
+    pub(super) membership: &'a Membership,
     order: Arc<TrainOrder>,
     cut: Cut,
     /// Grains of this member.
@@ -115,7 +132,7 @@ struct Steps<'a> {
     /// Noise levels between quarters of the samples, rising.
     quartiles: [f64; QUARTILES - 1],
     ahead: Vec<Ahead>,
-    step: u64,
+    pub(super) step: u64,
     parameters: usize,
     /// Steps left out in a row.
     skips: u64,
@@ -132,14 +149,18 @@ impl Steps<'_> {
                 .await?;
         }
         let begun = Instant::now();
-        let grains = self.grains().await?;
+        let audit = self.audit(self.step);
+        let samples = self.samples(mesh.rank()).await?;
         let data = begun.elapsed();
-        let (parts, facts) = self.gradients(ours, grains).await?;
+        let (parts, facts) = self.gradients(ours, samples, audit).await?;
         let gradient = begun.elapsed();
 
         let all = mesh.gather(tag(self.step, FACTS), facts.encode()).await?;
         let facts = all.iter().map(Facts::decode).collect::<Result<Vec<_>, _>>()?;
-        self.compare(mesh.rank(), ours, &facts)?;
+        self.compare_weights(mesh.rank(), ours, &facts)?;
+        if let Some(audit) = audit {
+            self.compare_grain(audit, mesh, ours, &facts).await?;
+        }
         // What lies in a whole checkpoint need not be written again, whoever comes to write.
         ours.named = facts.iter().map(|facts| facts.named).max().unwrap_or(0);
         ours.rows.retain(|row| row.step > ours.named);
@@ -219,14 +240,28 @@ impl Steps<'_> {
         Ok(())
     }
 
-    /// The samples of this member's grains, made ready some steps before.
-    async fn grains(&mut self) -> Result<Vec<Grain>, Stop> {
+    /// What is looked at twice in a step.
+    fn audit(&self, step: u64) -> Option<Audit> {
+        let draws = Draws::new(self.order.recipe.seed);
+        self.order.audit.then(|| Audit::of(&draws, step, &self.cut, self.membership.members.len()))?
+    }
+
+    /// What this member computes, made ready some steps before.
+    async fn samples(&mut self, me: usize) -> Result<Samples, Stop> {
         let last = self.order.steps;
         let next = self.ahead.last().map_or(self.step, |ahead| ahead.step + 1);
         for step in next..last.min(self.step + AHEAD as u64 + 1) {
             let (loader, attempt) = (Arc::clone(self.at.loader), Arc::clone(self.at.attempt));
             let mine = self.mine.clone();
-            let task = tokio::spawn(async move { loader.grains(step, mine, &attempt).await });
+            let another = self.audit(step).filter(|audit| audit.second == me).map(|audit| audit.grain);
+            let task = tokio::spawn(async move {
+                let mine = loader.grains(step, mine, &attempt).await?;
+                let audited = match another {
+                    Some(grain) => loader.grains(step, grain..grain + 1, &attempt).await?.pop(),
+                    None => None,
+                };
+                Ok(Samples { mine, audited })
+            });
             self.ahead.push(Ahead { step, task });
         }
         let mut ahead = self.ahead.remove(0);
@@ -238,7 +273,8 @@ impl Steps<'_> {
     async fn gradients(
         &mut self,
         ours: &mut Ours,
-        grains: Vec<Grain>,
+        samples: Samples,
+        audit: Option<Audit>,
     ) -> Result<(Vec<(Node, Vec<f32>)>, Facts), Stop> {
         let (step, mine, mut spare) = (self.step, self.mine.clone(), std::mem::take(&mut ours.spare));
         let named = ours.named;
@@ -250,13 +286,17 @@ impl Steps<'_> {
         let computed = self
             .at
             .on_device(move |learner| {
-                let fingerprint = learner.fingerprint(step);
-                let mut facts = Facts { fingerprint, bad: None, named, losses: Vec::new() };
+                let weights = learner.fingerprint(step);
+                let mut facts =
+                    Facts { fingerprint: weights, audited: 0, bad: None, named, losses: Vec::new() };
                 let mut leaves = Leaves::new(count, wire);
-                for (number, grain) in mine.zip(&grains) {
+                for (number, grain) in mine.zip(&samples.mine) {
                     let memory = spare.pop().or_else(|| leaves.spare()).unwrap_or_default();
                     match learner.grain(grain, memory) {
                         Ok((gradient, mut losses)) => {
+                            if audit.is_some_and(|audit| audit.grain == number) {
+                                facts.audited = fingerprint(&gradient);
+                            }
                             facts.losses.append(&mut losses);
                             leaves.push(number as u32, gradient);
                         }
@@ -269,6 +309,12 @@ impl Steps<'_> {
                         Err(error) => return Err(Stop::worker(error)),
                     }
                 }
+                if let Some(grain) = &samples.audited {
+                    let memory = spare.pop().unwrap_or_default();
+                    let (audited, memory) = learner.audit(grain, memory).map_err(Stop::worker)?;
+                    facts.audited = audited;
+                    spare.push(memory);
+                }
                 while let Some(buffer) = leaves.spare() {
                     spare.push(buffer);
                 }
@@ -278,40 +324,6 @@ impl Steps<'_> {
         let (parts, facts, spare) = computed;
         ours.spare = spare;
         Ok((parts, facts))
-    }
-
-    /// Whether all members have the same weights.
-    fn compare(&self, rank: usize, ours: &mut Ours, facts: &[Facts]) -> Result<(), Apart> {
-        let all = facts.iter().map(|facts| facts.fingerprint);
-        let Some(first) = facts.first() else { return Ok(()) };
-        if all.clone().all(|one| one == first.fingerprint) {
-            return Ok(());
-        }
-        match majority(all.clone()) {
-            // Of two nobody can tell which is right: both go back to what is written down.
-            None => {
-                tracing::error!(
-                    step = self.step,
-                    "the members' weights differ: going back to the checkpoint"
-                );
-                ours.has_state = false;
-                Err(Apart::Again)
-            }
-            Some(right) => {
-                let wrong: Vec<usize> =
-                    (0..facts.len()).filter(|rank| facts[*rank].fingerprint != right).collect();
-                tracing::error!(step = self.step, ?wrong, "weights of some members are wrong");
-                let mine = wrong.contains(&rank);
-                if mine {
-                    ours.has_state = false;
-                    return Err(broken(self.step).into());
-                }
-                Err(Apart::Lost(sr3_worker::gang::Lost {
-                    rank: wrong[0],
-                    reason: format!("its weights at step {} are wrong", self.step),
-                }))
-            }
-        }
     }
 
     /// A step that is not taken, and why: its gradient is no number, or a loss is beyond all bounds.
@@ -438,7 +450,7 @@ impl Steps<'_> {
         let info = info.ok_or_else(|| Stop::worker("the last checkpoint has no name"))?;
         let ours = self.at.on_device(|learner| Ok(learner.state().weights_sha256())).await?;
         if ours != info.weights_sha256 {
-            return Err(broken(self.step).into());
+            return Err(broken(self.step, "weights").into());
         }
         Ok(Trained {
             step: info.step,

@@ -93,6 +93,10 @@ pub struct TrainFields {
     /// A checkpoint whose weights it begins with: a name, a folder or a URL [default: drawn by the seed].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "check::some_text")]
     pub init_from: Option<String>,
+    /// A checkpoint of another run that it goes on from, with its moments and averages: its folder, such as
+    /// `runs/a/checkpoints/step-000000001000`. `steps` counts what was done there [default: none].
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "check::some_text")]
+    pub resume_from: Option<String>,
     /// What it predicts: `noise` (the paper), `image`, `v`, or `regression`: the image from the small one alone, in one go (the
     /// paper's baseline).
     #[serde(default)]
@@ -174,6 +178,10 @@ pub struct TrainFields {
     /// Steps in a row that are left out because their gradient is no number or their loss explodes; one more ends the run.
     #[serde(default, deserialize_with = "numbers::count")]
     pub skips_max: u64,
+    /// One part of the batch a step is computed by a second worker as well, and compared: a machine that computes wrongly is
+    /// found and named. Costs one part's time a step.
+    #[serde(default)]
+    pub audit: bool,
     /// Fewest workers with which it goes on; below, it waits.
     #[serde(default = "one", deserialize_with = "numbers::count")]
     pub workers_min: u64,
@@ -347,7 +355,8 @@ const ALIASES: &[(&[&str], &str)] = &[
     (&["save_checkpoint_freq", "save_interval", "save_steps", "snap", "dump"], "checkpoint_every"),
     (&["save_total_limit", "max_checkpoints_keep", "save_top_k"], "keep"),
     (&["print_freq", "log_every_n_steps", "log_interval", "logging_steps", "tick"], "log_every"),
-    (&["resume_state", "resume_checkpoint", "resume", "transfer", "pretrained"], "init_from"),
+    (&["transfer", "pretrained"], "init_from"),
+    (&["resume_state", "resume_checkpoint", "resume", "resume_from_checkpoint"], "resume_from"),
     (&["overfit_batches", "overfit_one_batch"], "overfit"),
     (&["image_size", "r_resolution", "resolution", "hr_size"], "high_res"),
     (&["l_resolution", "lr_size", "small_size"], "low_res"),
@@ -396,11 +405,16 @@ impl TrainSpec {
             ("source", Some(&t.source)),
             ("destination", Some(&t.destination)),
             ("validation_source", t.validation_source.as_ref()),
+            ("resume_from", t.resume_from.as_ref()),
         ];
         for (field, place) in places {
             if let Some(Err(error)) = place.map(|place| place.parse::<Location>()) {
                 return Some((field, error.to_string()));
             }
+        }
+        if t.init_from.is_some() && t.resume_from.is_some() {
+            let message = "it begins with another run's state, weights included: leave init_from out";
+            return Some(("resume_from", message.to_string()));
         }
         if t.validation_source.is_some() && t.validation_fraction.is_some() {
             let message = "there is a validation_source already: leave one of them out";

@@ -19,32 +19,41 @@ use sr3_worker::{Attempt, Failure, Pipeline, Stop, UnitWork, telemetry};
 use super::{
     index::{self, Entry, Part},
     order::Recipe,
+    shard::{self, Place},
 };
 use crate::images::{check_length, read};
 
 /// Reasons that are told beside the numbers.
 const REASONS: usize = 5;
+/// Memory that a shard takes while it is read: a piece, and pictures on their way.
+const SHARD_ROOM: u64 = 64 << 20;
+const BROKEN: &str = "internal error while it was decoded";
 
-/// A picture to be looked at.
+/// A picture to be looked at, or a shard of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Item {
     pub(super) key: Key,
     pub(super) bytes: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) etag: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_shard: bool,
 }
 
-impl From<ObjectInfo> for Item {
-    fn from(info: ObjectInfo) -> Self {
-        Self { key: info.key, bytes: info.bytes, etag: info.etag }
+impl Item {
+    /// An object of a listing.
+    pub(super) fn new(info: ObjectInfo, is_shard: bool) -> Self {
+        Self { key: info.key, bytes: info.bytes, etag: info.etag, is_shard }
     }
 }
 
-/// What came of one: its place in the unit, and its line, or why there is none.
+/// What came of one: its place in the unit, and lines of the index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Verdict {
     pub(super) place: u32,
-    pub(super) found: Result<Entry, (String, String)>,
+    pub(super) found: Vec<Entry>,
+    /// Pictures that were left out, each with the reason.
+    pub(super) left_out: Vec<(String, String)>,
 }
 
 /// What came of a unit.
@@ -92,18 +101,17 @@ impl UnitWork for SurveyUnit {
         let Some((place, item)) = self.items.get(index) else {
             return Err(Stop::worker("there is no such item"));
         };
-        let found = match self.look_at(item, attempt, pipeline).await {
-            Ok(entry) => {
-                telemetry::item_done(u64::from(entry.width) * u64::from(entry.height));
-                Ok(entry)
-            }
-            Err(Stop::Bad { reason }) => {
-                telemetry::item_quarantined();
-                Err((item.key.to_string(), reason))
-            }
-            Err(stop) => return Err(stop),
+        let looked = match item.is_shard {
+            true => self.look_into(item, attempt, pipeline).await,
+            false => self.look_at(item, attempt, pipeline).await.map(|entry| (vec![entry], Vec::new())),
         };
-        Ok(record(&Verdict { place: *place, found }))
+        let (found, left_out) = match looked {
+            Err(Stop::Bad { reason }) => (Vec::new(), vec![(item.key.to_string(), reason)]),
+            other => other?,
+        };
+        found.iter().for_each(|entry| telemetry::item_done(u64::from(entry.width) * u64::from(entry.height)));
+        left_out.iter().for_each(|_| telemetry::item_quarantined());
+        Ok(record(&Verdict { place: *place, found, left_out }))
     }
 
     async fn finish(&self, records: Vec<Bytes>) -> Result<UnitResult, Failure> {
@@ -112,11 +120,11 @@ impl UnitWork for SurveyUnit {
         verdicts.sort_by_key(|verdict| verdict.place);
         verdicts.dedup_by_key(|verdict| verdict.place);
         let (mut entries, mut left_out) = (Vec::new(), Vec::new());
-        for verdict in verdicts {
-            match verdict.found {
-                Ok(entry) => entries.push(entry),
-                Err(reason) => left_out.push(reason),
-            }
+        let (mut done, mut quarantined) = (0, 0);
+        for mut verdict in verdicts {
+            *if verdict.found.is_empty() { &mut quarantined } else { &mut done } += 1;
+            entries.append(&mut verdict.found);
+            left_out.append(&mut verdict.left_out);
         }
         let bytes = index::encode_part(&entries);
         let key = index::part_key(self.id);
@@ -126,8 +134,8 @@ impl UnitWork for SurveyUnit {
         let put = self.destination.put(&key, bytes, PutMode::Replace).await;
         put.map_err(|e| Failure::new(FailureKind::Transient, e))?;
         Ok(UnitResult {
-            done: entries.len() as u64,
-            quarantined: left_out.len() as u64,
+            done,
+            quarantined,
             reasons: left_out.iter().take(REASONS).map(|(key, why)| format!("{key}: {why}")).collect(),
             payload: serde_json::to_vec(&Surveyed { part, left_out }).unwrap_or_default().into(),
         })
@@ -140,32 +148,66 @@ impl SurveyUnit {
         let most = pipeline.input_bytes_max();
         check_length(item.bytes, most)?;
         let bytes = read(&self.source, &item.key, item.etag.as_deref(), most, attempt, |_| ()).await?;
-        let decoded = off_thread(move || {
-            let decoded = image::decode(&bytes, &DecodeLimits::default());
-            decoded.map(|decoded| (decoded.picture.width, decoded.picture.height)).map_err(|e| e.to_string())
-        });
-        let bad = |reason: String| Stop::Bad { reason };
-        let decoded = decoded.await.map_err(|_| bad("internal error while it was decoded".into()))?;
-        drop(room);
-        let (width, height) = decoded.map_err(bad)?;
         let least = self.recipe.short_side_min;
-        if (width.min(height) as u64) < least {
-            return Err(bad(format!("it is {width}×{height}: sides of at least {least} are learned from")));
+        let looked = off_thread(move || size(&bytes, least)).await;
+        drop(room);
+        let looked = looked.map_err(|_| Stop::Bad { reason: BROKEN.into() })?;
+        let size = looked.map_err(|reason| Stop::Bad { reason })?;
+        Ok(self.entry(item, None, item.bytes, size))
+    }
+
+    /// The pictures of a shard that can be learned from, and those that cannot.
+    async fn look_into(
+        &self,
+        item: &Item,
+        attempt: &Arc<Attempt>,
+        pipeline: &Pipeline,
+    ) -> Result<(Vec<Entry>, Vec<(String, String)>), Stop> {
+        let room = pipeline.encoded_room(item.bytes.min(SHARD_ROOM), attempt).await?;
+        let (least, most) = (self.recipe.short_side_min, pipeline.input_bytes_max());
+        let look = move |read: Result<Vec<u8>, u64>| match read {
+            Ok(bytes) => size(&bytes, least),
+            Err(bytes) => Err(format!("it is {bytes} bytes long, and {most} are allowed")),
+        };
+        let etag = item.etag.as_deref();
+        let contents = shard::walk(&self.source, &item.key, etag, item.bytes, most, attempt, look).await?;
+        drop(room);
+        let (mut found, mut left_out) = (Vec::new(), Vec::new());
+        for (place, bytes, looked) in contents.pictures {
+            match looked {
+                Ok(size) => found.push(self.entry(item, Some(place), bytes, size)),
+                Err(reason) => left_out.push((index::name(&item.key, Some(&place)), reason)),
+            }
         }
-        Ok(Entry {
-            key: item.key.clone(),
-            bytes: item.bytes,
-            etag: item.etag.clone(),
-            width: u32::try_from(width).unwrap_or(u32::MAX),
-            height: u32::try_from(height).unwrap_or(u32::MAX),
-            held_out: self.held_out || is_held_out(&item.key, self.recipe.validation_fraction),
-        })
+        left_out.extend(contents.damage.map(|damage| (item.key.to_string(), damage)));
+        if found.is_empty() && left_out.is_empty() {
+            left_out.push((item.key.to_string(), "it holds no pictures".to_string()));
+        }
+        Ok((found, left_out))
+    }
+
+    fn entry(&self, item: &Item, place: Option<Place>, bytes: u64, [width, height]: [usize; 2]) -> Entry {
+        let (key, etag) = (item.key.clone(), item.etag.clone());
+        let name = index::name(&key, place.as_ref());
+        let held_out = self.held_out || is_held_out(&name, self.recipe.validation_fraction);
+        let side = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
+        Entry { key, place, bytes, etag, width: side(width), height: side(height), held_out }
+    }
+}
+
+/// Width and height of a picture that is whole, and whose sides are not below `least`.
+fn size(bytes: &[u8], least: u64) -> Result<[usize; 2], String> {
+    let picture = image::decode(bytes, &DecodeLimits::default()).map_err(|e| e.to_string())?.picture;
+    let size = [picture.width, picture.height];
+    match (size[0].min(size[1]) as u64) < least {
+        true => Err(format!("it is {}×{}: sides of at least {least} are learned from", size[0], size[1])),
+        false => Ok(size),
     }
 }
 
 /// Whether a picture is only validated with: a function of its name.
-fn is_held_out(key: &Key, fraction: f64) -> bool {
-    let digest = Digest::of(key.as_str().as_bytes());
+fn is_held_out(name: &str, fraction: f64) -> bool {
+    let digest = Digest::of(name.as_bytes());
     let drawn = u32::from_str_radix(&digest.as_str()[..8], 16).unwrap_or(0);
     f64::from(drawn) / 4_294_967_296.0 < fraction
 }

@@ -54,6 +54,10 @@ impl<'a> Scan<'a> {
     async fn plan_one(self, found: Found) -> Result<Planned, RunError> {
         let info = match found {
             Found::Image(info) => info,
+            Found::Shard(info) => {
+                let what = "a tar archive: unpack it to have its pictures upscaled".to_string();
+                return Ok(self.settled(info.key.to_string(), None, ItemStatus::Skipped, what));
+            }
             Found::Other { path, what } => return Ok(self.settled(path, None, ItemStatus::Skipped, what)),
             Found::Bad { path, what } => return Ok(self.settled(path, None, ItemStatus::Quarantined, what)),
         };

@@ -13,7 +13,8 @@
 use std::{
     fs::{self, File, Metadata, OpenOptions},
     hash::{BuildHasher, RandomState},
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
+    ops::Range,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, OnceLock,
@@ -89,11 +90,14 @@ impl LocalStore {
         Ok((info(key.clone(), &meta), bytes.into()))
     }
 
-    pub(super) fn get_start(&self, key: &Key, bytes: u64) -> Result<Bytes, StoreError> {
-        let (path, file, _) = self.open_inside(key)?;
-        let mut start = Vec::new();
-        file.take(bytes).read_to_end(&mut start).map_err(|e| refusal(&path, e))?;
-        Ok(start.into())
+    pub(super) fn get_part(&self, key: &Key, range: Range<u64>) -> Result<(ObjectInfo, Bytes), StoreError> {
+        let (path, mut file, meta) = self.open_inside(key)?;
+        let mut part = Vec::new();
+        let read = file
+            .seek(SeekFrom::Start(range.start))
+            .and_then(|_| file.take(range.end.saturating_sub(range.start)).read_to_end(&mut part));
+        read.map_err(|e| refusal(&path, e))?;
+        Ok((info(key.clone(), &meta), part.into()))
     }
 
     pub(super) fn head(&self, key: &Key) -> Result<ObjectInfo, StoreError> {

@@ -41,7 +41,7 @@ mod refusal;
 mod retry;
 mod walk;
 
-use std::{path::Path, sync::Arc};
+use std::{ops::Range, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -268,14 +268,15 @@ impl Store {
         .await
     }
 
-    /// Reads at most the first `bytes` of an object.
-    pub async fn get_start(&self, key: &Key, bytes: u64) -> Result<Bytes, StoreError> {
+    /// Reads a range of an object's bytes: fewer, or none, where the object ends before it does.
+    pub async fn get_part(&self, key: &Key, range: Range<u64>) -> Result<(ObjectInfo, Bytes), StoreError> {
         self.tried(key, || async {
+            let range = range.clone();
             match &self.backend {
                 Backend::Local(local) => {
-                    on_folder(local, key, move |local, key| local.get_start(key, bytes)).await
+                    on_folder(local, key, move |local, key| local.get_part(key, range)).await
                 }
-                Backend::Remote(remote) => remote.get_start(key, bytes).await,
+                Backend::Remote(remote) => remote.get_part(key, range).await,
             }
         })
         .await

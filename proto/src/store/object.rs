@@ -13,7 +13,10 @@
 //!
 //! Consoles mark "folders" by empty objects whose names end in a slash. They are no objects here.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
@@ -90,16 +93,27 @@ impl RemoteStore {
         Ok((info, found.bytes().await.map_err(|e| self.about(key, e))?))
     }
 
-    pub(super) async fn get_start(&self, key: &Key, bytes: u64) -> Result<Bytes, StoreError> {
-        if self.head(key).await?.bytes == 0 {
-            return Ok(Bytes::new());
+    pub(super) async fn get_part(
+        &self,
+        key: &Key,
+        range: Range<u64>,
+    ) -> Result<(ObjectInfo, Bytes), StoreError> {
+        // What an object of no bytes answers to a range is not the same everywhere.
+        if range.start == 0 {
+            let info = self.head(key).await?;
+            if info.bytes == 0 {
+                return Ok((info, Bytes::new()));
+            }
         }
-        let options = GetOptions { range: Some(GetRange::Bounded(0..bytes)), ..GetOptions::default() };
+        let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
         let found = match self.inner.get_opts(&self.path(key)?, options).await {
-            Err(error) if refusal::is_beyond_the_end(&error) => return Ok(Bytes::new()),
+            Err(error) if refusal::is_beyond_the_end(&error) => {
+                return Ok((self.head(key).await?, Bytes::new()));
+            }
             other => other.map_err(|e| self.about(key, e))?,
         };
-        found.bytes().await.map_err(|e| self.about(key, e))
+        let info = ObjectInfo { key: key.clone(), bytes: found.meta.size, etag: found.meta.e_tag.clone() };
+        Ok((info, found.bytes().await.map_err(|e| self.about(key, e))?))
     }
 
     pub(super) async fn head(&self, key: &Key) -> Result<ObjectInfo, StoreError> {
