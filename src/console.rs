@@ -190,12 +190,13 @@ impl View {
 
 fn describe(view: &View, at_start: &Progress, elapsed: Duration) -> String {
     let now = &view.progress;
-    if let Some(steps) = view.steps() {
+    if view.members > 0 {
         let members = match view.members {
             1 => String::new(),
             members => format!(", {members} members"),
         };
-        return format!("{}{members}", printable(&steps.input));
+        let steps = view.steps().map_or_else(|| "steps under way".into(), |steps| printable(&steps.input));
+        return format!("{steps}{members}");
     }
     let more = if now.planning_done { "" } else { "+" };
     let mut text = format!(

@@ -1,11 +1,10 @@
 //! Training on real processes: whatever happens to them, the weights are those of one process alone.
 //!
-//! `SR3_CHAOS_SECONDS=1800` makes the test of everything together go on for so long (see CONTRIBUTING.md).
+//! [`chaos`] has what happens by chance.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+mod chaos;
+
+use std::{fs, time::Duration};
 
 use serde_json::Value;
 
@@ -322,65 +321,4 @@ fn a_run_s_curve_is_a_picture_and_goes_to_tensorboard() {
     let nothing = run.text("in");
     let (code, _, errors) = crate::processes::run(&["plot", &nothing, "--out", &picture], &run.none);
     assert!(code != 0 && errors.contains("has no curve yet"), "{errors}");
-}
-
-/// Kills, stops, joins, leaves and takeovers, by chance: no step is lost, and no bit is wrong.
-#[test]
-fn whatever_happens_to_its_members_the_weights_are_those_of_one_alone() {
-    let seconds = std::env::var("SR3_CHAOS_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(40u64);
-    // As many as take longer than the first look at the job.
-    let steps = 60 * seconds.max(20);
-    let run = Run::new();
-    let expected = run.alone("alone", steps, "2", "");
-    let state = run.text("state");
-    let lease = ["--lease-ttl", "4"];
-    let mut coordinator = Some(Coordinator::start(&state, &lease, &run.none));
-    let address = coordinator.as_ref().unwrap().address.clone();
-    let mut workers: Vec<Process> = (0..3).map(|_| worker(&address, &run.none)).collect();
-    let job = Job::submit(&address, &run.spec("chaos", steps, ""));
-    until(Duration::from_secs(60), || (job.step() > 0).then_some(()));
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let (mut counts, mut turn) = ([0u32; 5], 0usize);
-    while Instant::now() < end {
-        std::thread::park_timeout(Duration::from_millis(1500));
-        match turn % 5 {
-            0 => {
-                workers.remove(0).kill();
-                workers.push(worker(&address, &run.none));
-            }
-            1 => workers.push(worker(&address, &run.none)),
-            2 => {
-                // One that leaves as it should.
-                let leaving = workers.remove(0);
-                leaving.signal("TERM");
-                assert_eq!(leaving.wait(), 0);
-            }
-            3 => {
-                workers[0].signal("STOP");
-                std::thread::park_timeout(Duration::from_secs(6));
-                workers[0].signal("CONT");
-            }
-            _ => {
-                coordinator.take().unwrap().process.kill();
-                std::thread::park_timeout(Duration::from_secs(1));
-                let one = Coordinator::start_at(&address, &state, &lease, &run.none, "is active");
-                coordinator = Some(one);
-            }
-        }
-        counts[turn % 5] += 1;
-        turn += 1;
-    }
-    let found = job.ended(Duration::from_secs(240));
-    let [killed, joined, left, stopped, coordinators] = counts;
-    eprintln!(
-        "{steps} steps: {killed} workers killed, {joined} joined, {left} left, {stopped} stopped past their leases, \
-         {coordinators} coordinators killed"
-    );
-    assert_eq!(found, expected);
-    let rows = |name: &str| {
-        let rows = run.curve(name).into_iter();
-        rows.map(|row| (row["step"].clone(), row["loss"].clone())).collect::<Vec<_>>()
-    };
-    assert!(rows("chaos") == rows("alone"), "a gap, a double, or another loss in the curve");
-    drop(workers);
 }
