@@ -17,6 +17,8 @@ pub(super) struct Operation {
 pub(super) const SIZE_MULTIPLE: usize = 2;
 
 const ODD_SIZE: [usize; 2] = [14, 6];
+/// Where there are any.
+const CLASSES: usize = 4;
 /// Of Winograd's tiles, none fits.
 const CONV_SIZE: [usize; 2] = [26, 18];
 
@@ -59,7 +61,22 @@ pub(super) fn operations() -> Vec<Operation> {
         }),
         small("attention", ODD_SIZE, 6, |b, x| {
             let qkv = b.conv(x, 3 * 11, 1, Conv::Plain, false);
-            b.image(Op::Attention, &[qkv], 11, 0)
+            b.image(Op::Attention { heads: 1 }, &[qkv], 11, 0)
+        }),
+        small("attention of several heads", ODD_SIZE, 6, |b, x| {
+            let qkv = b.conv(x, 3 * 15, 1, Conv::Plain, true);
+            b.image(Op::Attention { heads: 3 }, &[qkv], 15, 0)
+        }),
+        small("norm that a vector scales and shifts", CONV_SIZE, 18, |b, x| {
+            let vector = b.level_vector(36);
+            let normal = b.modulated_norm(x, vector, 6);
+            b.conv(normal, 5, 3, Conv::Plain, true)
+        }),
+        small("row of a class", ODD_SIZE, 5, |b, x| {
+            let label = b.push(Op::Label, &[], Shape::Vector(1));
+            let weight = b.param("weight", vec![CLASSES, 5]);
+            let row = b.push(Op::Embedding { weight }, &[label], Shape::Vector(5));
+            b.image(Op::Shift, &[x, row], 5, 0)
         }),
         small("averages of pixels, and pixels repeated", ODD_SIZE, 7, |b, x| {
             let half = b.image(Op::AvgPool, &[x], 7, 1);
@@ -101,7 +118,11 @@ impl Builder {
     const ENCODING: usize = 6;
 
     fn level_vector(&mut self, length: usize) -> NodeId {
-        let encoding = self.push(Op::Encoding, &[Self::LEVEL], Shape::Vector(Self::ENCODING));
+        let encoding = self.push(
+            Op::Encoding { cosines_first: false, scale: 1.0 },
+            &[Self::LEVEL],
+            Shape::Vector(Self::ENCODING),
+        );
         self.linear(encoding, length)
     }
 
@@ -123,10 +144,18 @@ impl Builder {
     }
 
     fn norm(&mut self, x: NodeId, groups: usize, silu: bool) -> NodeId {
-        let channels = self.channels(x);
+        self.norm_of(&[x], groups, silu)
+    }
+
+    fn modulated_norm(&mut self, x: NodeId, vector: NodeId, groups: usize) -> NodeId {
+        self.norm_of(&[x, vector], groups, true)
+    }
+
+    fn norm_of(&mut self, inputs: &[NodeId], groups: usize, silu: bool) -> NodeId {
+        let channels = self.channels(inputs[0]);
         let weight = self.param("weight", vec![channels]);
         let bias = self.param("bias", vec![channels]);
-        self.image(Op::Norm { weight, bias, groups, silu }, &[x], channels, 0)
+        self.image(Op::Norm { weight, bias, groups, silu }, inputs, channels, 0)
     }
 
     fn param(&mut self, kind: &str, shape: Vec<usize>) -> ParamId {
@@ -154,7 +183,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::model::{Layout, UNetConfig};
+    use crate::model::{Heads, Layout, UNetConfig};
 
     #[test]
     fn every_kind_of_node_of_a_real_network_is_here() {
@@ -168,6 +197,8 @@ mod tests {
             (Layout::Janspiry, true),
             (Layout::Paper, false),
             (Layout::Paper, true),
+            (Layout::Adm, true),
+            (Layout::Iddpm, false),
         ] {
             let config = UNetConfig {
                 layout,
@@ -181,6 +212,10 @@ mod tests {
                 dropout: 0.0,
                 use_affine_level,
                 image_size: Some(16),
+                heads: Heads::ONE,
+                classes: if layout == Layout::Adm { 3 } else { 0 },
+                learned_variance: false,
+                timestep_scale: 1.0,
             };
             let needed = kinds(&Graph::build(&config).unwrap());
             assert!(needed.is_subset(&here), "{:?} is not here", needed.difference(&here));

@@ -10,7 +10,9 @@ use std::ops::ControlFlow;
 use super::Device;
 use super::operations::{SIZE_MULTIPLE, operations};
 use crate::model::bundled::{Bundled, DEFAULT_MODEL};
-use crate::model::{CpuUNet, Denoiser, DenoiserError, Graph, Layout, UNetConfig, Weights, random_weights};
+use crate::model::{
+    Conditions, CpuUNet, Denoiser, DenoiserError, Graph, Heads, Layout, UNetConfig, Weights, random_weights,
+};
 use crate::ops::{Isa, Precision};
 use crate::upscaler::{LowRes, Recipe, RecipeRequest, Upscaler};
 
@@ -61,8 +63,8 @@ pub fn verify(device: Device) -> Result<Vec<Difference>, String> {
     Ok(found)
 }
 
-/// Both layouts, in shapes that nothing divides well.
-fn networks() -> [(&'static str, UNetConfig); 2] {
+/// Every kind of layout, in shapes that nothing divides well.
+fn networks() -> [(&'static str, UNetConfig); 3] {
     let config = |layout, use_affine_level| UNetConfig {
         layout,
         in_channel: 6,
@@ -75,10 +77,18 @@ fn networks() -> [(&'static str, UNetConfig); 2] {
         dropout: 0.0,
         use_affine_level,
         image_size: Some(20),
+        heads: Heads::ONE,
+        classes: 0,
+        learned_variance: false,
+        timestep_scale: 1.0,
     };
     [
         ("network of the public layout", config(Layout::Janspiry, false)),
         ("network of the paper's layout", config(Layout::Paper, true)),
+        (
+            "network of guided-diffusion's layout",
+            UNetConfig { heads: Heads::Channels(12), classes: 4, ..config(Layout::Adm, true) },
+        ),
     ]
 }
 
@@ -154,8 +164,10 @@ impl Pair {
         let pixels = levels.len() * height * width;
         let mut prediction = vec![0.0; pixels * network.out_channels()];
         let input = numbers(pixels * network.in_channels());
+        let labels: Vec<u32> = (0..network.classes().min(levels.len()) as u32).collect();
+        let (shape, told) = ([levels.len(), height, width], Conditions { noise: levels, labels: &labels });
         network
-            .predict([levels.len(), height, width], &input, levels, &mut prediction)
+            .predict_conditioned(shape, &input, told, &mut prediction)
             .map_err(|e: DenoiserError| format!("{} failed: {e}", self.device))?;
         Ok(prediction)
     }

@@ -13,6 +13,80 @@ pub enum Layout {
     Janspiry,
     /// The paper's: BigGAN residual blocks that also resample, skip connections scaled by 1/sqrt 2.
     Paper,
+    /// openai/guided-diffusion's (ADM): residual blocks that also resample, the timestep's scale and shift after the norm.
+    Adm,
+    /// openai/improved-diffusion's: the same blocks, strided convolutions down, nearest upsampling and a convolution up.
+    Iddpm,
+}
+
+/// What a network is told about the noise in its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conditioning {
+    /// sqrt(alphas_cumprod), in (0, 1].
+    NoiseLevel,
+    /// The timestep of its noise schedule, counted from 0 (the least noise); fractions are allowed.
+    Timestep,
+}
+
+impl Layout {
+    /// What networks of this layout are told about the noise.
+    #[must_use]
+    pub const fn conditioning(self) -> Conditioning {
+        match self {
+            Self::Janspiry | Self::Paper => Conditioning::NoiseLevel,
+            Self::Adm | Self::Iddpm => Conditioning::Timestep,
+        }
+    }
+}
+
+/// Into how many parts attention cuts its channels; each attends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Heads {
+    /// As many as this, at every width.
+    Count(usize),
+    /// As many as there are parts of this many channels.
+    Channels(usize),
+}
+
+impl Heads {
+    /// Attention over all channels at once.
+    pub const ONE: Self = Self::Count(1);
+
+    /// Heads at a width.
+    #[must_use]
+    pub const fn of(self, width: usize) -> usize {
+        match self {
+            Self::Count(count) => count,
+            Self::Channels(channels) => width / channels,
+        }
+    }
+
+    /// Whether a width splits evenly.
+    const fn divide(self, width: usize) -> bool {
+        let (Self::Count(part) | Self::Channels(part)) = self;
+        part > 0 && width.is_multiple_of(part)
+    }
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+    fn is_one(&self) -> bool {
+        *self == Self::ONE
+    }
+}
+
+impl Default for Heads {
+    fn default() -> Self {
+        Self::ONE
+    }
+}
+
+impl fmt::Display for Heads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Channels(channels) => write!(f, "{channels} channels each"),
+        }
+    }
 }
 
 /// The name that a checkpoint's configuration gives it.
@@ -21,6 +95,8 @@ impl fmt::Display for Layout {
         f.write_str(match self {
             Self::Janspiry => "janspiry",
             Self::Paper => "paper",
+            Self::Adm => "adm",
+            Self::Iddpm => "iddpm",
         })
     }
 }
@@ -31,11 +107,11 @@ impl fmt::Display for Layout {
 pub struct UNetConfig {
     /// How the levels are wired.
     pub layout: Layout,
-    /// Input channels: condition and noisy image together (6 for RGB).
+    /// Input channels: condition and noisy image together (6 for RGB), or the noisy image alone.
     pub in_channel: usize,
-    /// Predicted channels (3 for RGB).
+    /// Predicted channels (3 for RGB), and as many more where the variance is learned.
     pub out_channel: usize,
-    /// Width of the first level, and of the noise level's embedding.
+    /// Width of the first level, and of the noise level's or timestep's encoding.
     pub inner_channel: usize,
     /// Groups of every group norm; divides every width.
     pub norm_groups: usize,
@@ -48,12 +124,45 @@ pub struct UNetConfig {
     /// Probability with which training drops an activation of a block's second half. Evaluation never drops.
     #[serde(default)]
     pub dropout: f64,
-    /// Whether the noise level scales and shifts (true) or only shifts (false) a block's activations.
+    /// Whether the noise level (or timestep, with the class) scales and shifts (true) or only shifts (false) a block's
+    /// activations. The layouts of guided-diffusion and improved-diffusion scale and shift after the norm, all others before.
     #[serde(default)]
     pub use_affine_level: bool,
     /// The image size that `attn_res` refers to. Needed where `attn_res` is not empty; the network runs on any size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_size: Option<usize>,
+    /// Heads of attention.
+    #[serde(default, skip_serializing_if = "Heads::is_one")]
+    pub heads: Heads,
+    /// Classes that the network is told apart from the timestep; 0 where it is told none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub classes: usize,
+    /// Whether the second half of the predicted channels says where the variance of a step lies between its bounds (Nichol and
+    /// Dhariwal, 2021, equation 15).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub learned_variance: bool,
+    /// What the timestep is multiplied by before it is encoded: 1000 / T for `rescale_timesteps` of improved-diffusion.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub timestep_scale: f64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_zero(value: &usize) -> bool {
+    *value == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+const fn one() -> f64 {
+    1.0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_one(value: &f64) -> bool {
+    *value == 1.0
 }
 
 /// Why a configuration describes no network.
@@ -74,6 +183,14 @@ pub enum ConfigError {
     Groups {
         /// Groups.
         groups: usize,
+        /// Channels.
+        width: usize,
+    },
+    /// Attention cannot split a width.
+    #[error("heads ({heads}) do not split the width {width}, at which blocks attend")]
+    Heads {
+        /// Heads.
+        heads: Heads,
         /// Channels.
         width: usize,
     },
@@ -110,7 +227,46 @@ impl UNetConfig {
         if !self.attn_res.is_empty() && self.image_size.is_none() {
             return Err(ConfigError::ImageSizeMissing);
         }
-        self.widths().iter().try_for_each(|&width| self.divides(width))
+        self.validate_conditioning()?;
+        self.widths().iter().try_for_each(|&width| self.divides(width))?;
+        self.attending_widths().try_for_each(|width| {
+            if self.heads.divide(width) {
+                Ok(())
+            } else {
+                Err(ConfigError::Heads { heads: self.heads, width })
+            }
+        })
+    }
+
+    fn validate_conditioning(&self) -> Result<(), ConfigError> {
+        let range = |field, value: String, allowed, ok: bool| {
+            if ok { Ok(()) } else { Err(ConfigError::Range { field, value, allowed }) }
+        };
+        let [classes, scale] = [self.classes.to_string(), self.timestep_scale.to_string()];
+        if self.layout.conditioning() == Conditioning::NoiseLevel {
+            range("classes", classes, "0 in this layout", self.classes == 0)?;
+            range("timestep_scale", scale, "1 in this layout", self.timestep_scale == 1.0)?;
+        } else {
+            range("classes", classes, "at most 65536", self.classes <= 1 << 16)?;
+            let scale_ok = self.timestep_scale > 0.0 && self.timestep_scale <= 1e6;
+            range("timestep_scale", scale, "above 0 and at most 1000000", scale_ok)?;
+            // Here the first convolution's output is normalised as it is.
+            self.divides(self.inner_channel)?;
+        }
+        let halves = !self.learned_variance || self.out_channel.is_multiple_of(2);
+        range("out_channel", self.out_channel.to_string(), "even where the variance is learned", halves)
+    }
+
+    /// Channels of the image that is denoised.
+    #[must_use]
+    pub const fn image_channels(&self) -> usize {
+        if self.learned_variance { self.out_channel / 2 } else { self.out_channel }
+    }
+
+    /// Widths at which anything attends; the middle, of the last width, always does.
+    fn attending_widths(&self) -> impl Iterator<Item = usize> {
+        let (widths, last) = (self.widths(), self.channel_mults.len() - 1);
+        widths.into_iter().enumerate().filter(move |(l, _)| *l == last || self.attends(*l)).map(|(_, w)| w)
     }
 
     /// Channels of each level.

@@ -1,5 +1,22 @@
 //! What a sampler needs of a network, whatever runs it.
 
+/// What a network is told about each item of a batch, beside its image.
+#[derive(Clone, Copy, Debug)]
+pub struct Conditions<'a> {
+    /// (N): noise levels, each sqrt(alphas_cumprod) in (0, 1], or 0 where the network sees no x_t; timesteps where the
+    /// layout's [`Conditioning`](super::Conditioning) says so.
+    pub noise: &'a [f32],
+    /// (N): what the items show, counted from 0; empty for a network without classes.
+    pub labels: &'a [u32],
+}
+
+/// Noise alone, for a network without classes.
+impl<'a, T: AsRef<[f32]> + ?Sized> From<&'a T> for Conditions<'a> {
+    fn from(noise: &'a T) -> Self {
+        Self { noise: noise.as_ref(), labels: &[] }
+    }
+}
+
 /// Why a network could not be evaluated.
 #[derive(Debug, thiserror::Error)]
 pub enum DenoiserError {
@@ -22,6 +39,18 @@ pub enum DenoiserError {
         width: usize,
         /// What both must be a multiple of.
         multiple: usize,
+    },
+    /// Labels that the network does not know, or none where it needs some.
+    #[error("{found} labels, the largest {largest}, where the network needs {expected} below {classes}")]
+    Labels {
+        /// How many there are.
+        found: usize,
+        /// The largest; 0 of none.
+        largest: u32,
+        /// How many it needs.
+        expected: usize,
+        /// Its classes.
+        classes: usize,
     },
     /// The device has no room for it. Fewer items at once may fit.
     #[error(
@@ -54,10 +83,30 @@ pub trait Denoiser: Send {
     /// Height and width of every input must be multiples of this: 2^(levels - 1).
     fn size_multiple(&self) -> usize;
 
-    /// Evaluates the network.
+    /// Classes that it can be told items to be of; 0 where it is told nothing of the kind.
+    fn classes(&self) -> usize {
+        0
+    }
+
+    /// Evaluates a network with classes, or one without that gets no labels. As [`Self::predict`] otherwise.
     ///
-    /// `input` is (N, H, W, in_channels), the condition's channels first; `noise_levels` is (N), each
-    /// sqrt(alphas_cumprod) in (0, 1], or 0 where the network sees no x_t; `prediction` is (N, H, W, out_channels) and is overwritten.
+    /// # Errors
+    /// As there; [`DenoiserError::Labels`].
+    fn predict_conditioned(
+        &mut self,
+        shape: [usize; 3],
+        input: &[f32],
+        conditions: Conditions<'_>,
+        prediction: &mut [f32],
+    ) -> Result<(), DenoiserError> {
+        check_labels(conditions.labels, shape[0], self.classes())?;
+        self.predict(shape, input, conditions.noise, prediction)
+    }
+
+    /// Evaluates a network without classes.
+    ///
+    /// `input` is (N, H, W, in_channels), the condition's channels first; `noise_levels` is (N), what
+    /// [`Conditions::noise`] is; `prediction` is (N, H, W, out_channels) and is overwritten.
     ///
     /// # Errors
     /// [`DenoiserError`] where buffers and shape disagree, or the device fails.
@@ -68,6 +117,16 @@ pub trait Denoiser: Send {
         noise_levels: &[f32],
         prediction: &mut [f32],
     ) -> Result<(), DenoiserError>;
+}
+
+/// Checks that there is a label for each item, or none at all where there are no classes.
+pub(super) fn check_labels(labels: &[u32], items: usize, classes: usize) -> Result<(), DenoiserError> {
+    let expected = if classes > 0 { items } else { 0 };
+    let (found, largest) = (labels.len(), labels.iter().copied().max().unwrap_or(0));
+    if found == expected && (found == 0 || (largest as usize) < classes) {
+        return Ok(());
+    }
+    Err(DenoiserError::Labels { found, largest, expected, classes })
 }
 
 /// A network that is lent: whoever holds it uses it for one picture after the other, each in its own way.
@@ -82,6 +141,20 @@ impl<D: Denoiser + ?Sized> Denoiser for &mut D {
 
     fn size_multiple(&self) -> usize {
         (**self).size_multiple()
+    }
+
+    fn classes(&self) -> usize {
+        (**self).classes()
+    }
+
+    fn predict_conditioned(
+        &mut self,
+        shape: [usize; 3],
+        input: &[f32],
+        conditions: Conditions<'_>,
+        prediction: &mut [f32],
+    ) -> Result<(), DenoiserError> {
+        (**self).predict_conditioned(shape, input, conditions, prediction)
     }
 
     fn predict(
@@ -107,6 +180,20 @@ impl Denoiser for Box<dyn Denoiser> {
 
     fn size_multiple(&self) -> usize {
         (**self).size_multiple()
+    }
+
+    fn classes(&self) -> usize {
+        (**self).classes()
+    }
+
+    fn predict_conditioned(
+        &mut self,
+        shape: [usize; 3],
+        input: &[f32],
+        conditions: Conditions<'_>,
+        prediction: &mut [f32],
+    ) -> Result<(), DenoiserError> {
+        (**self).predict_conditioned(shape, input, conditions, prediction)
     }
 
     fn predict(

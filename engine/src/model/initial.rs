@@ -12,7 +12,17 @@ use super::weights::Weights;
 use crate::diffusion::NoiseSource;
 
 /// Ends of the names of weights that begin at zero.
-const ZERO: [&str; 3] = ["block2.block.3.weight", "attn.out.weight", "final_conv.block.3.weight"];
+const ZERO: [&str; 6] = [
+    "block2.block.3.weight",
+    "attn.out.weight",
+    "final_conv.block.3.weight",
+    "out_layers.3.weight",
+    "proj_out.weight",
+    "out.2.weight",
+];
+
+/// End of the name of the classes' embedding. As PyTorch begins, it has variance 1.
+const EMBEDDING: &str = "label_emb.weight";
 
 /// The weights that a network of this graph begins with.
 #[must_use]
@@ -36,7 +46,7 @@ fn draw(param: &Param, seed: u64) -> Vec<f32> {
     }
     let window: usize = param.shape[2..].iter().product();
     let fans = (param.shape[0] + param.shape[1]) * window;
-    let radius = (6.0 / fans as f64).sqrt();
+    let radius = if param.name.ends_with(EMBEDDING) { 3.0_f64 } else { 6.0 / fans as f64 }.sqrt();
     let source = NoiseSource::new(seed, &format!("weight\u{0}{}", param.name));
     let mut values = vec![0.0; count];
     values.par_chunks_mut(4).with_min_len(1 << 12).enumerate().for_each(|(block, values)| {

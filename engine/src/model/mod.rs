@@ -18,8 +18,8 @@ mod weights;
 pub use candle::CandleUNet;
 #[cfg(feature = "candle")]
 pub(crate) use candle::{first_line, is_out_of_memory};
-pub use config::{ConfigError, Layout, UNetConfig};
-pub use denoiser::{Denoiser, DenoiserError};
+pub use config::{Conditioning, ConfigError, Heads, Layout, UNetConfig};
+pub use denoiser::{Conditions, Denoiser, DenoiserError};
 pub use graph::{Graph, NORM_EPS, Node, NodeId, Op, Param, ParamId, Shape};
 pub use initial::initial_weights;
 pub use plan::{CpuUNet, Dropout, Gradients};

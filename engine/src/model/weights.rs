@@ -134,7 +134,7 @@ const fn mix(counter: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Layout, UNetConfig};
+    use crate::model::{Heads, Layout, UNetConfig};
 
     fn graph() -> Graph {
         let config = UNetConfig {
@@ -149,6 +149,10 @@ mod tests {
             dropout: 0.0,
             use_affine_level: false,
             image_size: None,
+            heads: Heads::ONE,
+            classes: 0,
+            learned_variance: false,
+            timestep_scale: 1.0,
         };
         Graph::build(&config).unwrap()
     }

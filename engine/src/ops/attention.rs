@@ -1,4 +1,4 @@
-//! Self-attention over all positions of an image, one head: softmax(Q Kᵀ / sqrt C) V, forward and backward.
+//! Self-attention over all positions of an image: softmax(Q Kᵀ / sqrt c) V of each head's c channels, forward and backward.
 //!
 //! Queries are taken in blocks, so the scores of all pairs never exist at once. The backward pass computes scores anew,
 //! by query blocks for dQ and by key blocks for dK and dV: every sum has one order.
@@ -12,11 +12,12 @@ use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
 /// Queries (or keys) of a block.
 const BLOCK: usize = 32;
 
-/// One item's queries, keys and values: (positions, 3·C).
+/// One item's queries, keys and values: (positions, 3·C). Each of the three is cut evenly among the heads.
 #[derive(Clone, Copy)]
 pub(crate) struct Qkv<'a> {
     pub(crate) data: &'a [f32],
     pub(crate) channels: usize,
+    pub(crate) heads: usize,
 }
 
 impl<'a> Qkv<'a> {
@@ -24,20 +25,30 @@ impl<'a> Qkv<'a> {
         self.data.len() / (3 * self.channels)
     }
 
-    /// Queries, keys or values (0, 1, 2) of positions from `first` on, as the left operand.
-    fn left(&self, part: usize, first: usize) -> Left<'a> {
+    /// Channels of a head.
+    const fn width(&self) -> usize {
+        self.channels / self.heads
+    }
+
+    /// Queries, keys or values (0, 1, 2) of positions from `first` on, from channel `at` of them on, as the left operand.
+    fn left(&self, part: usize, at: usize, first: usize) -> Left<'a> {
         let row = 3 * self.channels;
-        Left { data: &self.data[first * row + part * self.channels..], row, outer_step: 0, inner_step: 1 }
+        Left {
+            data: &self.data[first * row + part * self.channels + at..],
+            row,
+            outer_step: 0,
+            inner_step: 1,
+        }
     }
 
     /// The same for all positions as the right operand, a line a position.
-    fn right(&self, part: usize) -> Right<'a> {
-        let data = &self.data[part * self.channels..];
+    fn right(&self, part: usize, at: usize) -> Right<'a> {
+        let data = &self.data[part * self.channels + at..];
         Right { data, block: LANES, step: 3 * self.channels, padded: false }
     }
 
     fn score_scale(&self) -> f32 {
-        1.0 / (self.channels as f32).sqrt()
+        1.0 / (self.width() as f32).sqrt()
     }
 }
 
@@ -57,25 +68,30 @@ fn transpose(data: &[f32], step: usize, positions: usize, channels: usize, out: 
     });
 }
 
-const fn transposed_right(data: &[f32], channels: usize) -> Right<'_> {
-    Right { data, block: channels * LANES, step: LANES, padded: true }
+/// What [`transpose`] made, from channel `at` on.
+fn transposed_right(data: &[f32], channels: usize, at: usize) -> Right<'_> {
+    Right { data: &data[at * LANES..], block: channels * LANES, step: LANES, padded: true }
 }
 
 /// One item's attention: `out` is (positions, C), `transposed` working memory.
 pub(crate) fn forward(isa: Isa, qkv: Qkv<'_>, transposed: &mut [f32], out: &mut [f32]) {
-    let (p, c) = (qkv.positions(), qkv.channels);
+    let (p, c, width) = (qkv.positions(), qkv.channels, qkv.width());
     transpose(&qkv.data[c..], 3 * c, p, c, transposed);
-    let keys = transposed_right(transposed, c);
+    let transposed = &*transposed;
     out.par_chunks_mut(BLOCK * c).enumerate().for_each(|(block, out)| {
         let m = out.len() / c;
         with_scratch(m * p, |scores| {
-            let size = Size { m, n: p, outer: 1, inner: c };
-            matmul(isa, size, qkv.left(0, block * BLOCK), keys, scores, p, false);
-            for row in scores.chunks_exact_mut(p) {
-                dispatch(isa, Softmax { row, scale: qkv.score_scale() });
+            for at in (0..c).step_by(width) {
+                let (size, keys) =
+                    (Size { m, n: p, outer: 1, inner: width }, transposed_right(transposed, c, at));
+                matmul(isa, size, qkv.left(0, at, block * BLOCK), keys, scores, p, false);
+                for row in scores.chunks_exact_mut(p) {
+                    dispatch(isa, Softmax { row, scale: qkv.score_scale() });
+                }
+                let left = Left { data: scores, row: p, outer_step: 0, inner_step: 1 };
+                let size = Size { m, n: width, outer: 1, inner: p };
+                matmul(isa, size, left, qkv.right(2, at), &mut out[at..], c, false);
             }
-            let left = Left { data: scores, row: p, outer_step: 0, inner_step: 1 };
-            matmul(isa, Size { m, n: c, outer: 1, inner: p }, left, qkv.right(2), out, c, false);
         });
     });
 }
@@ -134,7 +150,7 @@ fn tree_sum(lanes: &[f32; LANES]) -> f32 {
 /// Working memory of [`backward`]: keys, values, queries and the gradient transposed, and three numbers a position.
 pub(crate) struct BackwardScratch<'a> {
     pub(crate) transposed: [&'a mut [f32]; 4],
-    /// (positions, 3): the row's largest score, its sum, and Σ gradient · output.
+    /// (positions, 3): of one head, the row's largest score, its sum, and Σ gradient · output.
     pub(crate) rows: &'a mut [f32],
 }
 
@@ -146,25 +162,58 @@ pub(crate) fn backward(
     scratch: BackwardScratch<'_>,
     out: &mut [f32],
 ) {
-    let (p, c, scale) = (qkv.positions(), qkv.channels, qkv.score_scale());
+    let (p, c) = (qkv.positions(), qkv.channels);
     let BackwardScratch { transposed: [keys, values, queries, gradients], rows } = scratch;
     transpose(&qkv.data[c..], 3 * c, p, c, keys);
     transpose(&qkv.data[2 * c..], 3 * c, p, c, values);
     transpose(qkv.data, 3 * c, p, c, queries);
     transpose(gradient, c, p, c, gradients);
-    let gradient_left =
-        |first: usize| Left { data: &gradient[first * c..], row: c, outer_step: 0, inner_step: 1 };
-    let gradient_right = Right { data: gradient, block: LANES, step: c, padded: false };
-    let block_of = |m| Size { m, n: p, outer: 1, inner: c };
-    let sum_over = |m| Size { m, n: c, outer: 1, inner: p };
+    let transposed = [&*keys, values, queries, gradients];
+    for at in (0..c).step_by(qkv.width()) {
+        let head = HeadBackward { isa, qkv, at, gradient, transposed };
+        head.queries(rows, out);
+        head.keys_and_values(rows, out);
+    }
+}
 
-    out.par_chunks_mut(BLOCK * 3 * c).zip(rows.par_chunks_mut(BLOCK * 3)).enumerate().for_each(
-        |(block, (out, rows))| {
+/// The backward pass of one head: that from channel `at` on.
+struct HeadBackward<'a> {
+    isa: Isa,
+    qkv: Qkv<'a>,
+    at: usize,
+    gradient: &'a [f32],
+    /// Keys, values, queries and the gradient, of all heads.
+    transposed: [&'a [f32]; 4],
+}
+
+impl HeadBackward<'_> {
+    /// m rows' products with all positions, over the head's channels.
+    const fn scores(&self, m: usize) -> Size {
+        Size { m, n: self.qkv.positions(), outer: 1, inner: self.qkv.width() }
+    }
+
+    /// m rows' sums over all positions, of the head's channels.
+    const fn sums(&self, m: usize) -> Size {
+        Size { m, n: self.qkv.width(), outer: 1, inner: self.qkv.positions() }
+    }
+
+    fn right(&self, which: usize) -> Right<'_> {
+        transposed_right(self.transposed[which], self.qkv.channels, self.at)
+    }
+
+    /// By query blocks: dQ, and what the other pass needs of every row.
+    fn queries(&self, rows: &mut [f32], out: &mut [f32]) {
+        let Self { isa, qkv, at, gradient, .. } = *self;
+        let (p, c, scale) = (qkv.positions(), qkv.channels, qkv.score_scale());
+        let blocks = out.par_chunks_mut(BLOCK * 3 * c).zip(rows.par_chunks_mut(BLOCK * 3)).enumerate();
+        blocks.for_each(|(block, (out, rows))| {
             let (m, first) = (out.len() / (3 * c), block * BLOCK);
+            let of_gradient =
+                Left { data: &gradient[first * c + at..], row: c, outer_step: 0, inner_step: 1 };
             with_scratch(2 * m * p, |memory| {
                 let (weights, change) = memory.split_at_mut(m * p);
-                matmul(isa, block_of(m), qkv.left(0, first), transposed_right(keys, c), weights, p, false);
-                matmul(isa, block_of(m), gradient_left(first), transposed_right(values, c), change, p, false);
+                matmul(isa, self.scores(m), qkv.left(0, at, first), self.right(0), weights, p, false);
+                matmul(isa, self.scores(m), of_gradient, self.right(1), change, p, false);
                 for ((weights, change), row) in
                     weights.chunks_exact_mut(p).zip(change.chunks_exact_mut(p)).zip(rows.chunks_exact_mut(3))
                 {
@@ -175,26 +224,32 @@ pub(crate) fn backward(
                     row.copy_from_slice(&[largest, sum, mean]);
                 }
                 let left = Left { data: change, row: p, outer_step: 0, inner_step: 1 };
-                matmul(isa, sum_over(m), left, qkv.right(1), out, 3 * c, false);
+                matmul(isa, self.sums(m), left, qkv.right(1, at), &mut out[at..], 3 * c, false);
             });
-        },
-    );
-
-    let rows = &*rows;
-    out.par_chunks_mut(BLOCK * 3 * c).enumerate().for_each(|(block, out)| {
-        let (m, first) = (out.len() / (3 * c), block * BLOCK);
-        with_scratch(2 * m * p, |memory| {
-            let (weights, change) = memory.split_at_mut(m * p);
-            matmul(isa, block_of(m), qkv.left(1, first), transposed_right(queries, c), weights, p, false);
-            matmul(isa, block_of(m), qkv.left(2, first), transposed_right(gradients, c), change, p, false);
-            for (weights, change) in weights.chunks_exact_mut(p).zip(change.chunks_exact_mut(p)) {
-                dispatch(isa, KeyWeights { weights, change, rows, scale });
-            }
-            let left = |data| Left { data, row: p, outer_step: 0, inner_step: 1 };
-            matmul(isa, sum_over(m), left(change), qkv.right(0), &mut out[c..], 3 * c, false);
-            matmul(isa, sum_over(m), left(weights), gradient_right, &mut out[2 * c..], 3 * c, false);
         });
-    });
+    }
+
+    /// By key blocks: dK and dV.
+    fn keys_and_values(&self, rows: &[f32], out: &mut [f32]) {
+        let Self { isa, qkv, at, gradient, .. } = *self;
+        let (p, c, scale) = (qkv.positions(), qkv.channels, qkv.score_scale());
+        let of_gradient = Right { data: &gradient[at..], block: LANES, step: c, padded: false };
+        out.par_chunks_mut(BLOCK * 3 * c).enumerate().for_each(|(block, out)| {
+            let (m, first) = (out.len() / (3 * c), block * BLOCK);
+            with_scratch(2 * m * p, |memory| {
+                let (weights, change) = memory.split_at_mut(m * p);
+                matmul(isa, self.scores(m), qkv.left(1, at, first), self.right(2), weights, p, false);
+                matmul(isa, self.scores(m), qkv.left(2, at, first), self.right(3), change, p, false);
+                for (weights, change) in weights.chunks_exact_mut(p).zip(change.chunks_exact_mut(p)) {
+                    dispatch(isa, KeyWeights { weights, change, rows, scale });
+                }
+                let left = |data| Left { data, row: p, outer_step: 0, inner_step: 1 };
+                let (to_keys, to_values) = (c + at, 2 * c + at);
+                matmul(isa, self.sums(m), left(change), qkv.right(0, at), &mut out[to_keys..], 3 * c, false);
+                matmul(isa, self.sums(m), left(weights), of_gradient, &mut out[to_values..], 3 * c, false);
+            });
+        });
+    }
 }
 
 /// A key's raw scores under all queries → their weights, and the change of the raw scores.

@@ -124,13 +124,25 @@ fn group_statistics<'a>(
     })
 }
 
-/// The norm of one item as scale and shift per channel: `out` is (2, C).
-pub(crate) fn prologue(moments: [&[f32]; 2], norm: &NormWeights<'_>, out: &mut [f32]) {
+/// What an item's conditions make of its norm's output: factor and shift of channel c; 1 and 0 where there are none.
+fn modulation_at(modulation: &[f32], c: usize) -> (f64, f64) {
+    let channels = modulation.len() / 2;
+    if channels == 0 {
+        (1.0, 0.0)
+    } else {
+        (1.0 + f64::from(modulation[c]), f64::from(modulation[channels + c]))
+    }
+}
+
+/// The norm of one item as scale and shift per channel: `out` is (2, C). `modulation`, (2, C) or empty, is a scale, to
+/// which 1 is added, and a shift, both after the norm's own.
+pub(crate) fn prologue(moments: [&[f32]; 2], norm: &NormWeights<'_>, modulation: &[f32], out: &mut [f32]) {
     let (scale, shift) = out.split_at_mut(norm.weight.len());
     for (c, (mean, rstd)) in group_statistics(moments, norm.weight.len(), norm).enumerate() {
+        let (factor, beyond) = modulation_at(modulation, c);
         let s = f64::from(norm.weight[c]) * rstd;
-        scale[c] = s as f32;
-        shift[c] = (f64::from(norm.bias[c]) - mean * s) as f32;
+        scale[c] = (s * factor) as f32;
+        shift[c] = ((f64::from(norm.bias[c]) - mean * s) * factor + beyond) as f32;
     }
 }
 
@@ -140,21 +152,32 @@ pub(crate) struct Backward<'a> {
     pub(crate) segments: [Segment<'a>; 2],
     pub(crate) moments: [&'a [f32]; 2],
     pub(crate) norm: NormWeights<'a>,
+    /// As [`prologue`] took it.
+    pub(crate) modulation: &'a [f32],
     pub(crate) prologue: Prologue<'a>,
     pub(crate) width: usize,
 }
 
+/// Where the gradients of a norm go. Those of its images and of its modulation are added where the flag says so, else
+/// written; those of its parameters are added.
+pub(crate) struct Gradients<'a> {
+    /// Each (N, H, W, C of the image); empty for none.
+    pub(crate) images: [(&'a mut [f32], bool); 2],
+    pub(crate) weight: &'a mut [f32],
+    pub(crate) bias: &'a mut [f32],
+    /// (N, 2, C); empty for none.
+    pub(crate) modulation: (&'a mut [f32], bool),
+}
+
 /// The backward of a norm over a batch. `gradient` (N, H, W, C) is used up; `partials` is working memory, equal parts
-/// per item. The input's gradient is added to (or, where not `add`, written to) `out`; the parameters' is added to
-/// theirs, item by item.
+/// per item. The parameters' gradient is summed item by item.
 pub(crate) fn backward<'a>(
     isa: Isa,
     batch: usize,
     item: impl Fn(usize) -> Backward<'a> + Sync,
     gradient: &mut [f32],
     partials: &mut [f32],
-    out: [(&mut [f32], bool); 2],
-    [weight_gradient, bias_gradient]: [&mut [f32]; 2],
+    out: Gradients<'_>,
 ) {
     let (length, partials_len) = (gradient.len() / batch, partials.len() / batch);
     let items = gradient.par_chunks_exact_mut(length).zip(partials.par_chunks_exact_mut(partials_len));
@@ -163,10 +186,14 @@ pub(crate) fn backward<'a>(
         .map(|(n, (gradient, partials))| item(n).through_silu(isa, gradient, partials))
         .collect();
     for of_item in &coefficients {
-        weight_gradient.iter_mut().zip(&of_item.weight).for_each(|(to, g)| *to += g);
-        bias_gradient.iter_mut().zip(&of_item.bias).for_each(|(to, g)| *to += g);
+        out.weight.iter_mut().zip(&of_item.weight).for_each(|(to, g)| *to += g);
+        out.bias.iter_mut().zip(&of_item.bias).for_each(|(to, g)| *to += g);
     }
-    for (index, (out, add)) in out.into_iter().enumerate().filter(|(_, (out, _))| !out.is_empty()) {
+    let (to, add) = out.modulation;
+    for (to, g) in to.iter_mut().zip(coefficients.iter().flat_map(|of_item| &of_item.modulation)) {
+        *to = if add { *to + g } else { *g };
+    }
+    for (index, (out, add)) in out.images.into_iter().enumerate().filter(|(_, (out, _))| !out.is_empty()) {
         let of_segment = out.len() / batch;
         out.par_chunks_exact_mut(of_segment).enumerate().for_each(|(n, out)| {
             let gradient = &gradient[n * length..(n + 1) * length];
@@ -181,6 +208,8 @@ struct Coefficients {
     input: Vec<f32>,
     weight: Vec<f32>,
     bias: Vec<f32>,
+    /// (2, C), or empty.
+    modulation: Vec<f32>,
 }
 
 impl Backward<'_> {
@@ -191,6 +220,7 @@ impl Backward<'_> {
             input: vec![0.0; 3 * channels],
             weight: vec![0.0; channels],
             bias: vec![0.0; channels],
+            modulation: vec![0.0; self.modulation.len()],
         };
         let size = channels / self.norm.groups;
         let count = (pixels * size) as f64;
@@ -201,16 +231,24 @@ impl Backward<'_> {
                 let (mean, rstd) = statistics[c];
                 // Σ dz and Σ dz times the normalised input.
                 let normalised = (sums[2 * c + 1] - mean * sums[2 * c]) * rstd;
-                found.weight[c] = normalised as f32;
-                found.bias[c] = sums[2 * c] as f32;
-                mean_gradient += f64::from(self.norm.weight[c]) * sums[2 * c];
-                mean_product += f64::from(self.norm.weight[c]) * normalised;
+                let (factor, _) = modulation_at(self.modulation, c);
+                let weight = f64::from(self.norm.weight[c]);
+                found.weight[c] = (factor * normalised) as f32;
+                found.bias[c] = (factor * sums[2 * c]) as f32;
+                if !found.modulation.is_empty() {
+                    let output = weight * normalised + f64::from(self.norm.bias[c]) * sums[2 * c];
+                    found.modulation[c] = output as f32;
+                    found.modulation[channels + c] = sums[2 * c] as f32;
+                }
+                mean_gradient += factor * weight * sums[2 * c];
+                mean_product += factor * weight * normalised;
             }
             mean_gradient /= count;
             mean_product /= count;
             for c in members {
                 let (mean, rstd) = statistics[c];
-                found.input[c] = (rstd * f64::from(self.norm.weight[c])) as f32;
+                let (factor, _) = modulation_at(self.modulation, c);
+                found.input[c] = (rstd * (factor * f64::from(self.norm.weight[c]))) as f32;
                 found.input[channels + c] = (-rstd * rstd * mean_product) as f32;
                 found.input[2 * channels + c] = (rstd * (rstd * mean_product * mean - mean_gradient)) as f32;
             }

@@ -7,35 +7,48 @@ fn frequency(k: usize, count: usize) -> f64 {
     libm::exp(-libm::log(1e4) * k as f64 / count as f64)
 }
 
-/// Sines, then cosines, of the noise level at geometric frequencies.
-pub(crate) fn encoding(level: f32, out: &mut [f32]) {
-    let count = out.len() / 2;
-    for k in 0..count {
-        let angle = f64::from(level) * frequency(k, count);
-        out[k] = libm::sin(angle) as f32;
-        out[count + k] = libm::cos(angle) as f32;
-    }
+/// How a noise level or a timestep is encoded: waves of `scale` times it, the cosines first or last.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Waves {
+    pub(crate) cosines_first: bool,
+    pub(crate) scale: f64,
 }
 
-/// d loss / d level.
-pub(crate) fn encoding_backward(level: f32, gradient: &[f32]) -> f32 {
-    let count = gradient.len() / 2;
-    let mut sum = 0.0;
-    for k in 0..count {
-        let f = frequency(k, count);
-        let angle = f64::from(level) * f;
-        sum += f
-            * (f64::from(gradient[k]) * libm::cos(angle) - f64::from(gradient[count + k]) * libm::sin(angle));
+impl Waves {
+    /// Sines and cosines at geometric frequencies.
+    pub(crate) fn encode(self, level: f32, out: &mut [f32]) {
+        let count = out.len() / 2;
+        let (first, last) = out.split_at_mut(count);
+        let (sines, cosines) = if self.cosines_first { (last, first) } else { (first, last) };
+        for k in 0..count {
+            let angle = f64::from(level) * self.scale * frequency(k, count);
+            sines[k] = libm::sin(angle) as f32;
+            cosines[k] = libm::cos(angle) as f32;
+        }
     }
-    sum as f32
+
+    /// d loss / d level.
+    pub(crate) fn backward(self, level: f32, gradient: &[f32]) -> f32 {
+        let count = gradient.len() / 2;
+        let (first, last) = gradient.split_at(count);
+        let (sines, cosines) = if self.cosines_first { (last, first) } else { (first, last) };
+        let mut sum = 0.0;
+        for k in 0..count {
+            let f = self.scale * frequency(k, count);
+            let angle = f64::from(level) * f;
+            sum += f * (f64::from(sines[k]) * libm::cos(angle) - f64::from(cosines[k]) * libm::sin(angle));
+        }
+        sum as f32
+    }
 }
 
 /// weight (O, I) · x + bias, one item. Sums in f64: these are few, and every activation depends on them.
 pub(crate) fn linear(x: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
-    for ((out, row), bias) in out.iter_mut().zip(weight.chunks_exact(x.len())).zip(bias) {
+    let rows = weight.par_chunks_exact(x.len()).zip(bias).with_min_len(1 << 6);
+    out.par_iter_mut().zip(rows).for_each(|(out, (row, bias))| {
         let sum: f64 = row.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
         *out = (sum + f64::from(*bias)) as f32;
-    }
+    });
 }
 
 /// Adds the gradients of weight and bias of one item, and writes or adds that of x.

@@ -41,7 +41,7 @@ impl CandleTrainer {
     /// # Errors
     /// Candle's, where shapes do not fit or memory runs out.
     pub fn step(&mut self, input: &Tensor, noise_level: &Tensor, target: &Tensor) -> Result<Tensor> {
-        let loss = (self.network.forward(input, noise_level)? - target)?.abs()?.mean_all()?;
+        let loss = (self.network.forward(input, noise_level, None)? - target)?.abs()?.mean_all()?;
         self.optimizer.backward_step(&loss)?;
         Ok(loss)
     }

@@ -2,7 +2,7 @@
 
 use crate::common::{max_difference, max_magnitude, to_channels_last};
 use candle_core::{DType, Device, Tensor, Var};
-use sr3_engine::model::{CandleUNet, CpuUNet, Graph, Layout, UNetConfig, random_weights};
+use sr3_engine::model::{CandleUNet, CpuUNet, Graph, Heads, Layout, UNetConfig, random_weights};
 use sr3_engine::ops::Isa;
 
 fn wave(count: usize, pace: f32) -> Vec<f32> {
@@ -24,7 +24,7 @@ fn agree(config: &UNetConfig, [n, height, width]: [usize; 3]) {
     };
     let input = Var::from_tensor(&f64_tensor(&x, &[n, inputs, height, width])).unwrap();
     let level = Var::from_tensor(&f64_tensor(&levels, &[n])).unwrap();
-    let output = reference.forward(&input, &level).unwrap();
+    let output = reference.forward(&input, &level, None).unwrap();
     let scalar = (&output * f64_tensor(&probe, &[n, outputs, height, width])).unwrap().sum_all().unwrap();
     let expected = scalar.backward().unwrap();
     let values = |tensor: &Tensor| -> Vec<f32> {
@@ -70,6 +70,10 @@ fn config(layout: Layout) -> UNetConfig {
         dropout: 0.0,
         use_affine_level: false,
         image_size: Some(16),
+        heads: Heads::ONE,
+        classes: 0,
+        learned_variance: false,
+        timestep_scale: 1.0,
     }
 }
 

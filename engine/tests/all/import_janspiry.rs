@@ -7,7 +7,7 @@ use sr3_engine::diffusion::Objective;
 use sr3_engine::model::checkpoint::{Checkpoint, NoiseSchedule, SamplerPreset, Target, WeightsError};
 use sr3_engine::model::import::{ConvertOptions, ImportError, InferOptions, convert, infer};
 use sr3_engine::model::tensors::{Dtype, HostTensor, ReadLimits, TensorMap, read_safetensors};
-use sr3_engine::model::{Graph, Layout, UNetConfig, presets};
+use sr3_engine::model::{Graph, Heads, Layout, UNetConfig, presets};
 
 const TINY: InferOptions = InferOptions { norm_groups: 8, image_size: 16 };
 
@@ -34,6 +34,10 @@ fn stated_config(file: &str) -> UNetConfig {
         norm_groups: number("norm_groups"),
         channel_mults: numbers("channel_mults"),
         image_size: (!attn_res.is_empty()).then(|| number("image_size")),
+        heads: Heads::ONE,
+        classes: 0,
+        learned_variance: false,
+        timestep_scale: 1.0,
         attn_res,
         res_blocks: number("res_blocks"),
         dropout: 0.0,
@@ -162,7 +166,8 @@ fn shapes_from_a_stranger_never_panic() {
 
 #[test]
 fn a_generator_checkpoint_becomes_a_checkpoint_that_reads_back() {
-    let options = ConvertOptions { norm_groups: 8, image_size: 16, scale: 4, name: "tiny".to_string() };
+    let options =
+        ConvertOptions { norm_groups: 8, image_size: 16, scale: 4, name: "tiny".to_string() };
     let mut digests = vec![];
     for file in ["jan_tiny_gen.pth", "jan_tiny_gen_legacy.pth"] {
         let checkpoint = convert(&std::fs::read(fixture(file)).unwrap(), &options).unwrap();
@@ -213,7 +218,8 @@ fn presets_use_the_levels_of_the_training_schedule() {
 #[test]
 fn conversion_options_that_make_no_sense_are_refused() {
     let pth = std::fs::read(fixture("jan_tiny_gen.pth")).unwrap();
-    let good = ConvertOptions { norm_groups: 8, image_size: 16, scale: 4, name: "tiny".to_string() };
+    let good =
+        ConvertOptions { norm_groups: 8, image_size: 16, scale: 4, name: "tiny".to_string() };
     assert!(convert(&pth, &ConvertOptions { scale: 0, ..good.clone() }).is_err());
     assert!(convert(&pth, &ConvertOptions { name: "a/b".to_string(), ..good.clone() }).is_err());
     assert!(convert(&pth[..1000], &good).is_err());

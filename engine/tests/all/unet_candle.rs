@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use crate::common::{Golden, golden_network, max_difference, max_magnitude, to_channels_last};
 use candle_core::{D, DType, Device, Tensor, Var};
 use sr3_engine::model::{
-    CandleUNet, Denoiser, DenoiserError, Graph, Layout, ModelError, Op, UNetConfig, Weights, random_weights,
+    CandleUNet, Denoiser, DenoiserError, Graph, Heads, Layout, ModelError, Op, UNetConfig, Weights,
+    random_weights,
 };
 
 fn tensor(golden: &Golden, name: &str) -> Tensor {
@@ -33,7 +34,7 @@ fn output_and_gradients_are_golden(file: &str, gradients: usize) {
     let x = Var::from_tensor(&tensor(&golden, "x")).unwrap();
     let level = Var::from_tensor(&tensor(&golden, "noise_level")).unwrap();
 
-    let output = net.forward(&x, &level).unwrap();
+    let output = net.forward(&x, &level, None).unwrap();
     let error = max_difference(&values(&output), golden.values("output"));
     println!("{file}: output {error:.1e}");
     assert!(error < 3e-5, "{file}: the output is {error} off");
@@ -84,7 +85,7 @@ fn module_outputs(graph: &Graph) -> Vec<(String, usize)> {
             }
             // It belongs to the module after it.
             Op::Concat => continue,
-            Op::Encoding => module = "noise_encoding".into(),
+            Op::Encoding { .. } => module = "noise_encoding".into(),
             _ => {}
         }
         let name = if module == "noise_level_mlp.3" { "noise_embedding" } else { &module };
@@ -101,7 +102,7 @@ fn every_module_yields_its_golden_activation() {
     for file in ["unet_ddpm_tiny.safetensors", "unet_ddpm_mid_attn_32.safetensors"] {
         let golden = Golden::load(file);
         let net = network(&golden);
-        let nodes = net.activations(&tensor(&golden, "x"), &tensor(&golden, "noise_level")).unwrap();
+        let nodes = net.activations(&tensor(&golden, "x"), &tensor(&golden, "noise_level"), None).unwrap();
         assert_eq!(nodes.len(), net.graph().nodes.len());
         let (mut compared, mut worst) = (0, 0.0f32);
         for (module, node) in module_outputs(net.graph()) {
@@ -134,6 +135,10 @@ fn paper_config() -> UNetConfig {
         dropout: 0.0,
         use_affine_level: true,
         image_size: Some(16),
+        heads: Heads::ONE,
+        classes: 0,
+        learned_variance: false,
+        timestep_scale: 1.0,
     }
 }
 
@@ -150,13 +155,13 @@ fn the_gradients_of_the_papers_layout_are_finite_differences() {
     let config = paper_config();
     let weights = random_weights(&Graph::build(&config).unwrap(), 3);
     let net = CandleUNet::with_dtype(&config, &weights, &Device::Cpu, DType::F64).unwrap();
-    for wanted in [Op::AvgPool, Op::Upsample, Op::Attention, Op::Affine] {
+    for wanted in [Op::AvgPool, Op::Upsample, Op::Attention { heads: 1 }, Op::Affine] {
         assert!(net.graph().nodes.iter().any(|node| node.op == wanted), "{wanted:?} is not covered");
     }
     let x = Var::from_tensor(&noise(&[2, 6, 8, 12], 0.3)).unwrap();
     let level = Var::from_vec(vec![0.9, 0.2], 2, &Device::Cpu).unwrap();
     let probe = noise(&[2, 3, 8, 12], 0.7);
-    let scalar = || (net.forward(&x, &level).unwrap() * &probe).unwrap().sum_all().unwrap();
+    let scalar = || (net.forward(&x, &level, None).unwrap() * &probe).unwrap().sum_all().unwrap();
     let grads = scalar().backward().unwrap();
 
     // Along one direction in each variable: every element of every gradient has its part in what is compared.
@@ -191,7 +196,7 @@ fn f32_and_f64_agree() {
         let net = CandleUNet::with_dtype(&config, &weights, &Device::Cpu, dtype).unwrap();
         let x = noise(&[1, 6, 16, 8], 0.1).to_dtype(dtype).unwrap();
         let level = Tensor::new(&[0.5], &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
-        values(&net.forward(&x, &level).unwrap())
+        values(&net.forward(&x, &level, None).unwrap())
     };
     let error = max_difference(&run(DType::F32), &run(DType::F64));
     println!("f32 against f64: {error:.1e}");
@@ -253,7 +258,7 @@ fn an_item_does_not_depend_on_its_batch_and_a_prediction_is_the_forward_pass() {
         net.predict([1, 16, 16], own, &levels[i..=i], &mut alone).unwrap();
         assert_eq!(alone, item, "item {i}");
     }
-    let forward = net.forward(&tensor(&golden, "x"), &tensor(&golden, "noise_level")).unwrap();
+    let forward = net.forward(&tensor(&golden, "x"), &tensor(&golden, "noise_level"), None).unwrap();
     let error = max_difference(&together, &to_channels_last(&values(&forward), [2, 3, 16, 16]));
     assert!(error < 1e-5, "{error}");
 }
@@ -288,7 +293,7 @@ fn shapes_that_do_not_fit_are_errors() {
     let level = Tensor::new(&[0.5f32], &Device::Cpu).unwrap();
     for shape in [[1, 5, 16, 16], [1, 6, 16, multiple + 1], [0, 6, 16, 16], [2, 6, 16, 16]] {
         let input = Tensor::zeros(&shape, DType::F32, &Device::Cpu).unwrap();
-        assert!(net.forward(&input, &level).is_err(), "{shape:?}");
+        assert!(net.forward(&input, &level, None).is_err(), "{shape:?}");
     }
 }
 

@@ -9,7 +9,7 @@ mod common;
 use proptest::prelude::*;
 use sr3_engine::diffusion::{Loss, NoiseSource, Objective, Target};
 use sr3_engine::model::checkpoint::NoiseSchedule;
-use sr3_engine::model::{Graph, Layout, UNetConfig, initial_weights};
+use sr3_engine::model::{Graph, Heads, Layout, UNetConfig, initial_weights};
 use sr3_engine::ops::{Isa, Precision};
 use sr3_engine::train::{
     Adam, AdamConfig, Draws, Example, Examples, Square, Task, Trainer, TrainingLevels, norm,
@@ -36,6 +36,10 @@ fn config(layout: Layout, inner_channel: usize, dropout: f64) -> UNetConfig {
         dropout,
         use_affine_level: false,
         image_size: None,
+        heads: Heads::ONE,
+        classes: 0,
+        learned_variance: false,
+        timestep_scale: 1.0,
     }
 }
 

@@ -3,7 +3,7 @@
 use sr3_engine::{
     diffusion::LevelDraw,
     model::{
-        CpuUNet, UNetConfig,
+        Conditioning, CpuUNet, UNetConfig,
         checkpoint::{CheckpointConfig, NoiseSchedule},
         presets,
     },
@@ -172,6 +172,12 @@ fn network(spec: &TrainSpec) -> Result<UNetConfig, Wrong> {
         model.in_channel = channels(spec);
     }
     model.validate().map_err(|e| wrong(e.to_string()))?;
+    if model.layout.conditioning() == Conditioning::Timestep {
+        return Err(wrong(format!(
+            "networks of the layout {} are not trained here: take paper",
+            model.layout
+        )));
+    }
     if model.in_channel != channels(spec) || model.out_channel != 3 {
         let wanted = channels(spec);
         return Err(wrong(format!(

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use clap::{Args, ValueEnum};
 use sr3_engine::device::Device;
 use sr3_engine::diffusion::Loss;
-use sr3_engine::model::{CpuUNet, Denoiser, Graph, Layout, UNetConfig, Weights, random_weights};
+use sr3_engine::model::{CpuUNet, Denoiser, Graph, Heads, Layout, UNetConfig, Weights, random_weights};
 use sr3_engine::ops::Isa;
 use sr3_engine::train::{Adam, AdamConfig, norm};
 use sr3_jobs::Dtype;
@@ -82,6 +82,10 @@ impl Case {
                 dropout: 0.0,
                 use_affine_level: false,
                 image_size: Some(size),
+                heads: Heads::ONE,
+                classes: 0,
+                learned_variance: false,
+                timestep_scale: 1.0,
             };
         match self {
             Self::Small64 => (network(32, 16, &[1, 2, 4, 4], &[8], 2, 64), 8, 64),

@@ -11,7 +11,7 @@ mod ops;
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::config::UNetConfig;
-use super::denoiser::{Denoiser, DenoiserError};
+use super::denoiser::{Conditions, Denoiser, DenoiserError, check_labels};
 use super::graph::{Graph, Node, NodeId, Op, ParamId};
 use super::weights::{ModelError, Weights, order_weights};
 pub(crate) use failure::{first_line, is_out_of_memory};
@@ -24,6 +24,7 @@ pub struct CandleUNet {
     in_channels: usize,
     out_channels: usize,
     size_multiple: usize,
+    classes: usize,
     device: Device,
     dtype: DType,
 }
@@ -75,6 +76,7 @@ impl CandleUNet {
         Ok(Self {
             in_channels: graph.nodes[0].shape.channels(),
             out_channels: graph.node(graph.output()).shape.channels(),
+            classes: graph.classes(),
             graph,
             vars,
             size_multiple,
@@ -110,16 +112,16 @@ impl CandleUNet {
     /// Evaluates the network with everything a backward pass needs: `backward()` on any function of the result gives
     /// the gradients of [`CandleUNet::vars`].
     ///
-    /// `input` is (N, C, H, W), the condition's channels first; `noise_level` is (N) or (N, 1); the result is
-    /// (N, out_channels, H, W). All activations stay in memory until the result is dropped. Candle's backward
+    /// `input` is (N, C, H, W), the condition's channels first; `noise_level` is (N) or (N, 1), timesteps where the network is
+    /// conditioned on those; `labels` is (N) of u32 for a network with classes; the result is (N, out_channels, H, W). All activations stay in memory until the result is dropped. Candle's backward
     /// pass recurses through them, over about half a KiB of stack a node: 2 MiB is enough for 3,000 nodes, five times
     /// the deepest published network.
     ///
     /// # Errors
     /// Candle's, where shapes, precisions or devices do not fit or memory runs out.
-    pub fn forward(&self, input: &Tensor, noise_level: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, input: &Tensor, noise_level: &Tensor, labels: Option<&Tensor>) -> Result<Tensor> {
         let params: Vec<&Tensor> = self.vars.iter().map(Var::as_tensor).collect();
-        self.run(&params, input, noise_level, |_, _| ())
+        self.run(&params, input, noise_level, labels, |_, _| ())
     }
 
     /// The value of every node, in the order of [`Graph::nodes`]; arguments and errors as [`CandleUNet::forward`].
@@ -127,9 +129,14 @@ impl CandleUNet {
     ///
     /// # Errors
     /// As [`CandleUNet::forward`].
-    pub fn activations(&self, input: &Tensor, noise_level: &Tensor) -> Result<Vec<Tensor>> {
+    pub fn activations(
+        &self,
+        input: &Tensor,
+        noise_level: &Tensor,
+        labels: Option<&Tensor>,
+    ) -> Result<Vec<Tensor>> {
         let mut values = Vec::with_capacity(self.graph.nodes.len());
-        self.run_detached(input, noise_level, |_, value| values.push(value.clone()))?;
+        self.run_detached(input, noise_level, labels, |_, value| values.push(value.clone()))?;
         Ok(values)
     }
 
@@ -137,11 +144,12 @@ impl CandleUNet {
         &self,
         input: &Tensor,
         noise_level: &Tensor,
+        labels: Option<&Tensor>,
         visit: impl FnMut(NodeId, &Tensor),
     ) -> Result<Tensor> {
         let detached: Vec<Tensor> = self.vars.iter().map(Var::as_detached_tensor).collect();
         let params: Vec<&Tensor> = detached.iter().collect();
-        self.run(&params, &input.detach(), &noise_level.detach(), visit)
+        self.run(&params, &input.detach(), &noise_level.detach(), labels, visit)
     }
 
     /// The prediction for one item, (H, W, out_channels), of its input (H, W, in_channels).
@@ -150,12 +158,14 @@ impl CandleUNet {
         [height, width]: [usize; 2],
         input: &[f32],
         level: f32,
+        label: Option<u32>,
         prediction: &mut [f32],
     ) -> Result<()> {
         let item = Tensor::from_slice(input, (1, height, width, self.in_channels), &self.device)?;
         let image = item.permute((0, 3, 1, 2))?.contiguous()?.to_dtype(self.dtype)?;
         let level = Tensor::from_slice(&[level], 1, &self.device)?.to_dtype(self.dtype)?;
-        let result = self.run_detached(&image, &level, |_, _| ())?;
+        let label = label.map(|label| Tensor::from_slice(&[label], 1, &self.device)).transpose()?;
+        let result = self.run_detached(&image, &level, label.as_ref(), |_, _| ())?;
         let result = result.permute((0, 2, 3, 1))?.to_dtype(DType::F32)?;
         prediction.copy_from_slice(&result.flatten_all()?.to_vec1::<f32>()?);
         Ok(())
@@ -167,6 +177,7 @@ impl CandleUNet {
         params: &[&Tensor],
         input: &Tensor,
         noise_level: &Tensor,
+        labels: Option<&Tensor>,
         mut visit: impl FnMut(NodeId, &Tensor),
     ) -> Result<Tensor> {
         let level = self.check(input, noise_level)?;
@@ -177,6 +188,7 @@ impl CandleUNet {
             let value = match node.op {
                 Op::Input => input.clone(),
                 Op::NoiseLevel => level.clone(),
+                Op::Label => self.check_labels(labels, input.dim(0)?)?.clone(),
                 _ => evaluate(node, &values, params)?,
             };
             visit(id, &value);
@@ -204,6 +216,14 @@ impl CandleUNet {
         }
         noise_level.reshape((n, 1))
     }
+
+    fn check_labels<'a>(&self, labels: Option<&'a Tensor>, items: usize) -> Result<&'a Tensor> {
+        let Some(labels) = labels else {
+            candle_core::bail!("the network has {} classes: it needs a label for each item", self.classes);
+        };
+        check_labels(&labels.to_vec1::<u32>()?, items, self.classes).map_err(candle_core::Error::wrap)?;
+        Ok(labels)
+    }
 }
 
 /// The value of one node; `values` holds those of its inputs.
@@ -215,19 +235,26 @@ fn evaluate(node: &Node, values: &[Option<Tensor>], params: &[&Tensor]) -> Resul
     };
     let x = input(0)?;
     match node.op {
-        Op::Input | Op::NoiseLevel => Ok(x.clone()),
-        Op::Encoding => ops::encoding(x, node.shape.channels()),
+        Op::Input | Op::NoiseLevel | Op::Label => Ok(x.clone()),
+        Op::Encoding { cosines_first, scale } => {
+            ops::encoding(x, node.shape.channels(), cosines_first, scale)
+        }
+        Op::Embedding { weight } => param(weight).index_select(x, 0),
         Op::Linear { weight, bias } => ops::linear(x, param(weight), param(bias)),
         Op::Silu => x.silu(),
         Op::Conv { weight, bias, stride, upsample } => {
             ops::conv(x, param(weight), bias.map(param), stride, upsample)
         }
-        Op::Norm { weight, bias, groups, silu } => ops::norm(x, param(weight), param(bias), groups, silu),
+        Op::Norm { weight, bias, groups, silu } => {
+            let y = ops::norm(x, param(weight), param(bias), groups)?;
+            let y = if node.inputs.len() > 1 { ops::affine(&y, input(1)?)? } else { y };
+            if silu { y.silu() } else { Ok(y) }
+        }
         Op::Shift => ops::shift(x, input(1)?),
         Op::Affine => ops::affine(x, input(1)?),
         Op::Add { scale } => ops::add(x, input(1)?, scale),
         Op::Concat => Tensor::cat(&[x, input(1)?], 1),
-        Op::Attention => ops::attention(x),
+        Op::Attention { heads } => ops::attention(x, heads),
         Op::AvgPool => x.avg_pool2d(2),
         Op::Upsample => ops::upsample(x),
         // Only in graphs for training, which this executor is not given.
@@ -252,8 +279,10 @@ impl Denoiser for CandleUNet {
         self.size_multiple
     }
 
-    /// Items are evaluated one after the other: matrix libraries choose their order of summation by the batch too, and
-    /// an item's result must not depend on its company.
+    fn classes(&self) -> usize {
+        self.classes
+    }
+
     fn predict(
         &mut self,
         shape: [usize; 3],
@@ -261,7 +290,20 @@ impl Denoiser for CandleUNet {
         noise_levels: &[f32],
         prediction: &mut [f32],
     ) -> std::result::Result<(), DenoiserError> {
+        self.predict_conditioned(shape, input, noise_levels.into(), prediction)
+    }
+
+    /// Items are evaluated one after the other: matrix libraries choose their order of summation by the batch too, and
+    /// an item's result must not depend on its company.
+    fn predict_conditioned(
+        &mut self,
+        shape: [usize; 3],
+        input: &[f32],
+        conditions: Conditions<'_>,
+        prediction: &mut [f32],
+    ) -> std::result::Result<(), DenoiserError> {
         let [n, height, width] = shape;
+        let Conditions { noise: noise_levels, labels } = conditions;
         let multiple = self.size_multiple;
         if !fits(height, multiple) || !fits(width, multiple) {
             return Err(DenoiserError::Size { height, width, multiple });
@@ -273,10 +315,12 @@ impl Denoiser for CandleUNet {
         check_length("input", input.len(), n.saturating_mul(item_in))?;
         check_length("noise_levels", noise_levels.len(), n)?;
         check_length("prediction", prediction.len(), n.saturating_mul(item_out))?;
+        check_labels(labels, n, self.classes)?;
 
         let items = input.chunks_exact(item_in).zip(noise_levels).zip(prediction.chunks_exact_mut(item_out));
-        for ((item, &level), out) in items {
-            self.predict_item([height, width], item, level, out).map_err(|error| {
+        for (i, ((item, &level), out)) in items.enumerate() {
+            let label = labels.get(i).copied();
+            self.predict_item([height, width], item, level, label, out).map_err(|error| {
                 if is_out_of_memory(&error) {
                     return DenoiserError::OutOfMemory { items: n, height, width };
                 }

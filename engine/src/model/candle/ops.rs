@@ -8,14 +8,15 @@ use candle_core::{D, Result, Tensor};
 
 use crate::model::graph::NORM_EPS;
 
-/// Level (N, 1) → (N, length): sin, then cos, of level · exp(-ln(1e4) · k / count), count = length / 2.
-pub(super) fn encoding(level: &Tensor, length: usize) -> Result<Tensor> {
+/// Level (N, 1) → (N, length): sin and cos of scale · level · exp(-ln(1e4) · k / count), count = length / 2.
+pub(super) fn encoding(level: &Tensor, length: usize, cosines_first: bool, scale: f64) -> Result<Tensor> {
     let count = length / 2;
-    let frequency = |k: usize| libm::exp(-libm::log(1e4) * k as f64 / count as f64);
+    let frequency = |k: usize| scale * libm::exp(-libm::log(1e4) * k as f64 / count as f64);
     let frequencies: Vec<f64> = (0..count).map(frequency).collect();
     let frequencies = Tensor::from_vec(frequencies, (1, count), level.device())?.to_dtype(level.dtype())?;
     let angles = level.broadcast_mul(&frequencies)?;
-    Tensor::cat(&[angles.sin()?, angles.cos()?], 1)
+    let (sines, cosines) = (angles.sin()?, angles.cos()?);
+    if cosines_first { Tensor::cat(&[cosines, sines], 1) } else { Tensor::cat(&[sines, cosines], 1) }
 }
 
 /// Vector (N, in), weight (out, in), bias (out) → (N, out).
@@ -44,15 +45,14 @@ pub(super) fn conv(
 }
 
 /// Group norm with biased variance. Scale and deviation are joined per channel first: one pass less over the image.
-pub(super) fn norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, silu: bool) -> Result<Tensor> {
+pub(super) fn norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
     let width = c / groups;
     let grouped = x.reshape((n, groups, width * h * w))?;
     let centred = grouped.broadcast_sub(&grouped.mean_keepdim(2)?)?;
     let deviation = (centred.sqr()?.mean_keepdim(2)? + f64::from(NORM_EPS))?.sqrt()?;
     let scale = weight.reshape((1, groups, width))?.broadcast_div(&deviation)?.reshape((n, c, 1, 1))?;
-    let y = centred.reshape((n, c, h, w))?.broadcast_mul(&scale)?.broadcast_add(&per_channel(bias)?)?;
-    if silu { y.silu() } else { Ok(y) }
+    centred.reshape((n, c, h, w))?.broadcast_mul(&scale)?.broadcast_add(&per_channel(bias)?)
 }
 
 /// Image (N, C, H, W) and vector (N, C) → their sum at every pixel.
@@ -73,16 +73,17 @@ pub(super) fn add(a: &Tensor, b: &Tensor, scale: f32) -> Result<Tensor> {
     if scale == 1.0 { Ok(sum) } else { sum * f64::from(scale) }
 }
 
-/// One head over all positions: (N, 3·C, H, W), queries, keys, values → (N, C, H, W), softmax(qᵀk / sqrt C).
-pub(super) fn attention(qkv: &Tensor) -> Result<Tensor> {
+/// Over all positions: (N, 3·C, H, W), queries, keys, values, each cut into heads → (N, C, H, W), softmax(qᵀk / sqrt c)
+/// of each head's c channels.
+pub(super) fn attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
     let (n, triple, h, w) = qkv.dims4()?;
-    let c = triple / 3;
-    let part = |i: usize| qkv.narrow(1, i * c, c)?.reshape((n, c, h * w));
+    let (all, c) = (triple / 3, triple / 3 / heads);
+    let part = |i: usize| qkv.narrow(1, i * all, all)?.contiguous()?.reshape((n * heads, c, h * w));
     let (queries, keys, values) = (part(0)?, part(1)?, part(2)?);
     // On the queries, C·P products instead of P².
     let queries = (queries.transpose(1, 2)?.contiguous()? * (1.0 / (c as f64).sqrt()))?;
     let weights = softmax(&queries.matmul(&keys)?)?;
-    values.matmul(&weights.transpose(1, 2)?)?.reshape((n, c, h, w))
+    values.matmul(&weights.transpose(1, 2)?)?.reshape((n, all, h, w))
 }
 
 /// Softmax over the last axis. The maximum cancels out of the result, so it needs no gradient.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use super::ImportError;
 use crate::model::checkpoint::{ShapesError, check_shapes};
 use crate::model::tensors::{TensorMap, one_line};
-use crate::model::{ConfigError, Layout, UNetConfig};
+use crate::model::{ConfigError, Heads, Layout, UNetConfig};
 
 const FIRST: &str = "downs.0.weight";
 const NETWORK: &str = "denoise_fn.";
@@ -147,6 +147,10 @@ fn infer_config(shapes: &Shapes<'_>, options: InferOptions) -> Result<UNetConfig
         res_blocks: levels.res_blocks,
         dropout: 0.0,
         use_affine_level,
+        heads: Heads::ONE,
+        classes: 0,
+        learned_variance: false,
+        timestep_scale: 1.0,
     };
     config.validate().map_err(|source| ImportError::Config { source })?;
     // The first norm splits the input's convolution, whatever the multipliers are.

@@ -9,7 +9,7 @@ use super::step::{Buffer, ConvStep, Extent, GradientTo, SegmentRef, SourceGradie
 use crate::model::graph::ParamId;
 use crate::ops::attention::{self, BackwardScratch, Qkv};
 use crate::ops::conv;
-use crate::ops::group_norm::{self, Backward};
+use crate::ops::group_norm::{self, Backward, Gradients};
 use crate::ops::pointwise;
 
 /// The gradients of all parameters, one after the other in the graph's order.
@@ -42,12 +42,21 @@ impl Run<'_> {
     fn backward_step(&mut self, step: &Step, params: &mut ParamGradients<'_>) {
         let (program, batch) = (self.program, self.program.key.batch);
         match *step {
-            Step::EncodingBackward { level, gradient, length, to } => {
+            Step::EncodingBackward { level, waves, gradient, length, to } => {
                 let reads = [level, gradient].map(|b| program.range(b));
                 let ([level, gradient], [out]) = self.arena.view(reads, [program.range(to.buffer)]);
                 for ((l, g), out) in level.iter().zip(gradient.chunks_exact(length)).zip(out) {
-                    let value = pointwise::encoding_backward(*l, g);
+                    let value = waves.backward(*l, g);
                     *out = if to.add { *out + value } else { value };
+                }
+            }
+            Step::EmbeddingBackward { label, weight, gradient } => {
+                let ([labels, gradient], []) =
+                    self.arena.view([label, gradient].map(|b| program.range(b)), []);
+                let (rows, length) = (params.of(weight), gradient.len() / batch);
+                for (label, gradient) in labels.iter().zip(gradient.chunks_exact(length)) {
+                    let row = &mut rows[*label as usize * length..][..length];
+                    row.iter_mut().zip(gradient).for_each(|(to, g)| *to += g);
                 }
             }
             Step::LinearBackward { x, weight, bias, gradient, to } => {
@@ -93,13 +102,23 @@ impl Run<'_> {
                     self.accumulate(gradient, scale, to);
                 }
             }
-            Step::AttentionBackward { qkv, channels, pixels, gradient, transposed, rows, item: one, to } => {
+            Step::AttentionBackward {
+                qkv,
+                channels,
+                heads,
+                pixels,
+                gradient,
+                transposed,
+                rows,
+                item: one,
+                to,
+            } => {
                 let [a, b, c, d] = transposed;
                 let reads = [qkv, gradient].map(|b| program.range(b));
                 let writes = [a, b, c, d, rows, one, to.buffer].map(|b| program.range(b));
                 let ([qkv, gradient], [a, b, c, d, rows, one, out]) = self.arena.view(reads, writes);
                 for n in 0..batch {
-                    let qkv = Qkv { data: item(qkv, n, batch), channels };
+                    let qkv = Qkv { data: item(qkv, n, batch), channels, heads };
                     let scratch = BackwardScratch { transposed: [&mut *a, &mut *b, &mut *c, &mut *d], rows };
                     debug_assert_eq!(one.len(), 3 * channels * pixels);
                     attention::backward(self.isa, qkv, item(gradient, n, batch), scratch, one);
@@ -227,9 +246,12 @@ impl Run<'_> {
         let prologue = program.range_of(source.norm.map(|n| n.prologue));
         let [ma, mb] = source.norm.map_or([None; 2], |norm| norm.moments).map(|m| program.range_of(m));
         let [ta, tb] = to.segments.map(|t| program.range_of(t.map(|t| t.buffer)));
-        let writes = [program.range(gradient), ta, tb, program.range_of(to.partials)];
-        let ([a, b, prologue, ma, mb], [gradient, ta, tb, partials]) =
-            self.arena.view([a, b, prologue, ma, mb], writes);
+        let modulation = program.range_of(source.norm.and_then(|norm| norm.modulation));
+        let to_modulation = program.range_of(to.modulation.map(|t| t.buffer));
+        let reads = [a, b, prologue, ma, mb, modulation];
+        let writes = [program.range(gradient), ta, tb, program.range_of(to.partials), to_modulation];
+        let ([a, b, prologue, ma, mb, modulation], [gradient, ta, tb, partials, to_modulation]) =
+            self.arena.view(reads, writes);
         let buffers = SourceBuffers { segments: [a, b], prologue };
         let add = to.segments.map(|t| t.is_some_and(|t| t.add));
         if let Some(norm) = source.norm {
@@ -240,13 +262,15 @@ impl Run<'_> {
                     segments: from.segments,
                     moments: [ma, mb].map(|m| item(m, n, batch)),
                     norm: weights,
+                    modulation: item(modulation, n, batch),
                     prologue: from.prologue.unwrap_or_else(|| unreachable!("a norm has a prologue")),
                     width: source.extent.width,
                 }
             };
-            let params = params.pair(norm.weight, norm.bias);
-            let out = [(ta, add[0]), (tb, add[1])];
-            group_norm::backward(self.isa, batch, of_item, gradient, partials, out, params);
+            let [weight, bias] = params.pair(norm.weight, norm.bias);
+            let modulation = (to_modulation, to.modulation.is_some_and(|t| t.add));
+            let out = Gradients { images: [(ta, add[0]), (tb, add[1])], weight, bias, modulation };
+            group_norm::backward(self.isa, batch, of_item, gradient, partials, out);
             return;
         }
         let channels = source.channels();

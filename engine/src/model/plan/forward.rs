@@ -91,9 +91,16 @@ impl Run<'_> {
     fn forward_step(&mut self, step: &Step) {
         let (program, batch) = (self.program, self.program.key.batch);
         match *step {
-            Step::Encoding { level, out, length } => {
+            Step::Encoding { level, waves, out, length } => {
                 let ([level], [out]) = self.arena.view([program.range(level)], [program.range(out)]);
-                out.chunks_exact_mut(length).zip(level).for_each(|(out, l)| pointwise::encoding(*l, out));
+                out.chunks_exact_mut(length).zip(level).for_each(|(out, l)| waves.encode(*l, out));
+            }
+            Step::Embedding { label, weight, out } => {
+                let ([labels], [out]) = self.arena.view([program.range(label)], [program.range(out)]);
+                let (rows, length) = (self.weights.value(weight), out.len() / batch);
+                for (label, out) in labels.iter().zip(out.chunks_exact_mut(length)) {
+                    out.copy_from_slice(&rows[*label as usize * length..][..length]);
+                }
             }
             Step::Linear { x, weight, bias, out } => {
                 let ([x], [out]) = self.arena.view([program.range(x)], [program.range(out)]);
@@ -109,11 +116,13 @@ impl Run<'_> {
             }
             Step::Moments { image, extent, partials, out } => self.moments(image, extent, partials, out),
             Step::Prologue { norm, out } => {
-                let moments = norm.moments.map(|m| program.range_of(m));
-                let (moments, [out]) = self.arena.view(moments, [program.range(out)]);
+                let [a, b] = norm.moments.map(|m| program.range_of(m));
+                let reads = [a, b, program.range_of(norm.modulation)];
+                let ([a, b, modulation], [out]) = self.arena.view(reads, [program.range(out)]);
                 let weights = norm.weights(self.weights);
                 for (n, out) in out.chunks_exact_mut(2 * weights.weight.len()).enumerate() {
-                    group_norm::prologue(moments.map(|m| item(m, n, batch)), &weights, out);
+                    let moments = [a, b].map(|m| item(m, n, batch));
+                    group_norm::prologue(moments, &weights, item(modulation, n, batch), out);
                 }
             }
             Step::Conv(ref conv) => self.conv(conv),
@@ -130,13 +139,13 @@ impl Run<'_> {
                 let ([a, b], [out]) = self.arena.view([a, b].map(|b| program.range(b)), [program.range(out)]);
                 pointwise::add(a, b, scale, out);
             }
-            Step::Attention { qkv, channels, pixels, transposed, out } => {
+            Step::Attention { qkv, channels, heads, pixels, transposed, out } => {
                 let ([qkv], [transposed, out]) =
                     self.arena.view([program.range(qkv)], [transposed, out].map(|b| program.range(b)));
                 for (n, out) in out.chunks_exact_mut(pixels * channels).enumerate() {
                     attention::forward(
                         self.isa,
-                        Qkv { data: item(qkv, n, batch), channels },
+                        Qkv { data: item(qkv, n, batch), channels, heads },
                         transposed,
                         out,
                     );

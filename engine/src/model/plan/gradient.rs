@@ -31,58 +31,60 @@ struct Backward<'a> {
 
 impl Backward<'_> {
     fn step(&mut self, step: &Step) {
-        let backward =
-            match *step {
-                // Statistics are functions of the image that the norm's backward goes back to directly.
-                Step::Moments { .. } | Step::Prologue { .. } => return,
-                Step::Encoding { level, out, length } => self
-                    .of(out)
-                    .map(|gradient| Step::EncodingBackward { level, gradient, length, to: self.to(level) }),
-                Step::Linear { x, weight, bias, out } => self.of(out).map(|gradient| Step::LinearBackward {
-                    x,
-                    weight,
-                    bias,
-                    gradient,
-                    to: self.to(x),
-                }),
-                Step::Silu { x, out } => {
-                    self.of(out).map(|gradient| Step::SiluBackward { x, gradient, to: self.to(x) })
-                }
-                Step::Conv(conv) => self.of(conv.out).map(|gradient| self.conv(conv, gradient)),
-                Step::Gather { source, out } => self.of(out).map(|gradient| Step::GatherBackward {
-                    source,
-                    gradient,
-                    to: self.source(&source),
-                }),
-                Step::Modulate { image, vector, out } => self.of(out).map(|gradient| {
-                    let (to, to_vector) = (self.to(image.buffer), self.to(vector));
-                    Step::ModulateBackward { image, vector, gradient, to, to_vector }
-                }),
-                Step::Add { a, b, scale, out } => self.of(out).map(|gradient| Step::AddBackward {
-                    gradient,
-                    scale,
-                    to: [self.to(a), self.to(b)],
-                }),
-                Step::Attention { qkv, channels, pixels, out, .. } => {
-                    self.of(out).map(|gradient| self.attention(qkv, channels, pixels, gradient))
-                }
-                Step::Dropout { x, layer, rate, out } => self.of(out).map(|gradient| Step::DropoutBackward {
-                    gradient,
-                    layer,
-                    rate,
-                    to: self.to(x),
-                }),
-                Step::AvgPool { image, extent, out } => self.of(out).map(|gradient| Step::AvgPoolBackward {
-                    image,
-                    extent,
-                    gradient,
-                    to: self.to(image.buffer),
-                }),
-                Step::Upsample { image, extent, out } => self.of(out).map(|gradient| {
-                    Step::UpsampleBackward { image, extent, gradient, to: self.to(image.buffer) }
-                }),
-                _ => unreachable!("the forward pass holds forward steps"),
-            };
+        let backward = match *step {
+            // Statistics are functions of the image that the norm's backward goes back to directly.
+            Step::Moments { .. } | Step::Prologue { .. } => return,
+            Step::Encoding { level, waves, out, length } => self.of(out).map(|gradient| {
+                Step::EncodingBackward { level, waves, gradient, length, to: self.to(level) }
+            }),
+            Step::Embedding { label, weight, out } => {
+                self.of(out).map(|gradient| Step::EmbeddingBackward { label, weight, gradient })
+            }
+            Step::Linear { x, weight, bias, out } => self.of(out).map(|gradient| Step::LinearBackward {
+                x,
+                weight,
+                bias,
+                gradient,
+                to: self.to(x),
+            }),
+            Step::Silu { x, out } => {
+                self.of(out).map(|gradient| Step::SiluBackward { x, gradient, to: self.to(x) })
+            }
+            Step::Conv(conv) => self.of(conv.out).map(|gradient| self.conv(conv, gradient)),
+            Step::Gather { source, out } => self.of(out).map(|gradient| Step::GatherBackward {
+                source,
+                gradient,
+                to: self.source(&source),
+            }),
+            Step::Modulate { image, vector, out } => self.of(out).map(|gradient| {
+                let (to, to_vector) = (self.to(image.buffer), self.to(vector));
+                Step::ModulateBackward { image, vector, gradient, to, to_vector }
+            }),
+            Step::Add { a, b, scale, out } => self.of(out).map(|gradient| Step::AddBackward {
+                gradient,
+                scale,
+                to: [self.to(a), self.to(b)],
+            }),
+            Step::Attention { qkv, channels, heads, pixels, out, .. } => {
+                self.of(out).map(|gradient| self.attention(qkv, [channels, heads, pixels], gradient))
+            }
+            Step::Dropout { x, layer, rate, out } => {
+                self.of(out).map(|gradient| Step::DropoutBackward { gradient, layer, rate, to: self.to(x) })
+            }
+            Step::AvgPool { image, extent, out } => self.of(out).map(|gradient| Step::AvgPoolBackward {
+                image,
+                extent,
+                gradient,
+                to: self.to(image.buffer),
+            }),
+            Step::Upsample { image, extent, out } => self.of(out).map(|gradient| Step::UpsampleBackward {
+                image,
+                extent,
+                gradient,
+                to: self.to(image.buffer),
+            }),
+            _ => unreachable!("the forward pass holds forward steps"),
+        };
         self.steps.extend(backward);
     }
 
@@ -101,18 +103,21 @@ impl Backward<'_> {
         Step::ConvBackward { conv, gradient, source, shift, add, scratch, packing, wide, folded }
     }
 
-    fn attention(&mut self, qkv: Buffer, channels: usize, pixels: usize, gradient: Buffer) -> Step {
+    fn attention(&mut self, qkv: Buffer, [channels, heads, pixels]: [usize; 3], gradient: Buffer) -> Step {
         let transposed = [(); 4].map(|()| self.allocate(attention::transposed_len(pixels, channels)));
         let rows = self.allocate(3 * pixels);
         let item = self.allocate(3 * channels * pixels);
-        Step::AttentionBackward { qkv, channels, pixels, gradient, transposed, rows, item, to: self.to(qkv) }
+        let to = self.to(qkv);
+        Step::AttentionBackward { qkv, channels, heads, pixels, gradient, transposed, rows, item, to }
     }
 
     fn source(&mut self, source: &SourceRef) -> SourceGradient {
         let Extent { height, width } = source.extent;
         let partials_len = self.batch * group_norm::partials_len(height, width, source.channels());
         let partials = source.norm.map(|_| self.allocate(partials_len));
-        SourceGradient { segments: source.segments.map(|s| s.map(|s| self.to(s.buffer))), partials }
+        let modulation = source.norm.and_then(|norm| norm.modulation).map(|vector| self.to(vector));
+        let segments = source.segments.map(|s| s.map(|s| self.to(s.buffer)));
+        SourceGradient { segments, modulation, partials }
     }
 
     /// The gradient of a forward buffer, if anything reads that buffer.

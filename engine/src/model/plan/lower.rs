@@ -8,6 +8,7 @@ use super::step::{Buffer, ConvStep, Extent, NormRef, SegmentRef, SourceRef, Step
 use crate::model::graph::{Graph, NodeId, Op, Shape};
 use crate::ops::conv;
 use crate::ops::conv_shape::{ConvShape, Way};
+use crate::ops::pointwise::Waves;
 use crate::ops::{attention, group_norm};
 
 /// The forward pass.
@@ -17,6 +18,8 @@ pub(super) struct Lowered {
     pub(super) lengths: Vec<usize>,
     pub(super) input: Buffer,
     pub(super) noise_level: Buffer,
+    /// Where there are classes.
+    pub(super) label: Option<Buffer>,
     pub(super) prediction: Buffer,
 }
 
@@ -34,10 +37,10 @@ pub(super) fn lower(graph: &Graph, key: ProgramKey) -> Lowered {
     for index in 0..graph.nodes.len() {
         lowering.node(NodeId(index));
     }
-    let find = |op| graph.nodes.iter().position(|n| n.op == op).map_or(0, |i| lowering.buffer(NodeId(i)));
-    let (input, noise_level) = (find(Op::Input), find(Op::NoiseLevel));
-    let prediction = lowering.buffer(graph.output());
-    Lowered { steps: lowering.steps, lengths: lowering.lengths, input, noise_level, prediction }
+    let find = |op| graph.nodes.iter().position(|n| n.op == op).map(|i| lowering.buffer(NodeId(i)));
+    let [input, noise_level] = [Op::Input, Op::NoiseLevel].map(|op| find(op).unwrap_or(0));
+    let (label, prediction) = (find(Op::Label), lowering.buffer(graph.output()));
+    Lowered { steps: lowering.steps, lengths: lowering.lengths, input, noise_level, label, prediction }
 }
 
 struct Lowering<'a> {
@@ -60,12 +63,17 @@ impl Lowering<'_> {
         let node = self.graph.node(id).clone();
         let input = |i: usize| node.inputs[i];
         match node.op {
-            Op::Input | Op::NoiseLevel => {
+            Op::Input | Op::NoiseLevel | Op::Label => {
                 self.define(id);
             }
-            Op::Encoding => {
+            Op::Encoding { cosines_first, scale } => {
                 let (level, out) = (self.buffer(input(0)), self.define(id));
-                self.steps.push(Step::Encoding { level, out, length: node.shape.channels() });
+                let waves = Waves { cosines_first, scale };
+                self.steps.push(Step::Encoding { level, waves, out, length: node.shape.channels() });
+            }
+            Op::Embedding { weight } => {
+                let (label, out) = (self.buffer(input(0)), self.define(id));
+                self.steps.push(Step::Embedding { label, weight, out });
             }
             Op::Linear { weight, bias } => {
                 let (x, out) = (self.buffer(input(0)), self.define(id));
@@ -91,12 +99,12 @@ impl Lowering<'_> {
                 let out = self.define(id);
                 self.steps.push(Step::Add { a, b, scale, out });
             }
-            Op::Attention => {
+            Op::Attention { heads } => {
                 let (channels, pixels) = (node.shape.channels(), self.extent(id).pixels());
                 let qkv = self.buffer(input(0));
                 let transposed = self.allocate(attention::transposed_len(pixels, channels));
                 let out = self.define(id);
-                self.steps.push(Step::Attention { qkv, channels, pixels, transposed, out });
+                self.steps.push(Step::Attention { qkv, channels, heads, pixels, transposed, out });
             }
             Op::Dropout { layer, rate } => {
                 let (x, out) = (self.buffer(input(0)), self.define(id));
@@ -200,7 +208,8 @@ impl Lowering<'_> {
                 let inner = self.source(node.inputs[0]);
                 let moments = inner.segments.map(|s| s.map(|s| self.moments_of(s, extent)));
                 let prologue = self.allocate(self.key.batch * 2 * node.shape.channels());
-                let norm = NormRef { weight, bias, groups, silu, moments, prologue };
+                let modulation = node.inputs.get(1).map(|vector| self.buffer(*vector));
+                let norm = NormRef { weight, bias, groups, silu, modulation, moments, prologue };
                 self.steps.push(Step::Prologue { norm, out: prologue });
                 SourceRef { norm: Some(norm), ..inner }
             }

@@ -15,7 +15,7 @@ mod step;
 mod weights;
 
 use super::UNetConfig;
-use super::denoiser::{Denoiser, DenoiserError};
+use super::denoiser::{Conditions, Denoiser, DenoiserError, check_labels};
 use super::graph::Graph;
 use super::weights::{ModelError, Weights, order_weights};
 use crate::ops::arena::Arena;
@@ -124,22 +124,22 @@ impl CpuUNet {
 
     /// The gradient of a loss with respect to every parameter: it is kept, for [`Self::update`]. Nothing is dropped.
     ///
-    /// `cotangent` is given the prediction, (N, H, W, out channels), and writes the gradient of the loss with respect
+    /// `conditions` are noise levels, or with labels [`Conditions`]. `cotangent` is given the prediction, (N, H, W, out channels), and writes the gradient of the loss with respect
     /// to it; shapes are those of [`Denoiser::predict`].
     ///
     /// # Errors
     /// [`DenoiserError`] where buffers and shape disagree.
-    pub fn backward(
+    pub fn backward<'a>(
         &mut self,
         shape: [usize; 3],
         input: &[f32],
-        noise_levels: &[f32],
+        conditions: impl Into<Conditions<'a>>,
         cotangent: impl FnOnce(&[f32], &mut [f32]) + Send,
     ) -> Result<(), DenoiserError> {
         let mut gradient = std::mem::take(&mut self.gradient);
         gradient.resize(self.weights.len(), 0.0);
         gradient.par_chunks_mut(1 << 16).for_each(|chunk| chunk.fill(0.0));
-        let ended = self.add_gradient(shape, input, noise_levels, None, &mut gradient, cotangent);
+        let ended = self.add_gradient(shape, input, conditions.into(), None, &mut gradient, cotangent);
         self.gradient = gradient;
         ended
     }
@@ -149,35 +149,35 @@ impl CpuUNet {
     ///
     /// # Errors
     /// As there.
-    pub fn accumulate(
+    pub fn accumulate<'a>(
         &mut self,
         shape: [usize; 3],
         input: &[f32],
-        noise_levels: &[f32],
+        conditions: impl Into<Conditions<'a>>,
         dropout: &Dropout<'_>,
         to: &mut [f32],
         cotangent: impl FnOnce(&[f32], &mut [f32]) + Send,
     ) -> Result<(), DenoiserError> {
         expect("places", dropout.places.len(), shape[0])?;
         expect("gradient", to.len(), self.weights.len())?;
-        self.add_gradient(shape, input, noise_levels, Some(dropout), to, cotangent)
+        self.add_gradient(shape, input, conditions.into(), Some(dropout), to, cotangent)
     }
 
     fn add_gradient(
         &mut self,
         shape: [usize; 3],
         input: &[f32],
-        noise_levels: &[f32],
+        conditions: Conditions<'_>,
         dropout: Option<&Dropout<'_>>,
         to: &mut [f32],
         cotangent: impl FnOnce(&[f32], &mut [f32]) + Send,
     ) -> Result<(), DenoiserError> {
-        self.check(shape, input, noise_levels)?;
+        self.check(shape, input, conditions)?;
         let index = self.program(shape, true);
         let Self { programs, weights, arena, isa, .. } = self;
         let program = &programs[index];
         arena.reserve(program.arena_len);
-        fill(arena, program, input, noise_levels);
+        fill(arena, program, input, conditions);
         rayon::scope(|_| {
             let mut run = Run { isa: *isa, program, weights, arena, dropout };
             run.forward();
@@ -212,15 +212,15 @@ impl CpuUNet {
     ///
     /// # Errors
     /// As there.
-    pub fn gradients(
+    pub fn gradients<'a>(
         &mut self,
         shape: [usize; 3],
         input: &[f32],
-        noise_levels: &[f32],
+        conditions: impl Into<Conditions<'a>>,
         cotangent: impl FnOnce(&[f32], &mut [f32]) + Send,
     ) -> Result<Gradients, DenoiserError> {
         let mut prediction = Vec::new();
-        self.backward(shape, input, noise_levels, |found, out| {
+        self.backward(shape, input, conditions, |found, out| {
             prediction = found.to_vec();
             cotangent(found, out);
         })?;
@@ -237,14 +237,15 @@ impl CpuUNet {
         &self,
         [n, height, width]: [usize; 3],
         input: &[f32],
-        levels: &[f32],
+        conditions: Conditions<'_>,
     ) -> Result<(), DenoiserError> {
         let multiple = self.size_multiple;
         if n == 0 || height == 0 || width == 0 || height % multiple != 0 || width % multiple != 0 {
             return Err(DenoiserError::Size { height, width, multiple });
         }
         expect("input", input.len(), n * height * width * self.in_channels())?;
-        expect("noise_levels", levels.len(), n)
+        expect("noise_levels", conditions.noise.len(), n)?;
+        check_labels(conditions.labels, n, self.graph.classes())
     }
 
     /// The program for a shape, made if it is not at hand: its index, the last.
@@ -278,6 +279,10 @@ impl Denoiser for CpuUNet {
         self.size_multiple
     }
 
+    fn classes(&self) -> usize {
+        self.graph.classes()
+    }
+
     fn predict(
         &mut self,
         shape: [usize; 3],
@@ -285,14 +290,24 @@ impl Denoiser for CpuUNet {
         noise_levels: &[f32],
         prediction: &mut [f32],
     ) -> Result<(), DenoiserError> {
-        self.check(shape, input, noise_levels)?;
+        self.predict_conditioned(shape, input, noise_levels.into(), prediction)
+    }
+
+    fn predict_conditioned(
+        &mut self,
+        shape: [usize; 3],
+        input: &[f32],
+        conditions: Conditions<'_>,
+        prediction: &mut [f32],
+    ) -> Result<(), DenoiserError> {
+        self.check(shape, input, conditions)?;
         expect("prediction", prediction.len(), shape.iter().product::<usize>() * self.out_channels())?;
         let index = self.program(shape, false);
         self.weights.prepare(self.isa, self.precision);
         let Self { programs, weights, arena, isa, .. } = self;
         let program = &programs[index];
         arena.reserve(program.arena_len);
-        fill(arena, program, input, noise_levels);
+        fill(arena, program, input, conditions);
         rayon::scope(|_| {
             Run { isa: *isa, program, weights, arena: &mut *arena, dropout: None }.forward();
         });
@@ -306,8 +321,12 @@ fn expect(name: &'static str, found: usize, expected: usize) -> Result<(), Denoi
     if found == expected { Ok(()) } else { Err(DenoiserError::BufferLength { name, found, expected }) }
 }
 
-fn fill(arena: &mut Arena, program: &Program, input: &[f32], noise_levels: &[f32]) {
-    let ([], [x, level]) = arena.view([], [program.input, program.noise_level].map(|b| program.range(b)));
+fn fill(arena: &mut Arena, program: &Program, input: &[f32], conditions: Conditions<'_>) {
+    let writes =
+        [program.range(program.input), program.range(program.noise_level), program.range_of(program.label)];
+    let ([], [x, level, label]) = arena.view([], writes);
     x.copy_from_slice(input);
-    level.copy_from_slice(noise_levels);
+    level.copy_from_slice(conditions.noise);
+    // Exact: there are at most 65,536 classes.
+    label.iter_mut().zip(conditions.labels).for_each(|(to, label)| *to = *label as f32);
 }

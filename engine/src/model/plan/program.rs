@@ -17,6 +17,8 @@ pub(super) struct Program {
     pub(super) forward_steps: usize,
     pub(super) input: Buffer,
     pub(super) noise_level: Buffer,
+    /// Where there are classes.
+    pub(super) label: Option<Buffer>,
     pub(super) prediction: Buffer,
     /// Gradients of prediction, input and noise level, where training.
     pub(super) gradients: Option<[Buffer; 3]>,
@@ -26,7 +28,8 @@ pub(super) struct Program {
 
 impl Program {
     pub(super) fn new(graph: &Graph, key: ProgramKey) -> Self {
-        let Lowered { mut steps, mut lengths, input, noise_level, prediction } = lower::lower(graph, key);
+        let lowered = lower::lower(graph, key);
+        let Lowered { mut steps, mut lengths, input, noise_level, label, prediction } = lowered;
         let forward_steps = steps.len();
         let gradients = key
             .training
@@ -41,7 +44,7 @@ impl Program {
             }
         }
         // The caller fills these before the first step, or reads them after the last.
-        for buffer in [input, noise_level] {
+        for buffer in [input, noise_level].into_iter().chain(label) {
             lifetimes[buffer].first = 0;
         }
         for buffer in [prediction].into_iter().chain(gradients.iter().flatten().copied()) {
@@ -53,7 +56,18 @@ impl Program {
         }
         let (offsets, arena_len) = place(&lifetimes);
         let ranges = offsets.iter().zip(&lengths).map(|(&offset, &length)| offset..offset + length).collect();
-        Self { key, steps, forward_steps, input, noise_level, prediction, gradients, ranges, arena_len }
+        Self {
+            key,
+            steps,
+            forward_steps,
+            input,
+            noise_level,
+            label,
+            prediction,
+            gradients,
+            ranges,
+            arena_len,
+        }
     }
 
     /// Gradients of prediction, input and noise level of a training program.

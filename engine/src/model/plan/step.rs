@@ -2,6 +2,7 @@
 
 use crate::model::graph::ParamId;
 use crate::ops::conv_shape::ConvShape;
+use crate::ops::pointwise::Waves;
 
 /// Index of a buffer of a plan.
 pub(super) type Buffer = usize;
@@ -41,6 +42,8 @@ pub(super) struct NormRef {
     pub(super) bias: ParamId,
     pub(super) groups: usize,
     pub(super) silu: bool,
+    /// (N, 2, C): a scale, to which 1 is added, and a shift, both after the norm's own.
+    pub(super) modulation: Option<Buffer>,
     /// (N, C, 2) of each segment.
     pub(super) moments: [Option<Buffer>; 2],
     /// (N, 2, C): scale and shift.
@@ -61,7 +64,10 @@ impl SourceRef {
     }
 
     fn buffers(&self) -> impl Iterator<Item = Buffer> {
-        let norm = self.norm.iter().flat_map(|n| n.moments.iter().flatten().copied().chain([n.prologue]));
+        let norm = self
+            .norm
+            .iter()
+            .flat_map(|n| n.moments.iter().flatten().copied().chain(n.modulation).chain([n.prologue]));
         self.segments.iter().flatten().map(|s| s.buffer).chain(norm)
     }
 }
@@ -87,6 +93,7 @@ pub(super) struct ConvStep {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SourceGradient {
     pub(super) segments: [Option<GradientTo>; 2],
+    pub(super) modulation: Option<GradientTo>,
     pub(super) partials: Option<Buffer>,
 }
 
@@ -95,8 +102,15 @@ pub(super) struct SourceGradient {
 pub(super) enum Step {
     Encoding {
         level: Buffer,
+        waves: Waves,
         out: Buffer,
         length: usize,
+    },
+    /// The row of the weight that a label names.
+    Embedding {
+        label: Buffer,
+        weight: ParamId,
+        out: Buffer,
     },
     Linear {
         x: Buffer,
@@ -139,6 +153,7 @@ pub(super) enum Step {
     Attention {
         qkv: Buffer,
         channels: usize,
+        heads: usize,
         pixels: usize,
         transposed: Buffer,
         out: Buffer,
@@ -162,9 +177,15 @@ pub(super) enum Step {
 
     EncodingBackward {
         level: Buffer,
+        waves: Waves,
         gradient: Buffer,
         length: usize,
         to: GradientTo,
+    },
+    EmbeddingBackward {
+        label: Buffer,
+        weight: ParamId,
+        gradient: Buffer,
     },
     LinearBackward {
         x: Buffer,
@@ -214,6 +235,7 @@ pub(super) enum Step {
     AttentionBackward {
         qkv: Buffer,
         channels: usize,
+        heads: usize,
         pixels: usize,
         gradient: Buffer,
         transposed: [Buffer; 4],
@@ -247,15 +269,20 @@ impl Step {
     pub(super) fn buffers(&self) -> Vec<Buffer> {
         let sources = |source: &SourceRef| source.buffers().collect::<Vec<_>>();
         let gradients = |g: &SourceGradient| {
-            g.segments.iter().flatten().map(|g| g.buffer).chain(g.partials).collect::<Vec<_>>()
+            let written = g.segments.iter().chain([&g.modulation]).flatten().map(|g| g.buffer);
+            written.chain(g.partials).collect::<Vec<_>>()
         };
         match self {
-            Self::Encoding { level, out, .. } => vec![*level, *out],
+            Self::Encoding { level: read, out, .. } | Self::Embedding { label: read, out, .. } => {
+                vec![*read, *out]
+            }
             Self::Linear { x, out, .. } | Self::Silu { x, out } | Self::Dropout { x, out, .. } => {
                 vec![*x, *out]
             }
             Self::Moments { image, partials, out, .. } => vec![image.buffer, *partials, *out],
-            Self::Prologue { norm, out } => norm.moments.iter().flatten().copied().chain([*out]).collect(),
+            Self::Prologue { norm, out } => {
+                norm.moments.iter().flatten().copied().chain(norm.modulation).chain([*out]).collect()
+            }
             Self::Conv(conv) => [sources(&conv.source), vec![conv.out]]
                 .concat()
                 .into_iter()
@@ -270,6 +297,7 @@ impl Step {
             Self::AvgPool { image, out, .. } | Self::Upsample { image, out, .. } => vec![image.buffer, *out],
 
             Self::EncodingBackward { level, gradient, to, .. } => vec![*level, *gradient, to.buffer],
+            Self::EmbeddingBackward { label, gradient, .. } => vec![*label, *gradient],
             Self::LinearBackward { x, gradient, to, .. } | Self::SiluBackward { x, gradient, to } => {
                 vec![*x, *gradient, to.buffer]
             }
