@@ -134,7 +134,26 @@ impl NoiseSchedule {
     /// # Errors
     /// [`ScheduleError`] where the configuration describes no schedule.
     pub fn new(config: &NoiseScheduleConfig) -> Result<Self, ScheduleError> {
-        let betas = config.betas.values(config.timesteps)?;
+        Ok(Self::of_betas(config.betas.values(config.timesteps)?))
+    }
+
+    /// The process that visits only some of the timesteps, `kept`, which rise: its alphas_cumprod are theirs, and all else
+    /// follows (Nichol and Dhariwal, 2021, section 4).
+    ///
+    /// # Panics
+    /// Where a timestep is not the schedule's.
+    #[must_use]
+    pub fn respaced(&self, kept: &[usize]) -> Self {
+        let mut before = 1.0;
+        let betas = kept.iter().map(|t| {
+            let beta = 1.0 - self.alphas_cumprod[*t] / before;
+            before = self.alphas_cumprod[*t];
+            beta
+        });
+        Self::of_betas(betas.collect())
+    }
+
+    fn of_betas(betas: Vec<f64>) -> Self {
         let alphas_cumprod: Vec<f64> = betas
             .iter()
             .scan(1.0, |product, beta| {
@@ -150,7 +169,7 @@ impl NoiseSchedule {
             betas.iter().zip(both).map(|(&b, (&g, &p))| f(b, g, p)).collect::<Vec<f64>>()
         };
         let posterior_variance = of_all(|b, g, p| b * (1.0 - p) / (1.0 - g));
-        Ok(Self {
+        Self {
             sqrt_alphas_cumprod: of_gamma(f64::sqrt),
             sqrt_one_minus_alphas_cumprod: of_gamma(|g| (1.0 - g).sqrt()),
             log_one_minus_alphas_cumprod: of_gamma(|g| libm::log(1.0 - g)),
@@ -166,7 +185,32 @@ impl NoiseSchedule {
             betas,
             alphas_cumprod,
             alphas_cumprod_prev,
-        })
+        }
+    }
+
+    /// Between which logarithms of the variance of step `t` (a buffer's index) a network that learns it chooses: that of the
+    /// posterior, which at 0 is taken from 1, and that of beta (Nichol and Dhariwal, 2021, equation 15).
+    ///
+    /// # Panics
+    /// Where `t` is not the schedule's, or it has one timestep only.
+    #[must_use]
+    pub fn log_variances(&self, t: usize) -> [f64; 2] {
+        [libm::log(self.posterior_variance[t.max(1)]), libm::log(self.betas[t])]
+    }
+
+    /// The timestep, counted from 0, whose noise level this is. Between two timesteps, a fraction: linear in log-SNR; beyond
+    /// the ends, the end.
+    #[must_use]
+    pub fn timestep_of(&self, noise_level: f64) -> f64 {
+        let levels = &self.sqrt_alphas_cumprod;
+        let clean = levels.partition_point(|level| *level > noise_level);
+        if clean == 0 || clean == levels.len() {
+            return clean.min(levels.len() - 1) as f64;
+        }
+        // On one scale where neither end's logarithm is lost.
+        let log_snr = |level: f64| 2.0 * libm::log(level) - libm::log((1.0 - level) * (1.0 + level));
+        let [before, here, after] = [levels[clean - 1], noise_level, levels[clean]].map(log_snr);
+        (clean - 1) as f64 + (before - here) / (before - after)
     }
 
     /// Timesteps T.

@@ -19,6 +19,8 @@ pub enum Sampler {
     Ancestral,
     /// The same mean with the posterior's own variance: the public implementation.
     AncestralPosterior,
+    /// The same mean with the variance that the network learned (Nichol and Dhariwal, 2021, equation 15).
+    AncestralLearned,
     /// DDIM (Song et al., 2020): deterministic for eta = 0, the posterior's variance for eta = 1.
     Ddim {
         /// Share of the posterior's standard deviation that is added as noise, in [0, 1].
@@ -74,6 +76,8 @@ pub struct Step {
     x0: f32,
     previous: f32,
     noise: f32,
+    /// Logarithms of the variances that a learned one lies between.
+    log_variances: Option<[f64; 2]>,
 }
 
 /// The name that a recipe and a user give it.
@@ -82,6 +86,7 @@ impl fmt::Display for Sampler {
         match self {
             Self::Ancestral => f.write_str("ancestral"),
             Self::AncestralPosterior => f.write_str("ancestral_posterior"),
+            Self::AncestralLearned => f.write_str("ancestral_learned"),
             Self::Ddim { eta } if *eta == 0.0 => f.write_str("ddim"),
             Self::Ddim { eta } => write!(f, "ddim with eta {eta}"),
             Self::Dpmpp2m => f.write_str("dpmpp_2m"),
@@ -127,7 +132,7 @@ impl Sampler {
     /// Whether steps add fresh noise.
     pub fn is_stochastic(self) -> bool {
         match self {
-            Self::Ancestral | Self::AncestralPosterior => true,
+            Self::Ancestral | Self::AncestralPosterior | Self::AncestralLearned => true,
             Self::Ddim { eta } => eta > 0.0,
             Self::Dpmpp2m => false,
         }
@@ -139,11 +144,14 @@ impl Sampler {
             _ if next == 1.0 => [0.0, 1.0, 0.0, 0.0],
             Self::Ancestral => posterior(a, next, |alpha, _| (1.0 - alpha).sqrt()),
             Self::AncestralPosterior => posterior(a, next, |_, variance| variance.max(1e-20).sqrt()),
+            // Of one; the network says how much it is.
+            Self::AncestralLearned => posterior(a, next, |_, _| 1.0),
             Self::Ddim { eta } => ddim(a, next, eta),
             Self::Dpmpp2m => dpmpp_2m(before, a, next),
         }
         .map(|c: f64| c as f32);
-        Step { noise_level: a, next_noise_level: next, x, x0, previous, noise }
+        let log_variances = (self == Self::AncestralLearned && next < 1.0).then(|| log_variances(a, next));
+        Step { noise_level: a, next_noise_level: next, x, x0, previous, noise, log_variances }
     }
 }
 
@@ -154,6 +162,13 @@ fn posterior(a: f64, next: f64, deviation: fn(f64, f64) -> f64) -> [f64; 4] {
     let beta = (1.0 - root_alpha) * (1.0 + root_alpha);
     let share = next_s * next_s / (s * s);
     [share * root_alpha, beta * next / (s * s), 0.0, deviation(root_alpha * root_alpha, beta * share)]
+}
+
+/// ln of the posterior's variance, and of beta = 1 - a²/a'².
+fn log_variances(a: f64, next: f64) -> [f64; 2] {
+    let [.., posterior_deviation] = posterior(a, next, |_, variance| variance.sqrt());
+    let [.., deviation] = posterior(a, next, |alpha, _| (1.0 - alpha).sqrt());
+    [posterior_deviation, deviation].map(|deviation| 2.0 * libm::log(deviation))
 }
 
 /// x' = a' x_0 + sqrt(s'² - sigma²) eps + sigma z, sigma = eta · the posterior's standard deviation.
@@ -184,6 +199,26 @@ impl Step {
     /// Whether [`advance`](Self::advance) reads noise.
     pub fn uses_noise(&self) -> bool {
         self.noise != 0.0
+    }
+
+    /// Whether the step is taken by [`advance_learned`](Self::advance_learned): it needs what the network says of its variance.
+    pub fn uses_variance(&self) -> bool {
+        self.log_variances.is_some()
+    }
+
+    /// [`advance`](Self::advance) with a learned variance: where `v` is -1 it is the posterior's, where 1 beta, between them
+    /// and beyond in proportion to its logarithm. A step without a learned variance does as if there were no noise.
+    ///
+    /// # Panics
+    /// Where a slice is shorter than `x`.
+    pub fn advance_learned(&self, x: &mut [f32], x0: &[f32], v: &[f32], noise: &[f32]) {
+        let Some([low, high]) = self.log_variances else { return self.advance(x, x0, &[], &[]) };
+        let (x0, v, noise) = (&x0[..x.len()], &v[..x.len()], &noise[..x.len()]);
+        for (((x, &x0), &v), &noise) in x.iter_mut().zip(x0).zip(v).zip(noise) {
+            let share = (f64::from(v) + 1.0) / 2.0;
+            let deviation = libm::exp((share * high + (1.0 - share) * low) / 2.0) as f32;
+            *x = self.x * *x + self.x0 * x0 + deviation * noise;
+        }
     }
 
     /// Takes `x` to the next noise level, in place. `x0` is this step's estimate (clamped or not), `previous` that of

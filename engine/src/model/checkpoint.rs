@@ -6,6 +6,7 @@
 //! first, so that an interruption leaves either the old checkpoint or one that is refused, never a mixed one.
 
 mod config;
+mod process;
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -188,6 +188,7 @@ fn sampling(recipe: &Recipe, scale: usize) -> String {
     let sampler = match recipe.sampler {
         Sampler::Ancestral => "Ancestral".to_string(),
         Sampler::AncestralPosterior => "AncestralPosterior".to_string(),
+        Sampler::AncestralLearned => "AncestralLearned".to_string(),
         Sampler::Ddim { eta } => format!("Ddim {{ eta: {} }}", number(eta)),
         Sampler::Dpmpp2m => "Dpmpp2m".to_string(),
     };

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::CheckpointError;
 use crate::diffusion::{self, Objective, Sampler, Tile};
-use crate::model::UNetConfig;
 use crate::model::tensors::one_line;
+use crate::model::{Conditioning, UNetConfig};
 
 /// The value of `format`.
 pub const FORMAT: &str = "sr3-checkpoint/1";
@@ -31,7 +31,7 @@ pub enum Target {
 pub struct Upsample {
     /// The filter.
     pub filter: ResizeFilter,
-    /// The cubic's parameter: -0.5 is PIL's.
+    /// The cubic's parameter: -0.5 is PIL's. Without effect for other filters.
     pub a: f64,
     /// What the enlarged image is clamped to; null for no clamp.
     pub clamp: Option<[f64; 2]>,
@@ -43,6 +43,10 @@ pub struct Upsample {
 pub enum ResizeFilter {
     /// Piecewise cubic with parameter `a`, support 2.
     Bicubic,
+    /// Piecewise linear, support 1.
+    Bilinear,
+    /// Area averages.
+    Area,
 }
 
 /// How low-resolution images were made in training: what the network may expect of its input.
@@ -51,7 +55,7 @@ pub enum ResizeFilter {
 pub struct Degradation {
     /// The filter of the reduction.
     pub downsample: ResizeFilter,
-    /// The cubic's parameter.
+    /// The cubic's parameter; without effect for other filters.
     pub a: f64,
     /// Whether the filter is stretched by the ratio.
     pub antialias: bool,
@@ -205,6 +209,11 @@ pub enum SamplerPreset {
         /// Noisy to clean.
         noise_levels: Vec<f64>,
     },
+    /// The same mean with the variance that the network learned.
+    AncestralLearned {
+        /// Noisy to clean.
+        noise_levels: Vec<f64>,
+    },
 }
 
 impl SamplerPreset {
@@ -215,7 +224,8 @@ impl SamplerPreset {
             Self::Ddim { noise_levels, .. }
             | Self::Dpmpp2m { noise_levels }
             | Self::Ancestral { noise_levels }
-            | Self::AncestralPosterior { noise_levels } => noise_levels,
+            | Self::AncestralPosterior { noise_levels }
+            | Self::AncestralLearned { noise_levels } => noise_levels,
         }
     }
 
@@ -227,6 +237,7 @@ impl SamplerPreset {
             Self::Dpmpp2m { .. } => Sampler::Dpmpp2m,
             Self::Ancestral { .. } => Sampler::Ancestral,
             Self::AncestralPosterior { .. } => Sampler::AncestralPosterior,
+            Self::AncestralLearned { .. } => Sampler::AncestralLearned,
         }
     }
 }
@@ -285,6 +296,7 @@ pub struct CheckpointConfig {
     pub provenance: Option<Provenance>,
 }
 
+const NEEDS_VARIANCE: &str = "another, as this network's variance is not learned";
 const SCALE_MAX: usize = 16;
 const TILE_MAX: usize = 1 << 14;
 const LEVELS_MAX: usize = 10_000;
@@ -324,9 +336,17 @@ impl CheckpointConfig {
         check.positive("residual_scale", self.residual_scale)?;
         self.validate_images(&check)?;
         validate_schedule(&self.noise_schedule, &check)?;
+        if self.model.layout.conditioning() == Conditioning::Timestep {
+            let ok = self.noise_schedule.process().is_some();
+            let allowed = "one with timesteps, as the network is told them";
+            check.that(ok, "noise_schedule", "another", allowed)?;
+        }
         self.validate_tile(&check)?;
         for (name, preset) in &self.presets {
             validate_preset(name, preset, &check)?;
+            let learned =
+                !matches!(preset, SamplerPreset::AncestralLearned { .. }) || self.model.learned_variance;
+            check.that(learned, &format!("presets.{name}.sampler"), "ancestral_learned", NEEDS_VARIANCE)?;
         }
         let known = self.presets.contains_key(&self.default_preset);
         let names: Vec<_> = self.presets.keys().map(String::as_str).collect();

@@ -12,6 +12,8 @@ use std::f64::consts::PI;
 pub enum Filter {
     /// Cubic convolution with a = -0.5, support 2: PIL's `BICUBIC`, what SR3's low-resolution images are made with.
     Bicubic,
+    /// Triangle of support 1: PIL's `BILINEAR`. Where the image grows, torch's `interpolate` without `align_corners`, too.
+    Bilinear,
     /// PIL's `BOX`: pixels whose centre lies in the window, all with one weight. Not an area average at broken ratios.
     Box,
     /// Windowed sinc of support 3: PIL's `LANCZOS`.
@@ -41,6 +43,7 @@ impl Axis {
         }
         let row = |i| match filter {
             Filter::Bicubic => pil_row(cubic, 2.0, input, output, i),
+            Filter::Bilinear => pil_row(triangle, 1.0, input, output, i),
             Filter::Box => pil_row(boxed, 0.5, input, output, i),
             Filter::Lanczos3 => pil_row(lanczos3, 3.0, input, output, i),
             Filter::Area => area_row(input, output, i),
@@ -192,6 +195,10 @@ fn cubic(x: f64) -> f64 {
     } else {
         0.0
     }
+}
+
+fn triangle(x: f64) -> f64 {
+    (1.0 - x.abs()).max(0.0)
 }
 
 fn boxed(x: f64) -> f64 {
