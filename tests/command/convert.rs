@@ -34,6 +34,31 @@ fn a_public_checkpoint_becomes_a_model_that_upscales() {
 }
 
 #[test]
+fn a_network_of_guided_diffusion_is_converted_with_the_flags_that_its_file_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let convert = |flags: &[&str]| {
+        let ran = Command::new(env!("CARGO_BIN_EXE_sr3"))
+            .arg("convert")
+            .args([fixtures().join("adm/adm_base_tiny.pt"), folder.path().join("model")])
+            .args(flags)
+            .output()
+            .unwrap();
+        (ran.status.code(), String::from_utf8_lossy(&ran.stderr).into_owned())
+    };
+    let (code, complaint) = convert(&[]);
+    assert!(code == Some(2) && complaint.contains("noise_schedule"), "{complaint}");
+    let (code, complaint) = convert(&["--noise-schedule", "cosine", "--image-size", "32"]);
+    assert!(code == Some(2) && complaint.contains("--scale"), "{complaint}");
+    let flags = "--noise-schedule cosine --image-size 32 --scale 1 --head-channels 16 --new-attention-order";
+    let (code, complaint) = convert(&flags.split(' ').collect::<Vec<_>>());
+    assert_eq!(code, Some(0), "{complaint}");
+    let config = fs::read(folder.path().join("model/config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    assert_eq!(config["model"]["heads"], serde_json::json!({"channels": 16}));
+    assert_eq!(config["model"]["attn_res"], serde_json::json!([16, 8]));
+}
+
+#[test]
 fn every_hostile_checkpoint_is_refused_in_one_line_at_once_in_little_memory() {
     let folder = tempfile::tempdir().unwrap();
     let mut refused = 0;

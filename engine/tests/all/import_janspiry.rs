@@ -167,7 +167,7 @@ fn shapes_from_a_stranger_never_panic() {
 #[test]
 fn a_generator_checkpoint_becomes_a_checkpoint_that_reads_back() {
     let options =
-        ConvertOptions { norm_groups: 8, image_size: 16, scale: 4, name: "tiny".to_string() };
+        ConvertOptions { norm_groups: 8, image_size: 16, scale: 4, name: "tiny".to_string(), adm: None };
     let mut digests = vec![];
     for file in ["jan_tiny_gen.pth", "jan_tiny_gen_legacy.pth"] {
         let checkpoint = convert(&std::fs::read(fixture(file)).unwrap(), &options).unwrap();
@@ -219,7 +219,7 @@ fn presets_use_the_levels_of_the_training_schedule() {
 fn conversion_options_that_make_no_sense_are_refused() {
     let pth = std::fs::read(fixture("jan_tiny_gen.pth")).unwrap();
     let good =
-        ConvertOptions { norm_groups: 8, image_size: 16, scale: 4, name: "tiny".to_string() };
+        ConvertOptions { norm_groups: 8, image_size: 16, scale: 4, name: "tiny".to_string(), adm: None };
     assert!(convert(&pth, &ConvertOptions { scale: 0, ..good.clone() }).is_err());
     assert!(convert(&pth, &ConvertOptions { name: "a/b".to_string(), ..good.clone() }).is_err());
     assert!(convert(&pth[..1000], &good).is_err());

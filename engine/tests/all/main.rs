@@ -1,6 +1,7 @@
 //! The engine against golden numbers, real files and itself: one binary, so that it is linked once.
 #![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
 
+mod adm_diffusion;
 mod checkpoint;
 mod common;
 mod devices;
@@ -15,6 +16,7 @@ mod image_real_files;
 mod image_round_trip;
 mod image_tiff;
 mod image_tiff_pages;
+mod import_adm;
 mod import_files;
 mod import_hostile;
 mod import_janspiry;
@@ -31,6 +33,7 @@ mod tiling;
 mod tiling_upscale;
 #[cfg(feature = "candle")]
 mod training_step;
+mod unet_adm;
 #[cfg(feature = "candle")]
 mod unet_candle;
 mod unet_plan;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::adm::{self, AdmFlags, infer_adm};
+use super::convert_adm::convert_adm;
 use super::janspiry::{InferOptions, infer};
 use super::{ImportError, read_pth};
 use crate::diffusion::{Objective, Tile};
@@ -28,17 +30,20 @@ pub struct ConvertOptions {
     pub scale: usize,
     /// The model's name.
     pub name: String,
+    /// For a network of guided-diffusion or improved-diffusion that is none of the published ones, in place of all above.
+    pub adm: Option<AdmFlags>,
 }
 
 impl Default for ConvertOptions {
     /// Those of the published 16→128 configuration.
     fn default() -> Self {
         let InferOptions { norm_groups, image_size } = InferOptions::default();
-        Self { norm_groups, image_size, scale: 8, name: "imported".to_string() }
+        Self { norm_groups, image_size, scale: 8, name: "imported".to_string(), adm: None }
     }
 }
 
-/// Converts the contents of a `*_gen.pth`.
+/// Converts the contents of a `*_gen.pth`, or of a `.pt` of guided-diffusion or improved-diffusion: the names of the
+/// tensors tell which.
 ///
 /// The public implementation predicts the noise in the image itself, trained with beta linear from 1e-6 to 1e-2 in
 /// 2000 steps, on images reduced and enlarged by PIL's bicubic. Presets, from the levels of that schedule:
@@ -53,10 +58,17 @@ impl Default for ConvertOptions {
 /// Levels are spread evenly over the timesteps, first and last included. One evaluation is no preset: at the noisiest
 /// level a prediction of noise says next to nothing of the image.
 ///
+/// Networks of guided-diffusion and improved-diffusion have presets of their timesteps: `fast` (DDIM, 25), `default` (DDIM,
+/// 50), `fine` (the learned variance, 250: what their authors sample with).
+///
 /// # Errors
 /// [`ImportError`] where the file is not such a checkpoint or an option does not fit it.
 pub fn convert(pth: &[u8], options: &ConvertOptions) -> Result<Checkpoint, ImportError> {
     let tensors = read_pth(pth, &ReadLimits::default())?;
+    if tensors.contains_key(adm::FIRST) {
+        let network = infer_adm(tensors, options.adm.as_ref())?;
+        return Ok(convert_adm(network, options.name.clone(), sha256_hex(pth))?);
+    }
     let infer_options = InferOptions { norm_groups: options.norm_groups, image_size: options.image_size };
     let (model, tensors) = infer(tensors, infer_options)?;
     let mut weights = Weights::new();

@@ -3,8 +3,10 @@
 //! Files are taken to come from strangers. Nothing in them is executed, and no length in them is believed before
 //! the bytes are there.
 
+mod adm;
 mod callable;
 mod convert;
+mod convert_adm;
 mod janspiry;
 mod machine;
 mod pickle;
@@ -12,6 +14,7 @@ mod pth;
 mod view;
 mod zip;
 
+pub use adm::{AdmFlags, AdmNetwork, AdmSchedule, infer_adm};
 pub use convert::{ConvertOptions, convert};
 pub use janspiry::{InferOptions, infer};
 pub use pth::read_pth;
@@ -28,7 +31,7 @@ pub enum ImportError {
     File(#[from] TensorFileError),
     /// No network of the layout is in it.
     #[error(
-        "none of the {tensors} tensors is named downs.0.weight: this is no generator (*_gen.pth) of the public SR3 implementation"
+        "none of the {tensors} tensors is named downs.0.weight or input_blocks.0.0.weight: this is no generator (*_gen.pth) of the public SR3 implementation, and no network of guided-diffusion or improved-diffusion"
     )]
     NotThisLayout {
         /// Tensors in the file.
@@ -65,13 +68,20 @@ pub enum ImportError {
         shape: String,
     },
     /// A level's width is no multiple of the first convolution's.
-    #[error("a level has {width} channels, which is no multiple of the {inner_channel} of downs.0")]
+    #[error(
+        "a level has {width} channels, which is no multiple of the {inner_channel} of the first convolution"
+    )]
     Width {
         /// Channels of the level.
         width: usize,
         /// Channels of the first convolution.
         inner_channel: usize,
     },
+    /// A network of guided-diffusion or improved-diffusion that is none of the published ones.
+    #[error(
+        "this is none of the published networks of guided-diffusion and improved-diffusion: give the flags that it was trained with, image_size and noise_schedule at least"
+    )]
+    Flags,
     /// The image size does not fit the levels.
     #[error(
         "image_size {image_size} is no multiple of {multiple}, as the levels of this network need: give the one it was trained with"
@@ -83,7 +93,7 @@ pub enum ImportError {
         multiple: usize,
     },
     /// The options and the tensors together describe no network.
-    #[error("{source}: give norm_groups and image_size of the training configuration")]
+    #[error("{source}: give what the training configuration says")]
     Config {
         /// What is wrong.
         source: ConfigError,

@@ -6,6 +6,8 @@
     reason = "each test binary uses a part of this, and a panic is a failure"
 )]
 
+pub mod adm;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
