@@ -6,8 +6,8 @@
 //! in the image, not on tiles; predictions of overlapping tiles are blended at every step in the tiles' order.
 //!
 //! **Memory.** At most four f32 RGB buffers of the output's size live at a time for every image of the call (x_t, the
-//! enlarged input, the prediction, and for DPM-Solver++ the previous x_0): 805 MB for one image of 4096×4096. What
-//! comes on top is one batch of tiles and what the network needs for it: a device that has no room for it gets half of it,
+//! enlarged input, the prediction, and the previous x_0 for DPM-Solver++ or a learned variance): 805 MB for one image of
+//! 4096×4096. What comes on top is one batch of tiles and what the network needs for it: a device that has no room for it gets half of it,
 //! and so on down to one. Pass large images one by one.
 //!
 //! **Never.** Files, alpha, colour profiles, clocks, or more randomness than [`NoiseSource`](crate::diffusion::NoiseSource).
@@ -21,8 +21,8 @@ mod recipe;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 
-use crate::diffusion::{Objective, Step, Target};
-use crate::model::{Denoiser, DenoiserError};
+use crate::diffusion::{Objective, Sampler, Step, Target};
+use crate::model::{Conditions, Denoiser, DenoiserError};
 use canvas::Canvas;
 pub use passes::Passes;
 use picture::RGB;
@@ -48,7 +48,9 @@ impl<D: Denoiser> Upscaler<D> {
     pub fn new(denoiser: D, recipe: Recipe) -> Result<Self, UpscaleError> {
         let (inputs, outputs) = (denoiser.in_channels(), denoiser.out_channels());
         let regresses = inputs == RGB && recipe.objective == Objective::Image;
-        if outputs != RGB || !(inputs == 2 * RGB || regresses) {
+        let expected = if recipe.learned_variance { 2 * RGB } else { RGB };
+        let asked = recipe.learned_variance || recipe.sampler != Sampler::AncestralLearned;
+        if outputs != expected || !asked || !(inputs == 2 * RGB || regresses) {
             return Err(UpscaleError::Channels { inputs, outputs });
         }
         for (name, value) in [("scale", recipe.scale), ("batch", recipe.batch)] {
@@ -115,6 +117,12 @@ impl<D: Denoiser> Upscaler<D> {
         Ok(results)
     }
 
+    /// What the network is told about the noise at a step.
+    fn told(&self, step: &Step) -> f32 {
+        let timesteps = self.recipe.timesteps.as_ref();
+        timesteps.map_or(step.noise_level, |process| process.timestep_of(step.noise_level)) as f32
+    }
+
     fn check(&self, image: &LowRes<'_>) -> Result<(), UpscaleError> {
         let LowRes { width, height, rgb, .. } = *image;
         let key = || image.key.to_string();
@@ -130,6 +138,10 @@ impl<D: Denoiser> Upscaler<D> {
         if bytes.is_none_or(|bytes| bytes > isize::MAX as usize) {
             return Err(UpscaleError::TooLarge { key: key(), width, height, scale: self.recipe.scale });
         }
+        let (classes, class) = (self.denoiser.classes(), image.class);
+        if class.map_or(classes > 0, |class| class as usize >= classes) {
+            return Err(UpscaleError::Class { key: key(), classes });
+        }
         Ok(())
     }
 
@@ -143,20 +155,23 @@ impl<D: Denoiser> Upscaler<D> {
             self.steps.len() * canvases.iter().map(|(_, canvas)| canvas.tiling().count()).sum::<usize>();
         let mut done = 0;
         let (mut input, mut prediction) = (Vec::new(), Vec::new());
-        let channels = self.denoiser.in_channels();
+        let (channels, outputs) = (self.denoiser.in_channels(), self.denoiser.out_channels());
         for (number, step) in self.steps.iter().enumerate() {
             let mut due: VecDeque<_> = batches(canvases, self.recipe.batch).into();
             while let Some(batch) = due.pop_front() {
                 let [height, width] = canvases[batch[0].0].1.tiling().tile_size();
                 let pixels = height * width;
                 input.resize(batch.len() * pixels * channels, 0.0);
-                prediction.resize(batch.len() * pixels * RGB, 0.0);
+                prediction.resize(batch.len() * pixels * outputs, 0.0);
                 for (&(canvas, tile), input) in batch.iter().zip(input.chunks_exact_mut(pixels * channels)) {
                     canvases[canvas].1.gather(tile, input);
                 }
-                let levels = vec![step.noise_level as f32; batch.len()];
-                let shape = [batch.len(), height, width];
-                match self.denoiser.predict(shape, &input, &levels, &mut prediction) {
+                let noise = vec![self.told(step); batch.len()];
+                let labels: Vec<u32> =
+                    batch.iter().filter_map(|&(canvas, _)| canvases[canvas].1.class).collect();
+                let (shape, told) =
+                    ([batch.len(), height, width], Conditions { noise: &noise, labels: &labels });
+                match self.denoiser.predict_conditioned(shape, &input, told, &mut prediction) {
                     Ok(()) => {}
                     // Half as many may fit, now and from now on; no result depends on how many there are.
                     Err(DenoiserError::OutOfMemory { .. }) if batch.len() > 1 => {
@@ -166,7 +181,9 @@ impl<D: Denoiser> Upscaler<D> {
                     }
                     Err(error) => return Err(error.into()),
                 }
-                for (&(canvas, tile), prediction) in batch.iter().zip(prediction.chunks_exact(pixels * RGB)) {
+                for (&(canvas, tile), prediction) in
+                    batch.iter().zip(prediction.chunks_exact(pixels * outputs))
+                {
                     canvases[canvas].1.scatter(tile, prediction);
                 }
                 done += batch.len();

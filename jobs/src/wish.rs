@@ -52,7 +52,7 @@ pub struct Wish {
     #[schemars(range(min = *ranges::STEPS.start(), max = *ranges::STEPS.end()))]
     #[arg(long, value_parser = |text: &str| within(text, &ranges::STEPS))]
     pub steps: Option<u32>,
-    /// Sampler: ddim, dpmpp_2m, ancestral or ancestral_posterior [default: the preset's].
+    /// Sampler: ddim, dpmpp_2m, ancestral, ancestral_posterior or ancestral_learned [default: the preset's].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "check::some_text")]
     #[schemars(length(min = 1))]
     #[arg(long)]

@@ -1,6 +1,7 @@
 //! Consistency with the low-resolution input: an output, reduced to the input's size, should be the input.
 //!
-//! D is the antialiased bicubic reduction that the inputs are thought of as made with (PIL's, a = -0.5). Among all
+//! D is the reduction that the inputs are thought of as made with: antialiased bicubic (PIL's, a = -0.5), or the area
+//! averages that some networks were trained on. Among all
 //! images that reduce to y the one next to x is x + Dᵀ(DDᵀ)⁻¹(y - Dx). D is separable and banded, so DDᵀ is a
 //! Kronecker product of two narrow band matrices: the whole projection costs less than one convolution of a network.
 //!
@@ -44,10 +45,22 @@ impl Consistency {
     /// # Errors
     /// [`ConsistencyError`] where `low` is larger than `high` in an axis, or empty.
     pub fn new(low: [usize; 2], high: [usize; 2]) -> Result<Self, ConsistencyError> {
+        Self::with_reduction(Filter::Bicubic, low, high)
+    }
+
+    /// [`new`](Self::new) for images that are thought of as reduced by another filter, whose rows are independent: area averages.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_reduction(
+        filter: Filter,
+        low: [usize; 2],
+        high: [usize; 2],
+    ) -> Result<Self, ConsistencyError> {
         if low[0] > high[0] || low[1] > high[1] || low[0] == 0 || low[1] == 0 {
             return Err(ConsistencyError { low, high });
         }
-        let [vertical, horizontal] = [0, 1].map(|i| Axis::new(Filter::Bicubic, high[i], low[i]));
+        let [vertical, horizontal] = [0, 1].map(|i| Axis::new(filter, high[i], low[i]));
         Ok(Self {
             spread: ResizePlan::from_axes(vertical.transposed(), horizontal.transposed()),
             vertical: BandedCholesky::of_gram(&vertical),
@@ -211,6 +224,16 @@ fn gram(axis: &Axis, i: usize, j: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Windows of a whole ratio share no pixel.
+    #[test]
+    fn area_averages_of_whole_ratios_are_independent() {
+        for (low, ratio) in [(1, 4), (10, 1), (10, 4), (7, 8)] {
+            let factor = BandedCholesky::of_gram(&Axis::new(Filter::Area, low * ratio, low));
+            assert_eq!(factor.band, 0);
+            assert!((0..low).all(|i| (factor.at(i, i).powi(2) * ratio as f64 - 1.0).abs() < 1e-12));
+        }
+    }
 
     /// DDᵀ is well conditioned at every ratio, so the factorisation needs no guard.
     #[test]

@@ -2,12 +2,14 @@
 //!
 //! All buffers are (H, W, 3) of the padded size. Everything is done in place and by rows.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::picture::{LowRes, RGB, UpscaleError};
 use super::recipe::Recipe;
-use crate::diffusion::{NoiseSource, Region, START, Step, Target, Tiling};
-use crate::ops::resize::{Filter, resize};
+use crate::diffusion::{NoiseSource, Region, START, Sampler, Step, Target, Tiling};
+use crate::ops::resize::resize;
 
 /// Rows that are updated by one thread at a time.
 const BAND: usize = 16;
@@ -16,6 +18,8 @@ pub(super) struct Canvas {
     /// [height, width] of the result.
     size: [usize; 2],
     tiling: Tiling,
+    /// What the image shows.
+    pub(super) class: Option<u32>,
     noise: NoiseSource,
     /// The enlarged input in [-1, 1].
     upsampled: Vec<f32>,
@@ -24,21 +28,35 @@ pub(super) struct Canvas {
     prediction: Vec<f32>,
     /// x_0 of the step before; empty where the sampler does not look back.
     previous: Vec<f32>,
+    /// What the network says of the step's variance; empty where the sampler does not ask.
+    variance: Vec<f32>,
 }
 
 impl Canvas {
-    /// The state before the first step: the input enlarged by antialiased bicubic, clamped, and unit noise.
+    /// The state before the first step: the input enlarged as the recipe says, clamped, and unit noise.
     pub(super) fn new(image: &LowRes<'_>, recipe: &Recipe, multiple: usize) -> Result<Self, UpscaleError> {
         let size = [image.height, image.width].map(|side| side * recipe.scale);
         let tiling = Tiling::new(size, recipe.tile, multiple, recipe.scale)?;
         let [height, width] = tiling.padded_size();
-        let mut upsampled = resize(image.rgb, [image.height, image.width, RGB], size, Filter::Bicubic);
+        let mut upsampled = resize(image.rgb, [image.height, image.width, RGB], size, recipe.enlargement);
         clamp(&mut upsampled);
         let upsampled = pad(upsampled, size, [height, width]);
         let noise = NoiseSource::new(recipe.seed, image.key);
         let mut x = vec![0.0; upsampled.len()];
         noise.fill_normal(&mut x, Region { y: 0, x: 0, height, width, channels: RGB }, START);
-        Ok(Self { size, tiling, noise, prediction: vec![0.0; x.len()], upsampled, x, previous: vec![] })
+        let learned = if recipe.sampler == Sampler::AncestralLearned { x.len() } else { 0 };
+        let (prediction, variance) = (vec![0.0; x.len()], vec![0.0; learned]);
+        Ok(Self {
+            size,
+            tiling,
+            class: image.class,
+            noise,
+            upsampled,
+            x,
+            prediction,
+            previous: vec![],
+            variance,
+        })
     }
 
     pub(super) fn tiling(&self) -> &Tiling {
@@ -64,34 +82,30 @@ impl Canvas {
         });
     }
 
-    /// Adds a tile's prediction (h, w, 3), weighted, to the image's. Tiles must come in order.
+    /// Adds a tile's prediction (h, w, 3), or (h, w, 6) with the variance's share behind it, weighted, to the image's. Tiles must
+    /// come in order.
     pub(super) fn scatter(&mut self, tile: usize, prediction: &[f32]) {
-        if tile == 0 {
-            self.prediction.par_iter_mut().with_min_len(1 << 16).for_each(|v| *v = 0.0);
-        }
         let (rows, columns, width) = self.window(tile);
         let [row, column] = self.tiling.place(tile);
-        let (down, across) = (self.tiling.rows.weights(row), self.tiling.columns.weights(column));
-        let lines = self.prediction[rows.start * width * RGB..rows.end * width * RGB]
-            .par_chunks_exact_mut(width * RGB)
-            .with_min_len(BAND)
-            .zip(prediction.par_chunks_exact(columns.len() * RGB))
-            .zip(down);
-        lines.for_each(|((line, prediction), &down)| {
-            let out = line[columns.start * RGB..columns.end * RGB].as_chunks_mut::<RGB>().0;
-            for ((out, values), &across) in out.iter_mut().zip(prediction.as_chunks::<RGB>().0).zip(across) {
-                let weight = down * across;
-                for (out, value) in out.iter_mut().zip(values) {
-                    *out += weight * value;
-                }
+        let weights = [self.tiling.rows.weights(row), self.tiling.columns.weights(column)];
+        let blend = |image: &mut [f32], offset: usize| {
+            if tile == 0 {
+                image.par_iter_mut().with_min_len(1 << 16).for_each(|v| *v = 0.0);
             }
-        });
+            let band = &mut image[rows.start * width * RGB..rows.end * width * RGB];
+            add_weighted(band, width, columns.clone(), weights, prediction, offset);
+        };
+        blend(&mut self.prediction, 0);
+        if !self.variance.is_empty() {
+            blend(&mut self.variance, RGB);
+        }
     }
 
     /// Turns the blended prediction into x_0 and takes x_t to the next noise level.
     pub(super) fn advance(&mut self, step: &Step, number: u32, recipe: &Recipe) {
         let [_, width] = self.tiling.padded_size();
-        let (upsampled, previous, noise) = (&self.upsampled, &self.previous, &self.noise);
+        let (upsampled, previous, variance, noise) =
+            (&self.upsampled, &self.previous, &self.variance, &self.noise);
         let bands =
             self.x.par_chunks_mut(BAND * width * RGB).zip(self.prediction.par_chunks_mut(BAND * width * RGB));
         bands.enumerate().for_each_init(Vec::new, |fresh, (band, (x, x0))| {
@@ -108,7 +122,11 @@ impl Canvas {
                 let region = Region { y: band * BAND, x: 0, height, width, channels: RGB };
                 noise.fill_normal(fresh, region, number);
             }
-            step.advance(x, x0, previous, fresh);
+            if step.uses_variance() {
+                step.advance_learned(x, x0, &variance[start..start + x.len()], fresh);
+            } else {
+                step.advance(x, x0, previous, fresh);
+            }
         });
         if recipe.sampler.uses_previous() && step.next_noise_level < 1.0 {
             self.previous.resize(self.x.len(), 0.0);
@@ -130,11 +148,38 @@ impl Canvas {
     }
 
     /// Rows and columns of a tile, and the width of the buffers.
-    fn window(&self, tile: usize) -> (std::ops::Range<usize>, std::ops::Range<usize>, usize) {
+    fn window(&self, tile: usize) -> (Range<usize>, Range<usize>, usize) {
         let [row, column] = self.tiling.place(tile);
         let [_, width] = self.tiling.padded_size();
         (self.tiling.rows.span(row), self.tiling.columns.span(column), width)
     }
+}
+
+/// Adds three channels of a tile's prediction, from `offset` of each pixel's on, to the rows of an image that it covers.
+fn add_weighted(
+    band: &mut [f32],
+    width: usize,
+    columns: Range<usize>,
+    [down, across]: [&[f32]; 2],
+    prediction: &[f32],
+    offset: usize,
+) {
+    let row_len = prediction.len() / (band.len() / (width * RGB));
+    let channels = row_len / columns.len();
+    let lines = band
+        .par_chunks_exact_mut(width * RGB)
+        .with_min_len(BAND)
+        .zip(prediction.par_chunks_exact(row_len))
+        .zip(down);
+    lines.for_each(|((line, prediction), &down)| {
+        let out = line[columns.start * RGB..columns.end * RGB].as_chunks_mut::<RGB>().0;
+        for ((out, values), &across) in out.iter_mut().zip(prediction.chunks_exact(channels)).zip(across) {
+            let weight = down * across;
+            for (out, value) in out.iter_mut().zip(&values[offset..]) {
+                *out += weight * value;
+            }
+        }
+    });
 }
 
 /// Clamps an image to [-1, 1].

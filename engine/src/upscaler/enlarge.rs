@@ -56,6 +56,7 @@ impl<D: Denoiser> Upscaler<D> {
                 rgb: &result.rgb,
                 key: &key,
                 lossy: false,
+                class: image.class,
             };
             result = self.pass(&next, cost(pass) / total, done, progress)?;
         }
@@ -92,7 +93,8 @@ impl<D: Denoiser> Upscaler<D> {
         rgb: &mut [f32],
         size: [usize; 2],
     ) -> Result<f64, UpscaleError> {
-        let consistency = Consistency::new([image.height, image.width], size)?;
+        let consistency =
+            Consistency::with_reduction(self.recipe().reduction, [image.height, image.width], size)?;
         if self.recipe().projection {
             // Values are in [-1, 1] here: errors are four times those in [0, 1] units.
             let error_max = if image.lossy { 4.0 * super::LOSSY_ERROR_MAX } else { 0.0 };

@@ -1,18 +1,21 @@
 //! How a network is used: what its checkpoint says, and what a user asked for instead.
 
-use crate::diffusion::{LevelSpacing, LevelsError, Objective, Sampler, Target, Tile};
-use crate::model::checkpoint::{CheckpointConfig, Upsample};
+use crate::diffusion::{LevelSpacing, LevelsError, NoiseSchedule, Objective, Sampler, Target, Tile};
+use crate::model::Conditioning;
+use crate::model::checkpoint::{CheckpointConfig, ResizeFilter, Upsample};
 use crate::ops::Precision;
+use crate::ops::resize::Filter;
 
 /// Tiles of networks whose checkpoint names none.
 const TILE: Tile = Tile { size: 256, overlap: 32 };
 
 /// Names of samplers, as the command and checkpoints spell them.
-const SAMPLERS: [(&str, Sampler); 4] = [
+const SAMPLERS: [(&str, Sampler); 5] = [
     ("ddim", Sampler::Ddim { eta: 0.0 }),
     ("dpmpp_2m", Sampler::Dpmpp2m),
     ("ancestral", Sampler::Ancestral),
     ("ancestral_posterior", Sampler::AncestralPosterior),
+    ("ancestral_learned", Sampler::AncestralLearned),
 ];
 
 /// How a network is used.
@@ -22,6 +25,14 @@ pub struct Recipe {
     pub objective: Objective,
     /// Of what.
     pub target: Target,
+    /// Whether it says the variance of its steps beside that.
+    pub learned_variance: bool,
+    /// The process whose timesteps the network is told; none where it is told noise levels.
+    pub timesteps: Option<NoiseSchedule>,
+    /// How the input is enlarged.
+    pub enlargement: Filter,
+    /// How inputs are thought of as made: what results are projected for.
+    pub reduction: Filter,
     /// How x_t is taken from level to level.
     pub sampler: Sampler,
     /// Noise levels at which the network is evaluated, rising; the level after the last is 1.
@@ -87,7 +98,8 @@ pub enum RecipeError {
     Levels(#[from] LevelsError),
     /// The network was trained on inputs that are enlarged in another way.
     #[error(
-        "the model enlarges its input by bicubic with a = {}, {}: this build knows a = -0.5, clamped to [-1, 1]",
+        "the model enlarges its input by {:?} with a = {}, {}: this build knows bicubic with a = -0.5 and bilinear, clamped to [-1, 1]",
+        .found.filter,
         .found.a,
         clamp_in_words(.found.clamp)
     )]
@@ -110,9 +122,13 @@ impl Recipe {
     /// [`RecipeError`] where the request names what is not there.
     pub fn new(config: &CheckpointConfig, request: &RecipeRequest<'_>) -> Result<Self, RecipeError> {
         let upsample = &config.upsample;
-        if upsample.a != -0.5 || upsample.clamp != Some([-1.0, 1.0]) {
-            return Err(RecipeError::Upsample { found: upsample.clone() });
-        }
+        let enlargement = match upsample.filter {
+            ResizeFilter::Bicubic if upsample.a == -0.5 => Some(Filter::Bicubic),
+            ResizeFilter::Bilinear => Some(Filter::Bilinear),
+            ResizeFilter::Bicubic | ResizeFilter::Area => None,
+        };
+        let enlargement = enlargement.filter(|_| upsample.clamp == Some([-1.0, 1.0]));
+        let enlargement = enlargement.ok_or_else(|| RecipeError::Upsample { found: upsample.clone() })?;
         let name = request.preset.unwrap_or(&config.default_preset);
         let preset = config.presets.get(name).ok_or_else(|| RecipeError::Preset {
             name: name.to_string(),
@@ -121,12 +137,14 @@ impl Recipe {
         let sampler = match request.sampler {
             None => preset.sampler(),
             Some(name) => {
-                SAMPLERS.iter().find(|(known, _)| *known == name).map(|(_, sampler)| *sampler).ok_or_else(
-                    || RecipeError::Sampler {
+                let learned = config.model.learned_variance;
+                let known = || SAMPLERS.iter().filter(|(_, s)| learned || *s != Sampler::AncestralLearned);
+                known().find(|(known, _)| *known == name).map(|(_, sampler)| *sampler).ok_or_else(|| {
+                    RecipeError::Sampler {
                         name: name.to_string(),
-                        known: join(SAMPLERS.iter().map(|(name, _)| *name)),
-                    },
-                )?
+                        known: join(known().map(|(name, _)| *name)),
+                    }
+                })?
             }
         };
         let levels = preset.noise_levels();
@@ -139,6 +157,16 @@ impl Recipe {
         Ok(Self {
             objective: config.objective,
             target: config.x0_target(),
+            learned_variance: config.model.learned_variance,
+            timesteps: match config.model.layout.conditioning() {
+                Conditioning::NoiseLevel => None,
+                Conditioning::Timestep => config.noise_schedule.process(),
+            },
+            enlargement,
+            reduction: match config.degradation.downsample {
+                ResizeFilter::Area => Filter::Area,
+                ResizeFilter::Bicubic | ResizeFilter::Bilinear => Filter::Bicubic,
+            },
             sampler,
             noise_levels,
             clamp: true,

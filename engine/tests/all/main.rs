@@ -37,3 +37,4 @@ mod unet_adm;
 #[cfg(feature = "candle")]
 mod unet_candle;
 mod unet_plan;
+mod upscale_adm;

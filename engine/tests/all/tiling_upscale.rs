@@ -99,6 +99,10 @@ fn recipe() -> Recipe {
         sampler: Sampler::Dpmpp2m,
         noise_levels: LevelSpacing::LogSnr { first: -7.0, last: 7.0 }.levels(5).unwrap(),
         clamp: true,
+        learned_variance: false,
+        timesteps: None,
+        enlargement: Filter::Bicubic,
+        reduction: Filter::Bicubic,
         scale: 4,
         tile: Tile { size: 32, overlap: 8 },
         batch: 2,
@@ -131,7 +135,7 @@ fn picture(height: usize, width: usize, phase: f32) -> Vec<f32> {
 }
 
 fn low<'a>(rgb: &'a [f32], height: usize, width: usize, key: &'a str) -> LowRes<'a> {
-    LowRes { width, height, rgb, key, lossy: false }
+    LowRes { width, height, rgb, key, lossy: false, class: None }
 }
 
 fn one(rule: Rule, recipe: Recipe, image: LowRes<'_>) -> Upscaled {

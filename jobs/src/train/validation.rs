@@ -80,6 +80,10 @@ pub(super) fn sample(
         // A regression says the image itself.
         objective: recipe.objective().unwrap_or(Objective::Image),
         target: recipe.target(),
+        learned_variance: false,
+        timesteps: None,
+        enlargement: Filter::Bicubic,
+        reduction: Filter::Bicubic,
         sampler: Sampler::Ddim { eta: 0.0 },
         noise_levels: levels,
         clamp: true,
@@ -92,8 +96,14 @@ pub(super) fn sample(
     };
     let low = planes(&example.low);
     let key = format!("validation {}", example.place);
-    let low_res =
-        LowRes { width: example.low.width, height: example.low.height, rgb: &low, key: &key, lossy: false };
+    let low_res = LowRes {
+        width: example.low.width,
+        height: example.low.height,
+        rgb: &low,
+        key: &key,
+        lossy: false,
+        class: None,
+    };
     let mut upscaler = Upscaler::new(network, upscaling).map_err(|e| e.to_string())?;
     let mut made =
         upscaler.upscale(&[low_res], &mut |_| ControlFlow::Continue(())).map_err(|e| e.to_string())?;

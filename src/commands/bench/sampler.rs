@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use clap::Args;
 use sr3_engine::device::Device;
 use sr3_engine::diffusion::{LevelSpacing, Objective, Sampler, Target, Tile};
+use sr3_engine::ops::resize::Filter;
 use sr3_engine::upscaler::{LowRes, Recipe, UpscaleError, Upscaler};
 use sr3_jobs::Dtype;
 
@@ -39,6 +40,10 @@ pub(super) fn run(args: &SamplerArgs) -> BenchResult {
     let recipe = Recipe {
         objective: Objective::Noise,
         target: Target::Image,
+        learned_variance: false,
+        timesteps: None,
+        enlargement: Filter::Bicubic,
+        reduction: Filter::Bicubic,
         sampler: Sampler::Ddim { eta: 0.0 },
         noise_levels: LevelSpacing::Linear { start: 1e-6, end: 1e-2, timesteps: 2000 }.levels(STEPS)?,
         clamp: true,
@@ -57,7 +62,7 @@ pub(super) fn run(args: &SamplerArgs) -> BenchResult {
             let floats: Vec<f32> = images.iter().map(|v| f32::from(*v) / 127.5 - 1.0).collect();
             let inputs: Vec<_> = floats
                 .chunks_exact(LOW * LOW * 3)
-                .map(|rgb| LowRes { width: LOW, height: LOW, rgb, key: "image", lossy: false })
+                .map(|rgb| LowRes { width: LOW, height: LOW, rgb, key: "image", lossy: false, class: None })
                 .collect();
             for result in upscaler.upscale(&inputs, &mut |_| ControlFlow::Continue(()))? {
                 out.extend(result.rgb.iter().map(|v| ((v + 1.0) * 127.5).round() as u8));
