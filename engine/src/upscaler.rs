@@ -138,10 +138,6 @@ impl<D: Denoiser> Upscaler<D> {
         if bytes.is_none_or(|bytes| bytes > isize::MAX as usize) {
             return Err(UpscaleError::TooLarge { key: key(), width, height, scale: self.recipe.scale });
         }
-        let (classes, class) = (self.denoiser.classes(), image.class);
-        if class.map_or(classes > 0, |class| class as usize >= classes) {
-            return Err(UpscaleError::Class { key: key(), classes });
-        }
         Ok(())
     }
 
@@ -168,7 +164,7 @@ impl<D: Denoiser> Upscaler<D> {
                 }
                 let noise = vec![self.told(step); batch.len()];
                 let labels: Vec<u32> =
-                    batch.iter().filter_map(|&(canvas, _)| canvases[canvas].1.class).collect();
+                    self.recipe.class.iter().flat_map(|class| vec![*class; batch.len()]).collect();
                 let (shape, told) =
                     ([batch.len(), height, width], Conditions { noise: &noise, labels: &labels });
                 match self.denoiser.predict_conditioned(shape, &input, told, &mut prediction) {

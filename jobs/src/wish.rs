@@ -19,6 +19,8 @@ pub mod ranges {
     pub const SCALE: RangeInclusive<u32> = 1..=64;
     /// Sampling steps.
     pub const STEPS: RangeInclusive<u32> = 1..=10_000;
+    /// A model's classes; it has fewer.
+    pub const CLASS: RangeInclusive<u32> = 0..=65_535;
     /// Tile side in output pixels.
     pub const TILE: RangeInclusive<u32> = 16..=65_536;
     /// Quality of lossy formats.
@@ -57,6 +59,10 @@ pub struct Wish {
     #[schemars(length(min = 1))]
     #[arg(long)]
     pub sampler: Option<String>,
+    /// What all images show, as a number of the model's classes; only for models that are told [default: none].
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "class")]
+    #[arg(long, value_name = "N")]
+    pub class: Option<u32>,
     /// Side of the tiles that large images are computed in, in output pixels [default: the model's].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "tile")]
     #[schemars(range(min = *ranges::TILE.start(), max = *ranges::TILE.end()))]
@@ -135,6 +141,7 @@ impl Default for Wish {
             scale: None,
             steps: None,
             sampler: None,
+            class: None,
             tile: None,
             seed: 0,
             projection: true,
@@ -182,6 +189,10 @@ fn scale<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u32>, D::Error> {
 
 fn steps<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u32>, D::Error> {
     check::some_number(value, &ranges::STEPS)
+}
+
+fn class<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u32>, D::Error> {
+    check::some_number(value, &ranges::CLASS)
 }
 
 fn tile<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u32>, D::Error> {

@@ -58,7 +58,7 @@ fn the_recipes_are_jobs_and_the_commented_fields_of_one_are_right() {
 fn every_field_is_read() {
     let job = upscale(
         "kind: upscale\nname: 2024\nsource: 's3://a/in'\ndestination: |-\n  s3://a/out\nmodel: \"m\"\npreset: fine\n\
-         scale: 8\nsteps: 10000\nsampler: ddim\ntile: 0x100\nseed: 18446744073709551615\nprojection: false\n\
+         scale: 8\nsteps: 10000\nsampler: ddim\nclass: 7\ntile: 0x100\nseed: 18446744073709551615\nprojection: false\n\
          dtype: bf16\ndevice: cuda\nformat: jpg\nquality: 1\nbackground: white\ninclude: [a]\nexclude:\n- b\n- 'c: d'\nbytes_min: 1\nbytes_max: 1\n\
          overwrite: true\nmax_bad_items: 0\npriority: 100\n",
     );
@@ -79,6 +79,7 @@ fn every_field_is_read() {
                 scale: Some(8),
                 steps: Some(10_000),
                 sampler: Some("ddim".into()),
+                class: Some(7),
                 tile: Some(256),
                 seed: u64::MAX,
                 projection: false,

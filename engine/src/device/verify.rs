@@ -199,7 +199,7 @@ impl Pair {
             .collect();
         let enlarge = |network: Box<dyn Denoiser>| -> Result<Vec<f32>, String> {
             let mut upscaler = Upscaler::new(network, recipe.clone()).map_err(|e| e.to_string())?;
-            let low = LowRes { width, height, rgb: &rgb, key: "verify", lossy: false, class: None };
+            let low = LowRes { width, height, rgb: &rgb, key: "verify", lossy: false };
             let made = upscaler.upscale(&[low], &mut |_| ControlFlow::Continue(()));
             let made = made.map_err(|e| format!("{} failed: {e}", self.device))?;
             made.into_iter().next().map(|made| made.rgb).ok_or_else(|| "nothing came out".to_string())

@@ -18,8 +18,6 @@ pub(super) struct Canvas {
     /// [height, width] of the result.
     size: [usize; 2],
     tiling: Tiling,
-    /// What the image shows.
-    pub(super) class: Option<u32>,
     noise: NoiseSource,
     /// The enlarged input in [-1, 1].
     upsampled: Vec<f32>,
@@ -46,17 +44,7 @@ impl Canvas {
         noise.fill_normal(&mut x, Region { y: 0, x: 0, height, width, channels: RGB }, START);
         let learned = if recipe.sampler == Sampler::AncestralLearned { x.len() } else { 0 };
         let (prediction, variance) = (vec![0.0; x.len()], vec![0.0; learned]);
-        Ok(Self {
-            size,
-            tiling,
-            class: image.class,
-            noise,
-            upsampled,
-            x,
-            prediction,
-            previous: vec![],
-            variance,
-        })
+        Ok(Self { size, tiling, noise, upsampled, x, prediction, previous: vec![], variance })
     }
 
     pub(super) fn tiling(&self) -> &Tiling {

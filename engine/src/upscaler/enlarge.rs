@@ -56,7 +56,6 @@ impl<D: Denoiser> Upscaler<D> {
                 rgb: &result.rgb,
                 key: &key,
                 lossy: false,
-                class: image.class,
             };
             result = self.pass(&next, cost(pass) / total, done, progress)?;
         }

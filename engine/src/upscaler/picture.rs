@@ -18,8 +18,6 @@ pub struct LowRes<'a> {
     pub key: &'a str,
     /// Whether the image has been through lossy compression, so that it need not be met exactly.
     pub lossy: bool,
-    /// What it shows, counted from 0, for a network with classes.
-    pub class: Option<u32>,
 }
 
 /// A result.
@@ -95,14 +93,6 @@ pub enum UpscaleError {
         height: usize,
         /// Output pixels per input pixel and axis.
         scale: usize,
-    },
-    /// An image without a class where the network needs one, or with one that it does not know.
-    #[error("{key}: the network knows {classes} classes: {}", if *.classes == 0 { "give none" } else { "give one, counted from 0" })]
-    Class {
-        /// The image.
-        key: String,
-        /// The network's classes.
-        classes: usize,
     },
     /// The result holds values that are no numbers.
     #[error("{key}: the result is not finite: check the model's weights and the image")]

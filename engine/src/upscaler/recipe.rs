@@ -45,6 +45,8 @@ pub struct Recipe {
     pub tile: Tile,
     /// Tiles that the network is given at once. Changes speed and memory, never results.
     pub batch: usize,
+    /// What the images show, counted from 0, where the network is told.
+    pub class: Option<u32>,
     /// Seed of the job.
     pub seed: u64,
     /// Whether results are projected so that they reduce to their inputs.
@@ -66,6 +68,8 @@ pub struct RecipeRequest<'a> {
     pub tile: Option<usize>,
     /// Tiles at once.
     pub batch: Option<usize>,
+    /// What the images show, counted from 0.
+    pub class: Option<u32>,
     /// Seed of the job.
     pub seed: u64,
     /// Whether results are projected.
@@ -93,6 +97,17 @@ pub enum RecipeError {
         /// What there is.
         known: String,
     },
+    /// The network must be told a class, or that one is none of its own.
+    #[error(
+        "the model is told what an image shows: name a class from 0 to {last} with --class (in specs `class`)"
+    )]
+    Class {
+        /// The last of its classes.
+        last: usize,
+    },
+    /// It is told none.
+    #[error("the model is not told what an image shows: leave the class out")]
+    NoClasses,
     /// Levels cannot be spread over so many steps.
     #[error(transparent)]
     Levels(#[from] LevelsError),
@@ -129,6 +144,12 @@ impl Recipe {
         };
         let enlargement = enlargement.filter(|_| upsample.clamp == Some([-1.0, 1.0]));
         let enlargement = enlargement.ok_or_else(|| RecipeError::Upsample { found: upsample.clone() })?;
+        match (config.model.classes, request.class) {
+            (0, None) => {}
+            (0, Some(_)) => return Err(RecipeError::NoClasses),
+            (classes, Some(class)) if (class as usize) < classes => {}
+            (classes, _) => return Err(RecipeError::Class { last: classes - 1 }),
+        }
         let name = request.preset.unwrap_or(&config.default_preset);
         let preset = config.presets.get(name).ok_or_else(|| RecipeError::Preset {
             name: name.to_string(),
@@ -173,6 +194,7 @@ impl Recipe {
             scale: config.scale,
             tile,
             batch: request.batch.unwrap_or(DEFAULT_BATCH),
+            class: request.class,
             seed: request.seed,
             projection: request.projection,
             precision: request.precision,

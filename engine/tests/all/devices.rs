@@ -38,8 +38,7 @@ fn upscale(network: impl Denoiser, batch: usize) -> Result<Vec<f32>, UpscaleErro
         ..RecipeRequest::default()
     };
     let rgb = photo();
-    let input =
-        LowRes { width: WIDTH, height: HEIGHT, rgb: &rgb, key: "antelope.png", lossy: false, class: None };
+    let input = LowRes { width: WIDTH, height: HEIGHT, rgb: &rgb, key: "antelope.png", lossy: false };
     let mut upscaler = Upscaler::new(network, Recipe::new(&checkpoint.config, &request).unwrap()).unwrap();
     let results = upscaler.upscale(&[input], &mut |_| ControlFlow::Continue(()))?;
     Ok(results.into_iter().next().unwrap().rgb)

@@ -21,6 +21,7 @@ fn recipe(preset: Option<&str>, sampler: Option<&str>, steps: Option<usize>) -> 
         steps,
         tile: None,
         batch: None,
+        class: None,
         seed: 7,
         projection: true,
         precision: Precision::F32,
@@ -30,7 +31,7 @@ fn recipe(preset: Option<&str>, sampler: Option<&str>, steps: Option<usize>) -> 
 
 fn upscale(network: impl Denoiser, recipe: Recipe) -> Vec<f32> {
     let rgb = low_res();
-    let input = LowRes { width: 8, height: 6, rgb: &rgb, key: "pinned.png", lossy: false, class: None };
+    let input = LowRes { width: 8, height: 6, rgb: &rgb, key: "pinned.png", lossy: false };
     let mut upscaler = Upscaler::new(network, recipe).unwrap();
     let mut results = upscaler.upscale(&[input], &mut |_| ControlFlow::Continue(())).unwrap();
     results.remove(0).rgb

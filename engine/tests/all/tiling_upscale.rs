@@ -107,6 +107,7 @@ fn recipe() -> Recipe {
         tile: Tile { size: 32, overlap: 8 },
         batch: 2,
         seed: 11,
+        class: None,
         projection: true,
         precision: Precision::F32,
     }
@@ -135,7 +136,7 @@ fn picture(height: usize, width: usize, phase: f32) -> Vec<f32> {
 }
 
 fn low<'a>(rgb: &'a [f32], height: usize, width: usize, key: &'a str) -> LowRes<'a> {
-    LowRes { width, height, rgb, key, lossy: false, class: None }
+    LowRes { width, height, rgb, key, lossy: false }
 }
 
 fn one(rule: Rule, recipe: Recipe, image: LowRes<'_>) -> Upscaled {

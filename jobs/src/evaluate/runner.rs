@@ -199,14 +199,8 @@ impl MeasuredOrder {
                     let device =
                         held.get(&processor.device_name(), &processor, || processor.open_device())?;
                     let rgb: Vec<f32> = low.pixels.iter().map(|v| f32::from(*v) / 127.5 - 1.0).collect();
-                    let input = LowRes {
-                        width: low.width,
-                        height: low.height,
-                        rgb: &rgb,
-                        key: &key,
-                        lossy: false,
-                        class: None,
-                    };
+                    let input =
+                        LowRes { width: low.width, height: low.height, rgb: &rgb, key: &key, lossy: false };
                     let mut step = |share: f64| {
                         at_work.progress().on_device(&key, share as f32);
                         match at_work.cancel().is_cancelled() {

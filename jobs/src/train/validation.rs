@@ -91,19 +91,14 @@ pub(super) fn sample(
         tile: Tile { size: recipe.high_res as usize, overlap: 0 },
         batch: 1,
         seed: recipe.seed,
+        class: None,
         projection: false,
         precision: Precision::F32,
     };
     let low = planes(&example.low);
     let key = format!("validation {}", example.place);
-    let low_res = LowRes {
-        width: example.low.width,
-        height: example.low.height,
-        rgb: &low,
-        key: &key,
-        lossy: false,
-        class: None,
-    };
+    let low_res =
+        LowRes { width: example.low.width, height: example.low.height, rgb: &low, key: &key, lossy: false };
     let mut upscaler = Upscaler::new(network, upscaling).map_err(|e| e.to_string())?;
     let mut made =
         upscaler.upscale(&[low_res], &mut |_| ControlFlow::Continue(())).map_err(|e| e.to_string())?;

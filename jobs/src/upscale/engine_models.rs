@@ -69,6 +69,7 @@ pub fn recipe(config: &CheckpointConfig, wish: &Wish, batch: Option<u32>) -> Res
         steps: wish.steps.map(|steps| steps as usize),
         tile: wish.tile.map(|tile| tile as usize),
         batch: batch.map(|batch| batch as usize),
+        class: wish.class,
         seed: wish.seed,
         projection: wish.projection,
         precision: precision(wish.dtype, Isa::detect()),

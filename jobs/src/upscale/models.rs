@@ -89,6 +89,7 @@ impl Resolved {
             format: writing.format,
             quality: writing.quality,
             background: writing.background,
+            image_class: wish.class,
             tile: wish.tile,
             projection: wish.projection,
             dtype,

@@ -124,6 +124,9 @@ pub struct RecipeSpec {
     /// What lies under transparent pixels where the output's format knows none; without it such pictures are refused.
     #[serde(default)]
     pub background: Option<Colour>,
+    /// What all images show, where the model is told.
+    #[serde(default)]
+    pub image_class: Option<u32>,
     /// Tile side in output pixels, where it is not the model's.
     pub tile: Option<u32>,
     /// Whether outputs are projected so that they reduce to their input.
@@ -159,6 +162,7 @@ impl RecipeSpec {
             format,
             quality,
             background,
+            image_class: None,
             tile: None,
             projection: true,
             dtype: Dtype::F32,
@@ -168,13 +172,15 @@ impl RecipeSpec {
 
     /// How whoever runs it uses the model, which the user named `model`.
     pub fn wish(&self, model: &str) -> Wish {
-        let Self { preset, sampler, steps, seed, scale, tile, projection, dtype, .. } = self.clone();
+        let Self { preset, sampler, steps, seed, scale, image_class, tile, projection, dtype, .. } =
+            self.clone();
         Wish {
             model: model.to_string(),
             preset: Some(preset),
             scale: Some(scale),
             steps,
             sampler,
+            class: image_class,
             tile,
             seed,
             projection,
@@ -236,6 +242,9 @@ impl RecipeSpec {
         // What was no choice once goes without saying, so that results from then are still recognised.
         if let Some(background) = self.background {
             identity["background"] = background.to_string().into();
+        }
+        if let Some(class) = self.image_class {
+            identity["image_class"] = class.into();
         }
         if self.dtype != Dtype::F32 {
             identity["dtype"] = self.dtype.to_string().into();
@@ -315,6 +324,7 @@ mod tests {
             |r| r.background = Some(Colour([255; 3])),
             |r| r.tile = Some(256),
             |r| r.projection = false,
+            |r| r.image_class = Some(0),
             |r| r.dtype = Dtype::Bf16,
             |r| r.class = "candle-cpu/avx2/f32".into(),
         ];

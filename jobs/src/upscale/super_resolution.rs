@@ -93,8 +93,7 @@ impl SuperResolution {
         // One tile, or what comes of so few pixels.
         let side = (self.recipe.tile.size / self.recipe.scale.max(1)).clamp(8, 64);
         let rgb: Vec<f32> = (0..3 * side * side).map(|i| (i % 251) as f32 / 125.0 - 1.0).collect();
-        let image =
-            LowRes { width: side, height: side, rgb: &rgb, key: "measure", lossy: false, class: None };
+        let image = LowRes { width: side, height: side, rgb: &rgb, key: "measure", lossy: false };
         let begun = Instant::now();
         device.upscale(&[image], &mut |_| ControlFlow::Continue(())).map_err(|e| e.to_string())?;
         let pixels = (side * self.recipe.scale).pow(2) * self.recipe.noise_levels.len();
@@ -191,7 +190,7 @@ impl Processor for SuperResolution {
         let Picture { width, height, channels, samples, metadata } = picture;
         let sixteen_bit = matches!(samples, Samples::U16(_));
         drop(samples);
-        let low_res = LowRes { width, height, rgb: &planes.rgb, key: input.as_str(), lossy, class: None };
+        let low_res = LowRes { width, height, rgb: &planes.rgb, key: input.as_str(), lossy };
         let (begun, megapixels) = (Instant::now(), self.output_megapixels([width, height]));
         let mut step = |share: f64| {
             progress(share as f32);

@@ -51,6 +51,7 @@ pub(super) fn run(args: &SamplerArgs) -> BenchResult {
         tile: Tile { size: LOW * SCALE, overlap: 0 },
         batch,
         seed: 1,
+        class: None,
         projection: false,
         precision,
     };
@@ -62,7 +63,7 @@ pub(super) fn run(args: &SamplerArgs) -> BenchResult {
             let floats: Vec<f32> = images.iter().map(|v| f32::from(*v) / 127.5 - 1.0).collect();
             let inputs: Vec<_> = floats
                 .chunks_exact(LOW * LOW * 3)
-                .map(|rgb| LowRes { width: LOW, height: LOW, rgb, key: "image", lossy: false, class: None })
+                .map(|rgb| LowRes { width: LOW, height: LOW, rgb, key: "image", lossy: false })
                 .collect();
             for result in upscaler.upscale(&inputs, &mut |_| ControlFlow::Continue(()))? {
                 out.extend(result.rgb.iter().map(|v| ((v + 1.0) * 127.5).round() as u8));
