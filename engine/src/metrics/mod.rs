@@ -1,15 +1,36 @@
-//! How good a result is: PSNR, SSIM and consistency with the low-resolution input.
+//! How good a result is: PSNR, SSIM and consistency with the low-resolution input, and distances between sets of images.
 //!
-//! On 8-bit RGB pictures, in f64, with sums in a fixed order. Conventions differ between publications (which channels,
-//! how much border, rounded or not), so every one is an argument here and none is a default.
+//! On 8-bit RGB pictures, or on features of sets of them (of Inception, or any other network), in f64, with
+//! sums in a fixed order. Conventions differ between publications (which channels, how much border, rounded or not), so
+//! every one is an argument here and none is a default.
 
+mod bootstrap;
 mod consistency;
+mod distances;
+mod draws;
+mod features;
+mod fid;
+mod inception_score;
+mod kid;
+mod memorisation;
+mod mind;
+mod precision_recall;
 mod psnr;
 mod ssim;
+mod statistics;
 
+pub use bootstrap::{Interval, bootstrap};
 pub use consistency::{Reduction, consistency};
+pub use features::{FeatureError, Features};
+pub use fid::frechet_distance;
+pub use inception_score::{InceptionScore, inception_score};
+pub use kid::{Kid, KidOptions, kid, mmd};
+pub use memorisation::{Memorisation, memorisation};
+pub use mind::monge_distance;
+pub use precision_recall::{PrecisionRecall, neighbour_radii, precision_recall};
 pub use psnr::psnr;
 pub use ssim::ssim;
+pub use statistics::Statistics;
 
 /// A picture to measure: (H, W, 3) bytes.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +98,24 @@ impl<'a> Picture<'a> {
             return Err(MetricError::Length { width, height, found: rgb.len() });
         }
         Ok(Self { width, height, rgb })
+    }
+
+    /// Columns.
+    #[must_use]
+    pub const fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Rows.
+    #[must_use]
+    pub const fn height(&self) -> usize {
+        self.height
+    }
+
+    /// (H, W, 3)
+    #[must_use]
+    pub const fn rgb(&self) -> &'a [u8] {
+        self.rgb
     }
 
     /// The planes to compare, row by row, without `border` pixels on every side.

@@ -16,6 +16,7 @@ pub(crate) mod pair_up;
 pub mod peaks;
 pub(crate) mod pointwise;
 mod precision;
+pub(crate) mod products;
 pub mod resize;
 pub(crate) mod scratch;
 pub(crate) mod shared;

@@ -29,6 +29,7 @@ mod resize;
 mod samplers;
 mod sampling_traces;
 mod schedules;
+mod set_metrics;
 mod tiling;
 mod tiling_upscale;
 #[cfg(feature = "candle")]
