@@ -1,4 +1,4 @@
-//! Named tensors in host memory, and the safetensors file that holds them.
+//! Named tensors in host memory, and the files that hold them: safetensors, and NumPy's `.npz`.
 //!
 //! Reading is meant for files from strangers: every length, offset and shape is checked against bytes that are
 //! really there before anything is allocated for it, and [`ReadLimits`] bounds the rest. Writing is a function of the
@@ -6,14 +6,18 @@
 //! file system, and nothing here knows what a tensor means.
 
 mod error;
+mod npz;
 mod safetensors;
+mod zip;
 
 use std::collections::BTreeMap;
 
 pub(crate) use error::one_line;
 pub use error::{TensorFault, TensorFileError};
+pub use npz::{read_npz, write_npz};
 pub(crate) use safetensors::safetensors_header;
 pub use safetensors::{read_safetensors, write_safetensors};
+pub(crate) use zip::Archive;
 
 /// Element types that a tensor file may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -155,3 +155,26 @@ fn files_of_other_kinds_are_named_as_such() {
         ));
     }
 }
+
+#[test]
+fn modules_of_torchscript_are_dictionaries_of_their_attributes() {
+    let module = |attributes: &[u8]| [b"c__torch__.net\nNet\n)\x81", attributes, b"b"].concat();
+    let inner = module(&[b"}(", &text("training")[..], b"\x89", &text("weight"), &tensor(), b"u"].concat());
+    let outer = module(&[b"}(", &text("layer")[..], &inner, &text("bias"), &tensor(), b"u"].concat());
+    let found = read(&[b"\x80\x02", &outer[..], b"."].concat()).unwrap();
+    assert_eq!(found.keys().collect::<Vec<_>>(), ["bias", "layer.weight"]);
+    // Lists of settings are held and left out.
+    let list = b"ctorch.jit._pickle\nbuild_intlist\n](K\x01K\x02e\x85R";
+    assert_eq!(read(&beside(list)).unwrap().keys().collect::<Vec<_>>(), ["t"]);
+}
+
+#[test]
+fn a_module_that_is_none_is_refused_and_one_that_holds_itself_ends() {
+    for attributes in [&b"N"[..], b"]", b"K\x01", b")"] {
+        let module = [b"\x80\x02c__torch__.net\nNet\n)\x81", attributes, b"b."].concat();
+        assert!(matches!(read(&module), Err(TensorFileError::Malformed { .. })));
+    }
+    assert!(read(b"\x80\x02c__torch__.net\nNet\n)\x81.").is_err());
+    let itself = [b"\x80\x02c__torch__.net\nNet\n)\x81q\x00}(", &text("self")[..], b"h\x00ub."].concat();
+    assert!(read(&itself).is_err());
+}

@@ -24,6 +24,7 @@ mod import_pickles;
 mod loss;
 mod metrics;
 mod noise;
+mod npz;
 mod projection;
 mod resize;
 mod samplers;

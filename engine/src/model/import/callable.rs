@@ -16,6 +16,8 @@ pub(super) enum Callable {
     FirstArgument,
     /// A storage's class, which says the type of its elements.
     Storage(Dtype),
+    /// A module of TorchScript: the dictionary that is set as its attributes.
+    Module,
     /// Its values are held but never looked into: settings beside the tensors.
     Opaque,
 }
@@ -25,6 +27,8 @@ impl Callable {
     pub(super) fn resolve(module: &str, name: &str) -> Result<Self, TensorFileError> {
         let storage = |dtype| Ok(Self::Storage(dtype));
         match (module, name) {
+            // Classes that the archive itself defines, in code that is never read.
+            (module, _) if module.starts_with("__torch__.") => Ok(Self::Module),
             ("collections", "OrderedDict") => Ok(Self::OrderedDict),
             ("collections", "defaultdict") => Ok(Self::DefaultDict),
             ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => Ok(Self::RebuildTensor),
@@ -51,6 +55,7 @@ impl Callable {
             )
             | ("numpy", "dtype" | "ndarray")
             | ("numpy.core.multiarray" | "numpy._core.multiarray", "scalar" | "_reconstruct")
+            | ("torch.jit._pickle", "build_intlist" | "build_doublelist" | "build_boollist")
             | ("_codecs", "encode")
             | ("argparse", "Namespace") => Ok(Self::Opaque),
             _ => Err(TensorFileError::Global { global: one_line(&format!("{module}.{name}")) }),

@@ -217,10 +217,14 @@ impl<'a> Machine<'a> {
                 self.reduce(callable, arguments)
             }
             b'b' => {
-                // BUILD sets attributes (`_metadata` of a state_dict): no tensor depends on them.
-                self.pop()?;
+                // BUILD sets attributes: a module is made of them, and nothing else depends on them (`_metadata` of a
+                // state_dict).
+                let attributes = self.pop()?;
                 match self.top()? {
                     Value::Opaque => Ok(()),
+                    Value::Node(index) if matches!(self.nodes[index], Node::Module) => {
+                        self.set_attributes(index, attributes)
+                    }
                     Value::Node(index)
                         if matches!(self.nodes[index], Node::Dict(_) | Node::Tensor { .. }) =>
                     {
@@ -265,10 +269,22 @@ impl<'a> Machine<'a> {
                 let first = first.ok_or_else(|| self.malformed("a call lacks its argument"))?;
                 self.stack.push(first);
             }
+            Callable::Module => self.push_node(Node::Module),
             Callable::Opaque => self.stack.push(Value::Opaque),
             Callable::Storage(_) => return Err(self.malformed("a storage is called like a function")),
         }
         Ok(())
+    }
+
+    /// A module becomes the dictionary of its attributes, which is nobody else's.
+    fn set_attributes(&mut self, module: usize, attributes: Value<'a>) -> Result<(), TensorFileError> {
+        if let Value::Node(index) = attributes
+            && let Node::Dict(items) = &mut self.nodes[index]
+        {
+            self.nodes[module] = Node::Dict(std::mem::take(items));
+            return Ok(());
+        }
+        Err(self.malformed("the attributes of a module are no dictionary"))
     }
 
     /// Reads a persistent id: ("storage", class, key, location, elements), the old format has None behind it.

@@ -12,7 +12,6 @@ mod machine;
 mod pickle;
 mod pth;
 mod view;
-mod zip;
 
 pub use adm::{AdmFlags, AdmNetwork, AdmSchedule, infer_adm};
 pub use convert::{ConvertOptions, convert};

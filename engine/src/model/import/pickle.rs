@@ -40,6 +40,8 @@ pub(super) enum Node<'a> {
     Tensor {
         arguments: usize,
     },
+    /// A module of TorchScript whose attributes are not set yet; then it is their dictionary.
+    Module,
 }
 
 /// A pickle that ran to its end.
@@ -79,6 +81,7 @@ impl<'a> Pickle<'a> {
                 Some(Node::Dict(_)) => "a dictionary without tensors",
                 Some(Node::Storage(_)) => "a storage",
                 Some(Node::Tensor { .. }) => "a single tensor without a name",
+                Some(Node::Module) => "a module without attributes",
                 None => "nothing",
             },
         }

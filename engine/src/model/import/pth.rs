@@ -1,4 +1,5 @@
-//! PyTorch's checkpoint files, `.pth` and `.pt`: the zip archive of PyTorch 1.6 and later, and the format before it.
+//! PyTorch's checkpoint files, `.pth` and `.pt`: the zip archive of PyTorch 1.6 and later, the format before it, and the
+//! tensors of TorchScript's archives.
 //!
 //! Nothing in the file is executed (see `machine`), nothing is allocated because the file claims it, and a file that
 //! is damaged, cut off or hostile is an error of one line.
@@ -8,8 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::machine;
 use super::pickle::{Node, Pickle, StorageRef, Value};
 use super::view;
-use super::zip::Archive;
-use crate::model::tensors::{Budget, ReadLimits, TensorFault, TensorFileError, TensorMap, one_line};
+use crate::model::tensors::{Archive, Budget, ReadLimits, TensorFault, TensorFileError, TensorMap, one_line};
 
 /// The integer 0x1950a86a20f9469cfc6c as a pickle of protocol 2: how the old format begins.
 const LEGACY_MAGIC: [u8; 15] = *b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
@@ -22,7 +22,8 @@ const ITEMS_MAX: u64 = 1 << 20;
 ///
 /// Nested dictionaries are flattened: their keys are joined with `.` (whole numbers count as keys). Values that are
 /// neither tensors nor dictionaries are left out, among them lists and what is in them. Views are copied out
-/// contiguous; a parameter is its tensor.
+/// contiguous; a parameter is its tensor. A module of TorchScript is the dictionary of its attributes; its code is not
+/// looked at.
 ///
 /// # Errors
 /// [`TensorFileError`] for anything that is not such a file, whole, within the limits, and made of plain tensors.

@@ -1,12 +1,16 @@
-//! The zip archives that PyTorch writes: a directory at the end, entries stored as they are.
+//! The zip archives that PyTorch and NumPy write: a directory at the end, entries stored as they are or deflated.
 //!
-//! Entries are slices of the archive, nothing is copied and nothing is inflated: `torch.save` never compresses, so a
-//! compressed entry is refused rather than trusted with an allocation. Sizes come from the directory and are checked
+//! Entries are slices of the archive. PyTorch never compresses tensors, so [`Archive::get`] refuses what is compressed;
+//! [`Archive::inflated`] inflates it, to no more bytes than its reader allows. Sizes come from the directory and are checked
 //! against the bytes that are there.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::io::Read;
 
-use crate::model::tensors::{TensorFileError, one_line};
+use flate2::read::DeflateDecoder;
+
+use super::{TensorFileError, one_line};
 
 const END: [u8; 4] = *b"PK\x05\x06";
 const END_64_LOCATOR: [u8; 4] = *b"PK\x06\x07";
@@ -19,21 +23,24 @@ const COMMENT_BYTES_MAX: usize = 0xffff;
 const SEE_ZIP64: u64 = 0xffff_ffff;
 const ENTRIES_MAX: u64 = 1 << 18;
 
-/// A stored entry.
+/// An entry as it lies in the archive.
 #[derive(Clone, Copy)]
 struct Entry<'a> {
     data: &'a [u8],
+    /// Bytes once inflated, as the directory claims; those of `data` where it is stored.
+    size: u64,
+    deflated: bool,
     crc: u32,
 }
 
 /// An archive's entries by name.
-pub(super) struct Archive<'a> {
+pub(crate) struct Archive<'a> {
     entries: HashMap<&'a str, Entry<'a>>,
 }
 
 impl<'a> Archive<'a> {
     /// Reads the directory.
-    pub(super) fn open(file: &'a [u8]) -> Result<Self, TensorFileError> {
+    pub(crate) fn open(file: &'a [u8]) -> Result<Self, TensorFileError> {
         let directory = find_directory(file)?;
         let mut fields = Fields { bytes: &file[..directory.end], at: directory.begin };
         let mut entries = HashMap::new();
@@ -53,19 +60,54 @@ impl<'a> Archive<'a> {
     }
 
     /// The names in no particular order.
-    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'a str> {
         self.entries.keys().copied()
     }
 
-    /// An entry's bytes, checked against its checksum; none if there is no such entry.
-    pub(super) fn get(&self, name: &str) -> Result<Option<&'a [u8]>, TensorFileError> {
+    /// A stored entry's bytes, checked against its checksum; none if there is no such entry.
+    pub(crate) fn get(&self, name: &str) -> Result<Option<&'a [u8]>, TensorFileError> {
         let Some(entry) = self.entries.get(name) else { return Ok(None) };
+        if entry.deflated {
+            return Err(entry_error(name, "it is compressed, which torch.save never does"));
+        }
         // PyTorch can be told not to compute checksums; it then writes zero.
-        if entry.crc != 0 && crc32fast::hash(entry.data) != entry.crc {
-            return Err(entry_error(name, "its checksum is wrong, the file is damaged: fetch it again"));
+        if entry.crc != 0 {
+            check(name, entry.data, entry.crc)?;
         }
         Ok(Some(entry.data))
     }
+
+    /// An entry's bytes, inflated where they are deflated, checked against its checksum; none if there is no such entry.
+    /// `allow` is asked with the number of bytes before they are allocated.
+    pub(crate) fn inflated(
+        &self,
+        name: &str,
+        allow: impl FnOnce(u64) -> Result<(), TensorFileError>,
+    ) -> Result<Option<Cow<'a, [u8]>>, TensorFileError> {
+        let Some(entry) = self.entries.get(name) else { return Ok(None) };
+        allow(entry.size)?;
+        let data = if entry.deflated { Cow::from(inflate(name, entry)?) } else { Cow::from(entry.data) };
+        check(name, &data, entry.crc)?;
+        Ok(Some(data))
+    }
+}
+
+fn check(name: &str, data: &[u8], crc: u32) -> Result<(), TensorFileError> {
+    if crc32fast::hash(data) == crc {
+        return Ok(());
+    }
+    Err(entry_error(name, "its checksum is wrong, the file is damaged: fetch it again"))
+}
+
+/// Grows with what comes out, never with what is claimed, and stops one byte after that.
+fn inflate(name: &str, entry: &Entry<'_>) -> Result<Vec<u8>, TensorFileError> {
+    let mut data = vec![];
+    let mut decoder = DeflateDecoder::new(entry.data).take(entry.size.saturating_add(1));
+    let read = decoder.read_to_end(&mut data);
+    if read.is_err() || data.len() as u64 != entry.size {
+        return Err(entry_error(name, "what is compressed in it is damaged: fetch the file again"));
+    }
+    Ok(data)
 }
 
 struct Directory {
@@ -143,11 +185,12 @@ fn read_entry<'a>(
     if flags & 1 != 0 {
         return Err(entry_error(name, "it is encrypted"));
     }
-    if method != 0 || packed != size {
-        return Err(entry_error(name, "it is compressed, which torch.save never does"));
+    let deflated = method == 8;
+    if !deflated && (method != 0 || packed != size) {
+        return Err(entry_error(name, "it is compressed in a way that is not read"));
     }
-    let data = local_data(before, local, size).map_err(|reason| entry_error(name, reason))?;
-    Ok((name, Entry { data, crc }))
+    let data = local_data(before, local, packed).map_err(|reason| entry_error(name, reason))?;
+    Ok((name, Entry { data, size, deflated, crc }))
 }
 
 /// The bytes behind a local header.
