@@ -16,3 +16,4 @@ pub mod model;
 pub mod ops;
 pub mod train;
 pub mod upscaler;
+pub mod vision;

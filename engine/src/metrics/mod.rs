@@ -1,6 +1,6 @@
 //! How good a result is: PSNR, SSIM and consistency with the low-resolution input, and distances between sets of images.
 //!
-//! On 8-bit RGB pictures, or on features of sets of them (of Inception, or any other network), in f64, with
+//! On 8-bit RGB pictures, or on features of sets of them (what [`crate::vision`] computes, or any other network), in f64, with
 //! sums in a fixed order. Conventions differ between publications (which channels, how much border, rounded or not), so
 //! every one is an argument here and none is a default.
 

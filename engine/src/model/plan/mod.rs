@@ -8,7 +8,6 @@ mod backward;
 mod forward;
 mod gradient;
 mod key;
-mod liveness;
 mod lower;
 mod program;
 mod step;

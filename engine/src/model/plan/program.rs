@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use super::gradient;
 use super::key::ProgramKey;
-use super::liveness::{Lifetime, place};
 use super::lower::{self, Lowered};
 use super::step::{Buffer, Step};
 use crate::model::graph::Graph;
+use crate::ops::liveness::{Lifetime, place};
 
 /// Steps in order, and where their buffers lie.
 pub(super) struct Program {

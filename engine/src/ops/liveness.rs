@@ -1,21 +1,21 @@
-//! Where each buffer of a plan lies: buffers that are never alive together share memory.
+//! Where each buffer of a network lies: buffers that are never alive together share memory.
 
-use crate::ops::arena::LINE;
+use super::arena::LINE;
 
 /// A buffer's size and the steps between which it is needed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lifetime {
+pub(crate) struct Lifetime {
     /// Floats.
-    pub(super) length: usize,
+    pub(crate) length: usize,
     /// First step that touches it.
-    pub(super) first: usize,
+    pub(crate) first: usize,
     /// Last step that touches it.
-    pub(super) last: usize,
+    pub(crate) last: usize,
 }
 
 /// Offsets for all buffers, and the floats they take together. Largest first, each at the lowest place that is free
 /// for its whole life.
-pub(super) fn place(lifetimes: &[Lifetime]) -> (Vec<usize>, usize) {
+pub(crate) fn place(lifetimes: &[Lifetime]) -> (Vec<usize>, usize) {
     let mut order: Vec<usize> = (0..lifetimes.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(lifetimes[i].length), i));
     let mut offsets = vec![0; lifetimes.len()];
