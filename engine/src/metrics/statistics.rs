@@ -7,6 +7,7 @@
 use rayon::prelude::*;
 
 use super::features::{FeatureError, Features};
+use crate::model::tensors::{Dtype, HostTensor, TensorMap};
 use crate::ops::Isa;
 use crate::ops::products::{Lines, products, squares};
 
@@ -68,6 +69,29 @@ impl Statistics {
             return wrong("the covariance is not symmetric");
         }
         Ok(Self { mean, covariance, rows: None })
+    }
+
+    /// Of the arrays `mu` (D) and `sigma` (D, D), as FID tools keep them in an `.npz`.
+    ///
+    /// # Errors
+    /// [`FeatureError::Statistics`] where one is missing, or as [`Self::new`].
+    pub fn from_arrays(arrays: &TensorMap) -> Result<Self, FeatureError> {
+        let (Some(mu), Some(sigma)) = (arrays.get("mu"), arrays.get("sigma")) else {
+            return Err(FeatureError::Statistics { reason: "there are no arrays mu and sigma" });
+        };
+        Self::new(mu.to_f64(), sigma.to_f64())
+    }
+
+    /// The arrays that [`Self::from_arrays`] and FID tools take, in f64.
+    #[must_use]
+    pub fn to_arrays(&self) -> TensorMap {
+        let array = |values: &[f64], shape: Vec<usize>| {
+            let data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            HostTensor { dtype: Dtype::F64, shape, data }
+        };
+        let n = self.mean.len();
+        let (mu, sigma) = (array(&self.mean, vec![n]), array(&self.covariance, vec![n, n]));
+        TensorMap::from([("mu".to_string(), mu), ("sigma".to_string(), sigma)])
     }
 
     /// (D)

@@ -117,6 +117,18 @@ impl HostTensor {
             Dtype::U8 | Dtype::Bool => bytes.iter().map(|&b| f32::from(b)).collect(),
         }
     }
+
+    /// The elements as f64: exact, but for whole numbers beyond 2^53.
+    #[must_use]
+    pub fn to_f64(&self) -> Vec<f64> {
+        let bytes = self.data.as_slice();
+        match self.dtype {
+            Dtype::F64 => bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b)).collect(),
+            Dtype::I64 => bytes.as_chunks().0.iter().map(|&b| i64::from_le_bytes(b) as f64).collect(),
+            Dtype::I32 => bytes.as_chunks().0.iter().map(|&b| f64::from(i32::from_le_bytes(b))).collect(),
+            _ => self.to_f32().into_iter().map(f64::from).collect(),
+        }
+    }
 }
 
 /// Tensors by name.
@@ -133,7 +145,8 @@ pub struct ReadLimits {
     /// Most bytes that all tensors together may take in memory.
     pub tensor_bytes_max: u64,
     /// Most bytes that the tensors of a `.pth` may take beyond the size of the file. Views may repeat what is stored
-    /// once (a tied weight, an expanded scalar); without this bound four bytes could claim terabytes.
+    /// once (a tied weight, an expanded scalar); without this bound four bytes could claim terabytes. Those of an `.npz`,
+    /// which may be deflated, may take 16 times the file and this.
     pub expansion_bytes_max: u64,
 }
 

@@ -13,11 +13,6 @@ fn read(bytes: &[u8]) -> Result<TensorMap, TensorFileError> {
     read_npz(bytes, &ReadLimits::default())
 }
 
-fn doubles(tensor: &HostTensor) -> Vec<f64> {
-    assert_eq!(tensor.dtype, Dtype::F64);
-    tensor.data.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b)).collect()
-}
-
 /// An archive of one entry, deflated or stored, that claims to inflate to `size` bytes.
 fn archive(name: &str, data: &[u8], size: u32, deflate: bool) -> Vec<u8> {
     let mut packed = data.to_vec();
@@ -59,8 +54,11 @@ fn statistics_of_other_tools_are_read_stored_or_deflated() {
         let tensors = read(&std::fs::read(fixture(name)).unwrap()).unwrap();
         assert_eq!(tensors.keys().collect::<Vec<_>>(), ["mu", "sigma"], "{name}");
         assert_eq!(tensors["sigma"].shape, [64, 64]);
-        Statistics::new(doubles(&tensors["mu"]), doubles(&tensors["sigma"])).unwrap()
+        let statistics = Statistics::from_arrays(&tensors).unwrap();
+        assert_eq!(read(&write_npz(&statistics.to_arrays())).unwrap(), tensors, "{name}");
+        statistics
     });
+    assert!(Statistics::from_arrays(&TensorMap::new()).is_err());
     let distance = frechet_distance(&statistics[0], &statistics[1]).unwrap();
     assert!((distance - 41.701_398_636_052_42).abs() < 1e-6 * distance, "{distance}");
 }
