@@ -14,7 +14,7 @@ use std::{
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 10] = [
+const TARGETS: [Target; 11] = [
     ("job_spec", targets::job_spec),
     ("wire", targets::wire),
     ("ledger_rows", targets::ledger_rows),
@@ -23,6 +23,7 @@ const TARGETS: [Target; 10] = [
     ("avif", targets::avif),
     ("safetensors", targets::safetensors),
     ("pth", targets::pth),
+    ("npz", targets::npz),
     ("model_config", targets::model_config),
     ("certificate", targets::certificate),
 ];

@@ -9,6 +9,7 @@
 //! | [`records`] | a destination's `.sr3/`, the bytes of units, orders |
 //! | [`image`], [`avif`] | pictures of every format |
 //! | [`safetensors`], [`pth`], [`model_config`] | the files of checkpoints |
+//! | [`npz`] | statistics and samples of other tools |
 //! | [`certificate`] | certificates, tokens, addresses |
 //!
 //! Where something is read and written again, both must agree.
@@ -35,7 +36,7 @@ use sr3_engine::{
         Graph,
         checkpoint::CheckpointConfig,
         import::{InferOptions, infer, read_pth},
-        tensors::{ReadLimits, read_safetensors, write_safetensors},
+        tensors::{ReadLimits, read_npz, read_safetensors, write_npz, write_safetensors},
     },
 };
 use sr3_jobs::{
@@ -342,6 +343,18 @@ pub fn safetensors(data: &[u8]) {
             let limits = ReadLimits { file_bytes_max: 1 << 24, header_bytes_max: 1 << 22, ..LIMITS };
             let again = read_safetensors(&written, &limits).expect("what was written can be read");
             assert_eq!(again, (tensors, metadata));
+        }
+        Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+    }
+}
+
+/// An archive of NumPy is refused or written again to the same arrays.
+pub fn npz(data: &[u8]) {
+    match read_npz(data, &LIMITS) {
+        Ok(tensors) => {
+            let limits = ReadLimits { file_bytes_max: 1 << 26, ..LIMITS };
+            let again = read_npz(&write_npz(&tensors), &limits).expect("what was written can be read");
+            assert_eq!(again, tensors);
         }
         Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
     }
