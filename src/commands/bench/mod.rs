@@ -1,6 +1,7 @@
 //! `sr3 bench`: how fast this machine is. With `--json` one line a case, with the keys of common PyTorch benchmarks.
 
 mod all_reduce;
+mod fid_features;
 mod peaks;
 mod sampler;
 mod unet;
@@ -17,6 +18,7 @@ use sr3_jobs::{Dtype, upscale::engine_models::precision};
 use super::model_args::start_threads;
 use crate::exit::{CommandError, Ending};
 use all_reduce::AllReduceArgs;
+use fid_features::FidFeaturesArgs;
 use sampler::SamplerArgs;
 use unet::{UnetArgs, weights};
 
@@ -29,6 +31,8 @@ pub enum BenchCommand {
     Sampler(SamplerArgs),
     /// The sum of a list over processes of this machine, as training takes it.
     AllReduce(AllReduceArgs),
+    /// The features of FID: 32 pictures, from bytes to numbers, by Inception with weights drawn at random.
+    FidFeatures(FidFeaturesArgs),
     /// What the processor could do at best, with one thread and with all: multiply-adds, bf16 products, memory.
     Peaks(Timing),
 }
@@ -63,6 +67,7 @@ pub fn run(command: &BenchCommand) -> Result<Ending, CommandError> {
     start_threads(match command {
         BenchCommand::Unet(UnetArgs { timing, .. })
         | BenchCommand::Sampler(SamplerArgs { timing, .. })
+        | BenchCommand::FidFeatures(FidFeaturesArgs { timing, .. })
         | BenchCommand::Peaks(timing) => timing.threads,
         BenchCommand::AllReduce(_) => Some(1),
     });
@@ -70,6 +75,7 @@ pub fn run(command: &BenchCommand) -> Result<Ending, CommandError> {
         BenchCommand::AllReduce(args) => all_reduce::run(args),
         BenchCommand::Unet(args) => unet::run(args),
         BenchCommand::Sampler(args) => sampler::run(args),
+        BenchCommand::FidFeatures(args) => fid_features::run(args),
         BenchCommand::Peaks(timing) => peaks::run(*timing),
     }
     .map_err(|e| CommandError::failed(e.to_string()))?;
