@@ -4,7 +4,7 @@ use super::distances::lines;
 use super::draws::Draws;
 use super::features::{FeatureError, Features};
 use crate::ops::Isa;
-use crate::ops::products::{products, squares};
+use crate::ops::products::{mirror, products, squares};
 
 /// How KID is averaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,7 @@ pub fn mmd(a: Features<'_>, b: Features<'_>) -> Result<f64, FeatureError> {
     for (lines, n) in [(&x, n), (&y, m)] {
         let mut all = vec![0.0; n * n];
         squares(Isa::detect(), lines, &mut all, false);
+        mirror(n, &mut all);
         let pairs = all.iter().enumerate().filter(|(at, _)| at / n != at % n);
         within += pairs.map(|(_, v)| kernel(v)).sum::<f64>() / (n as f64 * (n - 1) as f64);
     }

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::features::{FeatureError, Features};
 use crate::model::tensors::{Dtype, HostTensor, TensorMap};
 use crate::ops::Isa;
-use crate::ops::products::{Lines, products, squares};
+use crate::ops::products::{Lines, mirror, products, squares};
 
 /// Images whose centred features are held at once, as f64.
 const BLOCK: usize = 512;
@@ -41,6 +41,7 @@ impl Statistics {
             let lines = Lines::new(dimensions, length, |feature, k| centred(first + k, feature));
             squares(Isa::detect(), &lines, &mut covariance, first > 0);
         }
+        mirror(dimensions, &mut covariance);
         let divisor = (count - 1) as f64;
         covariance.par_iter_mut().for_each(|v| *v /= divisor);
         let rows = (count < dimensions).then(|| {

@@ -59,7 +59,7 @@ pub(crate) fn products(isa: Isa, a: &Lines, b: &Lines, out: &mut [f64], add: boo
     });
 }
 
-/// [`products`] of lines with themselves: what lies right of the diagonal is mirrored.
+/// [`products`] of lines with themselves, on the diagonal and left of it; [`mirror`] does the rest, once.
 pub(crate) fn squares(isa: Isa, a: &Lines, out: &mut [f64], add: bool) {
     let n = a.count;
     assert!(out.len() == n * n, "lines and products of one size");
@@ -72,9 +72,13 @@ pub(crate) fn squares(isa: Isa, a: &Lines, out: &mut [f64], add: bool) {
             dispatch(isa, Tile { a: a.panel(i), b: a.panel(j), rows: &mut *rows, columns: n, at, add });
         }
     });
+}
+
+/// Copies what lies left of the diagonal of a matrix (n, n) to the right of it.
+pub(crate) fn mirror(n: usize, matrix: &mut [f64]) {
     for i in 0..n {
         for j in i + 1..n {
-            out[i * n + j] = out[j * n + i];
+            matrix[i * n + j] = matrix[j * n + i];
         }
     }
 }
@@ -108,7 +112,12 @@ impl Tile<'_> {
     fn multiply<const R: usize>(self) {
         let Self { a, b, rows, columns, at, add } = self;
         let (height, width) = (rows.len() / columns, (columns - at).min(PANEL));
-        for first in (0..height).step_by(R) {
+        // Which lines of the panel is known to be within it: no index is checked in the sums' loop.
+        for part in 0..PANEL / R {
+            let first = part * R;
+            if first >= height {
+                break;
+            }
             let mut sums = [[0.0f64; PANEL]; R];
             let mine = &mut rows[first * columns..];
             if add {
@@ -117,9 +126,10 @@ impl Tile<'_> {
                 }
             }
             for (a, b) in a.as_chunks::<PANEL>().0.iter().zip(b.as_chunks::<PANEL>().0) {
+                let a = &a.as_chunks::<R>().0[part];
                 for r in 0..R {
                     for l in 0..PANEL {
-                        sums[r][l] = a[first + r].mul_add(b[l], sums[r][l]);
+                        sums[r][l] = a[r].mul_add(b[l], sums[r][l]);
                     }
                 }
             }
@@ -156,6 +166,7 @@ mod tests {
                 products(isa, &rests.0, &rests.1, &mut out, true);
                 let mut own = vec![0.0; n * n];
                 squares(isa, &Lines::new(n, length, value), &mut own, false);
+                mirror(n, &mut own);
                 for i in 0..n {
                     for j in 0..m {
                         let chain = (0..length).fold(0.0, |sum, k| value(i, k).mul_add(other(j, k), sum));
