@@ -165,7 +165,10 @@ mod tests {
         builder.into_inner().unwrap()
     }
 
-    fn walked(bytes: &[u8]) -> (Vec<(Place, u64, Result<Vec<u8>, u64>)>, io::Result<()>) {
+    /// Each picture with its bytes, or its length where it is too long; and how it ended.
+    type Walked = (Vec<(Place, u64, Result<Vec<u8>, u64>)>, io::Result<()>);
+
+    fn walked(bytes: &[u8]) -> Walked {
         let mut pictures = Vec::new();
         let ended = walk_archive(&mut tar::Archive::new(bytes), 100, |read| read, &mut pictures);
         (pictures, ended)

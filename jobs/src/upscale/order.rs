@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn every_field_that_decides_bytes_changes_the_digest_and_the_name_does_not() {
         let base = recipe();
-        let changes: [fn(&mut RecipeSpec); 14] = [
+        let changes: [fn(&mut RecipeSpec); 15] = [
             |r| r.model = Digest::of(b"other"),
             |r| r.preset = "fast".into(),
             |r| r.sampler = Some("ddim".into()),
