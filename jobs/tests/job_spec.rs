@@ -296,6 +296,7 @@ fn every_field_is_in_the_schema_with_its_description_and_default() {
             scale: Some(1),
             steps: Some(1),
             sampler: Some("s".into()),
+            class: Some(0),
             tile: Some(16),
             ..wish
         },

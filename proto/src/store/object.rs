@@ -98,8 +98,9 @@ impl RemoteStore {
         key: &Key,
         range: Range<u64>,
     ) -> Result<(ObjectInfo, Bytes), StoreError> {
+        let start = range.start;
         // What an object of no bytes answers to a range is not the same everywhere.
-        if range.start == 0 {
+        if start == 0 {
             let info = self.head(key).await?;
             if info.bytes == 0 {
                 return Ok((info, Bytes::new()));
@@ -107,10 +108,14 @@ impl RemoteStore {
         }
         let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
         let found = match self.inner.get_opts(&self.path(key)?, options).await {
-            Err(error) if refusal::is_beyond_the_end(&error) => {
-                return Ok((self.head(key).await?, Bytes::new()));
-            }
-            other => other.map_err(|e| self.about(key, e))?,
+            Ok(found) => found,
+            // Not every store says so in a way that can be told from other refusals.
+            Err(error) => match self.head(key).await {
+                Ok(info) if info.bytes <= start => {
+                    return Ok((info, Bytes::new()));
+                }
+                _ => return Err(self.about(key, error)),
+            },
         };
         let info = ObjectInfo { key: key.clone(), bytes: found.meta.size, etag: found.meta.e_tag.clone() };
         Ok((info, found.bytes().await.map_err(|e| self.about(key, e))?))

@@ -85,11 +85,6 @@ pub(super) fn of(connector: Option<&Connector>, path: String, asked: Asked, erro
     }
 }
 
-/// Whether an error says that what was asked for lies beyond the object's end.
-pub(super) fn is_beyond_the_end(error: &Error) -> bool {
-    Answer::read(&error.to_string()).status == 416
-}
-
 fn about_the_store(
     connector: &Connector,
     path: &str,
