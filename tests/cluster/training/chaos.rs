@@ -22,11 +22,16 @@ fn has_members(job: &Job<'_>, count: u64) {
     asked(job, |status| (status["members"].as_u64() == Some(count)).then_some(()));
 }
 
+/// Steps done, once somebody says.
+fn steps(job: &Job<'_>) -> u64 {
+    asked(job, |_| Some(job.step()).filter(|step| *step > 0))
+}
+
 /// Steps a second over a time in which `during` happens.
 fn speed(job: &Job<'_>, during: impl FnOnce()) -> f64 {
-    let (begun, first) = (Instant::now(), job.step());
+    let (begun, first) = (Instant::now(), steps(job));
     during();
-    (job.step() - first) as f64 / begun.elapsed().as_secs_f64()
+    steps(job).saturating_sub(first) as f64 / begun.elapsed().as_secs_f64()
 }
 
 /// A kill on average every thirty seconds: how much of the speed is left, how soon the others go on, and that nothing is lost.
@@ -42,7 +47,7 @@ fn members_that_are_killed_lose_no_step_and_their_peers_go_on_at_once() {
     let mut workers: Vec<Process> = (0..MEMBERS).map(|_| worker(address, &test.none)).collect();
     let job = Job::submit(address, &test.spec("killed", 100_000_000, ""));
     has_members(&job, MEMBERS as u64);
-    asked(&job, |_| (job.step() > 0).then_some(()));
+    steps(&job);
     let quiet = (time / 4).max(Duration::from_secs(10));
     let before = speed(&job, || std::thread::park_timeout(quiet));
     let mut noticed = Vec::new();
