@@ -36,7 +36,7 @@ use super::{
 };
 
 const VERSION: u32 = 1;
-const PREFIX: &str = "checkpoints/";
+const FOLDER: &str = "checkpoints";
 const MANIFEST: &str = "checkpoint.json";
 const STATE: &str = "state.safetensors";
 /// Steps of the preset that a trained model has.
@@ -143,7 +143,7 @@ impl CheckpointInfo {
 }
 
 fn folder(step: u64) -> String {
-    format!("{PREFIX}step-{step:012}")
+    format!("{FOLDER}/step-{step:012}")
 }
 
 /// Writes the checkpoint of a state, with what the run has to tell since the one before. Yields what names it.
@@ -306,12 +306,11 @@ pub(super) async fn find(store: &Store, step: u64) -> Result<Option<CheckpointIn
 /// # Errors
 /// The store's.
 pub async fn checkpoints(store: &Store) -> Result<Vec<CheckpointInfo>, StoreError> {
-    let entries: Vec<ListEntry> = store.list().try_collect().await?;
+    let entries: Vec<ListEntry> = store.list_under(&key(FOLDER)).try_collect().await?;
     let mut found = Vec::new();
     for entry in entries {
         if let ListEntry::Object(info) = entry
-            && let Some(rest) = info.key.as_str().strip_prefix(PREFIX)
-            && rest.ends_with(&format!("/{MANIFEST}"))
+            && info.key.name() == MANIFEST
         {
             let (_, bytes) = store.get(&info.key).await?;
             found.extend(serde_json::from_slice::<CheckpointInfo>(&bytes).ok());
