@@ -88,35 +88,34 @@ pub trait Denoiser: Send {
         0
     }
 
-    /// Evaluates a network with classes, or one without that gets no labels. As [`Self::predict`] otherwise.
+    /// Evaluates the network.
+    ///
+    /// `input` is (N, H, W, in_channels), the condition's channels first; `prediction` is (N, H, W, out_channels) and is
+    /// overwritten.
     ///
     /// # Errors
-    /// As there; [`DenoiserError::Labels`].
+    /// [`DenoiserError`] where buffers and shape disagree, labels are not those of a batch, or the device fails.
     fn predict_conditioned(
         &mut self,
         shape: [usize; 3],
         input: &[f32],
         conditions: Conditions<'_>,
         prediction: &mut [f32],
-    ) -> Result<(), DenoiserError> {
-        check_labels(conditions.labels, shape[0], self.classes())?;
-        self.predict(shape, input, conditions.noise, prediction)
-    }
+    ) -> Result<(), DenoiserError>;
 
-    /// Evaluates a network without classes.
-    ///
-    /// `input` is (N, H, W, in_channels), the condition's channels first; `noise_levels` is (N), what
-    /// [`Conditions::noise`] is; `prediction` is (N, H, W, out_channels) and is overwritten.
+    /// Evaluates a network without classes; `noise_levels` is (N), what [`Conditions::noise`] is.
     ///
     /// # Errors
-    /// [`DenoiserError`] where buffers and shape disagree, or the device fails.
+    /// As [`Self::predict_conditioned`].
     fn predict(
         &mut self,
         shape: [usize; 3],
         input: &[f32],
         noise_levels: &[f32],
         prediction: &mut [f32],
-    ) -> Result<(), DenoiserError>;
+    ) -> Result<(), DenoiserError> {
+        self.predict_conditioned(shape, input, noise_levels.into(), prediction)
+    }
 }
 
 /// Checks that there is a label for each item, or none at all where there are no classes.
@@ -156,16 +155,6 @@ impl<D: Denoiser + ?Sized> Denoiser for &mut D {
     ) -> Result<(), DenoiserError> {
         (**self).predict_conditioned(shape, input, conditions, prediction)
     }
-
-    fn predict(
-        &mut self,
-        shape: [usize; 3],
-        input: &[f32],
-        noise_levels: &[f32],
-        prediction: &mut [f32],
-    ) -> Result<(), DenoiserError> {
-        (**self).predict(shape, input, noise_levels, prediction)
-    }
 }
 
 /// A network whose executor is known only when it runs.
@@ -194,15 +183,5 @@ impl Denoiser for Box<dyn Denoiser> {
         prediction: &mut [f32],
     ) -> Result<(), DenoiserError> {
         (**self).predict_conditioned(shape, input, conditions, prediction)
-    }
-
-    fn predict(
-        &mut self,
-        shape: [usize; 3],
-        input: &[f32],
-        noise_levels: &[f32],
-        prediction: &mut [f32],
-    ) -> Result<(), DenoiserError> {
-        (**self).predict(shape, input, noise_levels, prediction)
     }
 }

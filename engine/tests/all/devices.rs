@@ -6,7 +6,7 @@ use crate::common::max_difference;
 use sr3_engine::device::Device;
 use sr3_engine::image::{Channels, DecodeLimits, Samples, decode};
 use sr3_engine::model::bundled::Bundled;
-use sr3_engine::model::{Denoiser, DenoiserError};
+use sr3_engine::model::{Conditions, Denoiser, DenoiserError};
 use sr3_engine::ops::Precision;
 use sr3_engine::upscaler::{LowRes, Recipe, RecipeRequest, UpscaleError, Upscaler};
 
@@ -84,11 +84,11 @@ impl Denoiser for Small {
         self.network.size_multiple()
     }
 
-    fn predict(
+    fn predict_conditioned(
         &mut self,
         shape: [usize; 3],
         input: &[f32],
-        noise_levels: &[f32],
+        conditions: Conditions<'_>,
         prediction: &mut [f32],
     ) -> Result<(), DenoiserError> {
         let [items, height, width] = shape;
@@ -98,7 +98,7 @@ impl Denoiser for Small {
             prediction.fill(f32::NAN);
             return Err(DenoiserError::OutOfMemory { items, height, width });
         }
-        self.network.predict(shape, input, noise_levels, prediction)
+        self.network.predict_conditioned(shape, input, conditions, prediction)
     }
 }
 

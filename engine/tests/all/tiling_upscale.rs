@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use crate::common::max_difference;
 use sr3_engine::diffusion::{LevelSpacing, Objective, Sampler, SamplerError, Target, Tile, TileError};
 use sr3_engine::metrics::{Picture, Reduction};
-use sr3_engine::model::{Denoiser, DenoiserError};
+use sr3_engine::model::{Conditions, Denoiser, DenoiserError};
 use sr3_engine::ops::Precision;
 use sr3_engine::ops::resize::{Filter, resize};
 use sr3_engine::upscaler::{LowRes, Recipe, UpscaleError, Upscaled, Upscaler};
@@ -34,11 +34,11 @@ impl Denoiser for Fake {
         self.multiple
     }
 
-    fn predict(
+    fn predict_conditioned(
         &mut self,
         shape: [usize; 3],
         input: &[f32],
-        noise_levels: &[f32],
+        conditions: Conditions<'_>,
         prediction: &mut [f32],
     ) -> Result<(), DenoiserError> {
         let [batch, height, width] = shape;
@@ -47,11 +47,11 @@ impl Denoiser for Fake {
             (input.len(), prediction.len()),
             (batch * height * width * self.channels, batch * height * width * 3)
         );
-        assert_eq!(noise_levels.len(), batch);
+        assert_eq!(conditions.noise.len(), batch);
         let items = input
             .chunks_exact(height * width * self.channels)
             .zip(prediction.chunks_exact_mut(height * width * 3));
-        for ((input, prediction), &level) in items.zip(noise_levels) {
+        for ((input, prediction), &level) in items.zip(conditions.noise) {
             (self.rule)([height, width], input, level, prediction);
         }
         self.calls.push(shape);

@@ -420,8 +420,10 @@ async fn remove(store: &Store, info: &CheckpointInfo) -> Result<(), StoreError> 
     // What names it first: what is left then is no checkpoint.
     store.delete(&key(&format!("{}/{MANIFEST}", info.folder()))).await?;
     for member in &info.members {
-        let name = Key::new(format!("{}/{}", info.folder(), member.name));
-        store.delete(&name.unwrap_or_else(|_| key(MANIFEST))).await?;
+        // What is no key names nothing.
+        if let Ok(name) = Key::new(format!("{}/{}", info.folder(), member.name)) {
+            store.delete(&name).await?;
+        }
     }
     Ok(())
 }

@@ -283,16 +283,6 @@ impl Denoiser for CandleUNet {
         self.classes
     }
 
-    fn predict(
-        &mut self,
-        shape: [usize; 3],
-        input: &[f32],
-        noise_levels: &[f32],
-        prediction: &mut [f32],
-    ) -> std::result::Result<(), DenoiserError> {
-        self.predict_conditioned(shape, input, noise_levels.into(), prediction)
-    }
-
     /// Items are evaluated one after the other: matrix libraries choose their order of summation by the batch too, and
     /// an item's result must not depend on its company.
     fn predict_conditioned(

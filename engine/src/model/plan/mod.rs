@@ -282,16 +282,6 @@ impl Denoiser for CpuUNet {
         self.graph.classes()
     }
 
-    fn predict(
-        &mut self,
-        shape: [usize; 3],
-        input: &[f32],
-        noise_levels: &[f32],
-        prediction: &mut [f32],
-    ) -> Result<(), DenoiserError> {
-        self.predict_conditioned(shape, input, noise_levels.into(), prediction)
-    }
-
     fn predict_conditioned(
         &mut self,
         shape: [usize; 3],
