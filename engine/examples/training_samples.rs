@@ -12,7 +12,7 @@ use sr3_engine::image::{self, DecodeLimits};
 use sr3_engine::model::checkpoint::{Degradation, NoiseSchedule};
 use sr3_engine::model::{Graph, UNetConfig, initial_weights};
 use sr3_engine::train::{
-    Crop, Draws, Example, Orientations, Permutation, Preprocessing, Square, Task, TrainingLevels,
+    Crop, Draws, Example, Noise, Orientations, Permutation, Preprocessing, Square, Task, TrainingLevels,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -42,14 +42,23 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let preprocessing = Preprocessing {
         high_res: high.parse()?,
-        low_res: low.parse()?,
+        low_res: Some(low.parse()?),
         crop: Crop::Centre,
         orientations: Orientations::Flip,
         degradation: Degradation::PAPER,
     };
     let schedule = NoiseSchedule::Linear { start: 1e-6, end: 0.01, timesteps: 2000 };
     let levels = TrainingLevels::new(&schedule, LevelDraw::Gamma)?;
-    let task = Task { objective: Some(Objective::Noise), target: Target::Image, loss: Loss::L1, levels };
+    let task = Task {
+        low_res: true,
+        objective: Some(Objective::Noise),
+        target: Target::Image,
+        loss: Loss::L1,
+        noise: Noise::Levels(levels),
+        classes: 0,
+        label_dropout: 0.0,
+        learned_variance: false,
+    };
     let draws = Draws::new(seed);
     let mut kept = Vec::new();
     for path in files(Path::new(pictures))? {
@@ -61,7 +70,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let example = |place: u64| {
             let (epoch, index) = permutation.at(step * batch + place);
             let (high, low) = preprocessing.pair(&kept[index as usize], &draws, epoch, index);
-            Example { high, low, step, place: place as u32 }
+            Example { high, low, label: 0, step, place: place as u32 }
         };
         let examples = task.examples(&(0..batch).map(example).collect::<Vec<_>>(), &draws);
         let values = examples.input.iter().chain(&examples.levels).chain(&examples.target);

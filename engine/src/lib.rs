@@ -9,6 +9,7 @@
 
 pub mod device;
 pub mod diffusion;
+pub mod generator;
 pub mod image;
 pub mod metrics;
 pub mod model;

@@ -27,7 +27,7 @@ use canvas::Canvas;
 pub use passes::Passes;
 use picture::RGB;
 pub use picture::{LowRes, UpscaleError, Upscaled};
-pub use recipe::{Recipe, RecipeError, RecipeRequest};
+pub use recipe::{Recipe, RecipeError, RecipeRequest, Sampling};
 
 /// Mean squared error, in [0, 1] units, that a lossy input's own artefacts are allowed to explain.
 const LOSSY_ERROR_MAX: f64 = 4e-5;

@@ -8,7 +8,7 @@ use sr3_coordinator::{Kind, Kinds, core::view::Phase, kind::Begin};
 use sr3_engine::{device::Device, ops::Isa};
 use sr3_jobs::{
     models::Library,
-    train::{NAME, Train, TrainOrder, TrainSpec, Trained},
+    train::{NAME, Train, TrainOrder, TrainSpec, Trained, sizes},
     upscale::{Bits, engine_models::precision},
 };
 use sr3_proto::{
@@ -177,5 +177,5 @@ fn make_folder(written: &str) -> Result<(), CommandError> {
 /// One line about a spec that can be used.
 pub(super) fn summary(spec: &TrainSpec) -> String {
     let t = &spec.train;
-    format!("train {}→{} on {} into {}", t.low_res, t.high_res, t.source, t.destination)
+    format!("train {} on {} into {}", sizes(t.low_res, t.high_res), t.source, t.destination)
 }

@@ -22,7 +22,7 @@ pub(super) fn print(order: &TrainOrder) -> Result<(), CommandError> {
     let failed = |e: &dyn std::fmt::Display| CommandError::failed(e.to_string());
     let graph = Graph::build(&recipe.model).map_err(|e| failed(&e))?;
     let (parameters, samples) = (graph.parameter_count(), order.steps * recipe.batch);
-    say!("{}: {}→{}", printable(&order.model_name), recipe.low_res, recipe.high_res);
+    say!("{}: {}", printable(&order.model_name), recipe.sizes());
     say!("{:.1} million parameters", parameters as f64 / 1e6);
     say!(
         "{} steps of {} samples ({samples} in all), {} grains of {}, {} at once",
@@ -67,7 +67,10 @@ fn samples_a_second(order: &TrainOrder, graph: &Graph) -> Result<f64, CommandErr
         shape: [count, side, side],
         input: values(task.in_channels()),
         levels: vec![0.5; count],
+        told: vec![0.5; count],
+        labels: vec![0; if recipe.model.classes > 0 { count } else { 0 }],
         target: values(3),
+        images: values(3),
         places: (0..count as u32).collect(),
         step: 0,
     };

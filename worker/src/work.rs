@@ -107,6 +107,8 @@ pub(crate) struct Progress {
     pub(crate) items_done: u32,
     pub(crate) current: Option<String>,
     pub(crate) share: f32,
+    /// Whether it stays said when the device is free for a moment: a gang has one after each step.
+    stays: bool,
 }
 
 impl UnitProgress {
@@ -124,8 +126,18 @@ impl UnitProgress {
         });
     }
 
+    /// What a gang is at, and how much of all is done, from 0 to 1: said until something else is.
+    pub fn at(&self, what: &str, share: f32) {
+        self.change(|now| now.stays = true);
+        self.on_device(what, share);
+    }
+
     pub(crate) fn off_device(&self) {
-        self.change(|now| (now.current, now.share) = (None, 0.0));
+        self.change(|now| {
+            if !now.stays {
+                (now.current, now.share) = (None, 0.0);
+            }
+        });
     }
 
     pub(crate) fn verdict(&self) {

@@ -18,6 +18,7 @@ pub struct Draws {
     crops: NoiseSource,
     degradations: NoiseSource,
     levels: NoiseSource,
+    labels: NoiseSource,
     dropout: NoiseSource,
     audits: NoiseSource,
 }
@@ -32,6 +33,7 @@ impl Draws {
             crops: source("crops"),
             degradations: source("degradations"),
             levels: source("noise levels"),
+            labels: source("labels"),
             dropout: source("dropout"),
             audits: source("audits"),
         }
@@ -59,6 +61,19 @@ impl Draws {
     #[must_use]
     pub fn noise_level(&self, levels: &TrainingLevels, step: u64, place: u32) -> f64 {
         levels.draw(&self.levels, place, word(step))
+    }
+
+    /// The timestep of the sample at `place` of a step's batch: one of so many, evenly.
+    #[must_use]
+    pub fn timestep(&self, timesteps: usize, step: u64, place: u32) -> usize {
+        let [a, b, ..] = self.levels.words(place, word(step));
+        ((u128::from(u64::from(a) << 32 | u64::from(b)) * timesteps as u128) >> 64) as usize
+    }
+
+    /// A number in [0, 1) that says whether the class of the sample at `place` of a step's batch is kept from the network.
+    #[must_use]
+    pub fn unlabelled(&self, step: u64, place: u32) -> f64 {
+        f64::from(self.labels.words(place, word(step))[0]) / 4_294_967_296.0
     }
 
     /// The noise of the sample at `place` of a step's batch, (H, W, 3).

@@ -30,6 +30,9 @@ pub enum TrainingLevelsError {
     /// It is none.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
+    /// The network is told timesteps, and it has none.
+    #[error("it has no timesteps, which this network is told: take cosine or linear, with `timesteps`")]
+    NoTimesteps,
     /// It may be sampled from, not trained with.
     #[error("{field} is {value}: training knows {known}")]
     Unknown {

@@ -24,7 +24,7 @@ pub use candle::CandleTrainer;
 #[cfg(feature = "candle")]
 pub use candle_core::Tensor;
 pub use draws::Draws;
-pub use examples::{Example, Examples, Task, enlarged, planes};
+pub use examples::{Example, Examples, Noise, Task, enlarged, planes};
 pub use learning_rate::{Decay, LearningRate};
 pub use levels::{TrainingLevels, TrainingLevelsError};
 pub use optimizer::{Adam, AdamConfig, BLOCK, Moments, norm};

@@ -35,8 +35,8 @@ pub enum Orientations {
 pub struct Preprocessing {
     /// Side of what is restored, in pixels.
     pub high_res: usize,
-    /// Side of what it is restored from, in pixels.
-    pub low_res: usize,
+    /// Side of what it is restored from, in pixels; none where it is made of noise alone.
+    pub low_res: Option<usize>,
     /// Which square.
     pub crop: Crop,
     /// Turned how.
@@ -90,7 +90,7 @@ impl Preprocessing {
     /// # Panics
     /// If it is smaller than the high resolution.
     #[must_use]
-    pub fn pair(&self, kept: &Square, draws: &Draws, epoch: u64, index: u64) -> (Square, Square) {
+    pub fn pair(&self, kept: &Square, draws: &Draws, epoch: u64, index: u64) -> (Square, Option<Square>) {
         let [x, y, turn, _] = draws.crop(epoch, index);
         let high = self.high_res;
         let within = |word: u32, room: usize| ((u64::from(word) * (room as u64 + 1)) >> 32) as usize;
@@ -103,12 +103,12 @@ impl Preprocessing {
             Orientations::Flip => turned(square, turn >> 31),
             Orientations::Eight => turned(square, turn >> 29),
         };
-        let low = self.reduced(&square, draws, epoch, index);
+        let low = self.low_res.map(|low| self.reduced(&square, low, draws, epoch, index));
         (square, low)
     }
 
-    fn reduced(&self, square: &Square, draws: &Draws, epoch: u64, index: u64) -> Square {
-        let (high, low) = (self.high_res, self.low_res);
+    fn reduced(&self, square: &Square, low: usize, draws: &Draws, epoch: u64, index: u64) -> Square {
+        let high = self.high_res;
         let of = |rgb| Square { width: low, height: low, rgb };
         let Degradation { blur, noise, jpeg, .. } = self.degradation;
         let [a, b, c, _] = draws.degradation(epoch, index);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     fn preprocessing(crop: Crop, orientations: Orientations) -> Preprocessing {
-        Preprocessing { high_res: 16, low_res: 4, crop, orientations, degradation: Degradation::PAPER }
+        Preprocessing { high_res: 16, low_res: Some(4), crop, orientations, degradation: Degradation::PAPER }
     }
 
     #[test]
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(kept.rgb, resize_u8(&middle.rgb, [32, 32, 3], [16, 16], Filter::Area));
         let (high, low) = how.pair(&kept, &Draws::new(1), 0, 0);
         assert_eq!(high, kept);
-        assert_eq!(low.rgb, resize_u8(&kept.rgb, [16, 16, 3], [4, 4], Filter::Bicubic));
+        assert_eq!(low.unwrap().rgb, resize_u8(&kept.rgb, [16, 16, 3], [4, 4], Filter::Bicubic));
     }
 
     #[test]
@@ -254,12 +254,13 @@ mod tests {
     #[test]
     fn blur_keeps_what_is_even_and_noise_has_its_deviation() {
         let mut how = preprocessing(Crop::Centre, Orientations::One);
-        (how.high_res, how.low_res) = (64, 64);
+        (how.high_res, how.low_res) = (64, Some(64));
         let flat = Square { width: 64, height: 64, rgb: vec![100; 64 * 64 * 3] };
         how.degradation.blur = Some([2.0, 2.0]);
-        assert!(how.pair(&flat, &Draws::new(1), 0, 0).1.rgb.iter().all(|v| *v == 100));
+        let low = |how: &Preprocessing| how.pair(&flat, &Draws::new(1), 0, 0).1.unwrap().rgb;
+        assert!(low(&how).iter().all(|v| *v == 100));
         how.degradation.noise = Some([5.0, 5.0]);
-        let noisy = how.pair(&flat, &Draws::new(1), 0, 0).1.rgb;
+        let noisy = low(&how);
         let variance =
             noisy.iter().map(|v| (f64::from(*v) - 100.0).powi(2)).sum::<f64>() / noisy.len() as f64;
         assert!((variance.sqrt() - 5.0).abs() < 0.15, "{variance}");
@@ -268,12 +269,12 @@ mod tests {
     #[test]
     fn a_picture_that_was_a_jpeg_differs_more_the_lower_its_quality() {
         let mut how = preprocessing(Crop::Centre, Orientations::One);
-        (how.high_res, how.low_res) = (64, 64);
+        (how.high_res, how.low_res) = (64, Some(64));
         let smooth = |i: usize| (128.0 + 100.0 * libm::sin(i as f64 / 40.0)) as u8;
         let square = Square { width: 64, height: 64, rgb: (0..64 * 64 * 3).map(smooth).collect() };
         let mut off = |quality: Option<[u8; 2]>| {
             how.degradation.jpeg = quality;
-            let low = how.pair(&square, &Draws::new(1), 0, 0).1;
+            let low = how.pair(&square, &Draws::new(1), 0, 0).1.unwrap();
             low.rgb.iter().zip(&square.rgb).map(|(a, b)| u64::from(a.abs_diff(*b))).sum::<u64>()
         };
         assert_eq!(off(None), 0);
@@ -281,7 +282,7 @@ mod tests {
         assert!(0 < best && best < good && good < worst, "{best} {good} {worst}");
         // Drawn anew for every picture and epoch, from the whole range.
         how.degradation.jpeg = Some([1, 100]);
-        let low = |index| how.pair(&square, &Draws::new(1), 0, index).1.rgb;
+        let low = |index| how.pair(&square, &Draws::new(1), 0, index).1.unwrap().rgb;
         let all: std::collections::BTreeSet<_> = (0..50).map(low).collect();
         assert!(all.len() > 20, "{}", all.len());
     }

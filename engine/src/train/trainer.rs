@@ -5,14 +5,14 @@
 //! whole batch, so that the sum over all grains is the gradient of the batch's mean.
 
 use super::{Examples, Task};
-use crate::diffusion::{Loss, NoiseSource};
+use crate::diffusion::NoiseSource;
 use crate::model::{CpuUNet, Denoiser, DenoiserError, Dropout, Graph, ModelError, UNetConfig, Weights};
 use crate::ops::{Isa, Precision};
 
 /// A network that learns, on the CPU.
 pub struct Trainer {
     network: CpuUNet,
-    loss: Loss,
+    task: Task,
     dropout: NoiseSource,
 }
 
@@ -47,7 +47,7 @@ impl Trainer {
         isa: Isa,
     ) -> Result<Self, ModelError> {
         let network = CpuUNet::new(config, weights, isa)?.with_precision(precision);
-        Ok(Self { network, loss: task.loss, dropout })
+        Ok(Self { network, task: task.clone(), dropout })
     }
 
     /// The nodes and parameters.
@@ -72,12 +72,9 @@ impl Trainer {
             let dropout = Dropout { source: self.dropout, step: call.step as u32, places: &call.places };
             let mut found = Vec::new();
             let of_call = |prediction: &[f32], out: &mut [f32]| {
-                let values = prediction.len() / call.places.len();
-                let items = prediction.chunks_exact(values).zip(call.target.chunks_exact(values));
-                found.extend(items.map(|(prediction, target)| self.loss.mean(prediction, target)));
-                self.loss.gradient(prediction, &call.target, batch * values, out);
+                found = self.task.losses(call, prediction, Some((out, batch)));
             };
-            self.network.accumulate(call.shape, &call.input, &call.levels, &dropout, to, of_call)?;
+            self.network.accumulate(call.shape, &call.input, call.conditions(), &dropout, to, of_call)?;
             if let Some((place, &value)) = call.places.iter().zip(&found).find(|(_, loss)| !loss.is_finite())
             {
                 return Err(GrainError::NotFinite { place: *place, value });

@@ -128,28 +128,23 @@ fn clamp_in_words(clamp: Option<[f64; 2]>) -> String {
     clamp.map_or("not clamped".to_owned(), |[low, high]| format!("clamped to [{low}, {high}]"))
 }
 
-impl Recipe {
-    /// The checkpoint's way to sample, with what a user asked for instead.
+/// How x_t is taken from noise to picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampling {
+    /// From level to level.
+    pub sampler: Sampler,
+    /// Noise levels at which the network is evaluated, rising; the level after the last is 1.
+    pub noise_levels: Vec<f64>,
+}
+
+impl Sampling {
+    /// The checkpoint's, with what a user asked for instead: of a request, its preset, sampler and steps.
     ///
     /// Another number of steps is spread evenly in log-SNR between the ends of the preset's levels.
     ///
     /// # Errors
     /// [`RecipeError`] where the request names what is not there.
     pub fn new(config: &CheckpointConfig, request: &RecipeRequest<'_>) -> Result<Self, RecipeError> {
-        let upsample = &config.upsample;
-        let enlargement = match upsample.filter {
-            ResizeFilter::Bicubic if upsample.a == -0.5 => Some(Filter::Bicubic),
-            ResizeFilter::Bilinear => Some(Filter::Bilinear),
-            ResizeFilter::Bicubic | ResizeFilter::Area => None,
-        };
-        let enlargement = enlargement.filter(|_| upsample.clamp == Some([-1.0, 1.0]));
-        let enlargement = enlargement.ok_or_else(|| RecipeError::Upsample { found: upsample.clone() })?;
-        match (config.model.classes, request.class) {
-            (0, None) => {}
-            (0, Some(_)) => return Err(RecipeError::NoClasses),
-            (classes, Some(class)) if (class as usize) < classes => {}
-            (classes, _) => return Err(RecipeError::Class { last: classes - 1 }),
-        }
         let name = request.preset.unwrap_or(&config.default_preset);
         let preset = config.presets.get(name).ok_or_else(|| RecipeError::Preset {
             name: name.to_string(),
@@ -173,6 +168,31 @@ impl Recipe {
             Some(steps) if steps != levels.len() => respaced(levels, steps)?,
             _ => levels.to_vec(),
         };
+        Ok(Self { sampler, noise_levels })
+    }
+}
+
+impl Recipe {
+    /// The checkpoint's way to sample, with what a user asked for instead.
+    ///
+    /// # Errors
+    /// [`RecipeError`] where the request names what is not there.
+    pub fn new(config: &CheckpointConfig, request: &RecipeRequest<'_>) -> Result<Self, RecipeError> {
+        let upsample = &config.upsample;
+        let enlargement = match upsample.filter {
+            ResizeFilter::Bicubic if upsample.a == -0.5 => Some(Filter::Bicubic),
+            ResizeFilter::Bilinear => Some(Filter::Bilinear),
+            ResizeFilter::Bicubic | ResizeFilter::Area => None,
+        };
+        let enlargement = enlargement.filter(|_| upsample.clamp == Some([-1.0, 1.0]));
+        let enlargement = enlargement.ok_or_else(|| RecipeError::Upsample { found: upsample.clone() })?;
+        match (config.model.classes, request.class) {
+            (0, None) => {}
+            (0, Some(_)) => return Err(RecipeError::NoClasses),
+            (classes, Some(class)) if (class as usize) < classes => {}
+            (classes, _) => return Err(RecipeError::Class { last: classes - 1 }),
+        }
+        let Sampling { sampler, noise_levels } = Sampling::new(config, request)?;
         let own = config.tile.unwrap_or(TILE);
         let tile = request.tile.map_or(own, |size| Tile { size, overlap: own.overlap.min(size / 4) });
         Ok(Self {

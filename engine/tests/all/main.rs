@@ -8,6 +8,7 @@ mod devices;
 mod exactness;
 #[cfg(feature = "candle")]
 mod executors_agree;
+mod generator;
 mod image_formats;
 mod image_hard_files;
 mod image_metadata;

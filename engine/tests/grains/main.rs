@@ -6,13 +6,15 @@
 #[path = "../all/common/mod.rs"]
 mod common;
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use sr3_engine::diffusion::{Loss, NoiseSource, Objective, Target};
 use sr3_engine::model::checkpoint::NoiseSchedule;
-use sr3_engine::model::{Graph, Heads, Layout, UNetConfig, initial_weights};
+use sr3_engine::model::{Conditioning, Graph, Heads, Layout, UNetConfig, initial_weights};
 use sr3_engine::ops::{Isa, Precision};
 use sr3_engine::train::{
-    Adam, AdamConfig, Draws, Example, Examples, Square, Task, Trainer, TrainingLevels, norm,
+    Adam, AdamConfig, Draws, Example, Examples, Noise, Square, Task, Trainer, TrainingLevels, norm,
 };
 
 use common::{Golden, golden_network, max_difference, max_magnitude};
@@ -20,7 +22,16 @@ use common::{Golden, golden_network, max_difference, max_magnitude};
 fn task(loss: Loss) -> Task {
     let schedule = NoiseSchedule::Linear { start: 1e-6, end: 0.01, timesteps: 2000 };
     let levels = TrainingLevels::new(&schedule, Default::default()).unwrap();
-    Task { objective: Some(Objective::Noise), target: Target::Image, loss, levels }
+    Task {
+        low_res: true,
+        objective: Some(Objective::Noise),
+        target: Target::Image,
+        loss,
+        noise: Noise::Levels(levels),
+        classes: 0,
+        label_dropout: 0.0,
+        learned_variance: false,
+    }
 }
 
 fn config(layout: Layout, inner_channel: usize, dropout: f64) -> UNetConfig {
@@ -51,11 +62,41 @@ fn examples(count: usize, side: usize, step: u64) -> Vec<Example> {
     };
     let one = |place| Example {
         high: square(side, place),
-        low: square(side / 4, place + 1000),
+        low: Some(square(side / 4, place + 1000)),
+        label: place as u32 % 3,
         step,
         place: place as u32,
     };
     (0..count).map(one).collect()
+}
+
+/// What a network with this configuration learns.
+fn task_of(config: &UNetConfig) -> Task {
+    if config.layout.conditioning() == Conditioning::NoiseLevel {
+        return task(Loss::L1);
+    }
+    let process = NoiseSchedule::Cosine { timesteps: 100, s: 0.008 }.process().unwrap();
+    Task {
+        low_res: false,
+        noise: Noise::Timesteps(Arc::new(process)),
+        classes: config.classes,
+        label_dropout: 0.2,
+        learned_variance: true,
+        ..task(Loss::L2)
+    }
+}
+
+/// One that makes pictures of noise, by class.
+fn base(dropout: f64) -> UNetConfig {
+    UNetConfig {
+        in_channel: 3,
+        out_channel: 6,
+        use_affine_level: true,
+        heads: Heads::Count(2),
+        classes: 4,
+        learned_variance: true,
+        ..config(Layout::Iddpm, 8, dropout)
+    }
 }
 
 fn trainer(config: &UNetConfig, draws: &Draws, isa: Isa) -> Trainer {
@@ -64,27 +105,28 @@ fn trainer(config: &UNetConfig, draws: &Draws, isa: Isa) -> Trainer {
     for (_, values) in weights.values_mut() {
         values.iter_mut().enumerate().for_each(|(i, v)| *v += (i % 17) as f32 * 0.003 - 0.024);
     }
-    Trainer::new(config, &weights, Precision::F32, &task(Loss::L1), draws.dropout(), isa).unwrap()
+    Trainer::new(config, &weights, Precision::F32, &task_of(config), draws.dropout(), isa).unwrap()
 }
 
-fn calls(grain: &[Example], microbatch: usize, draws: &Draws) -> Vec<Examples> {
-    grain.chunks(microbatch).map(|call| task(Loss::L1).examples(call, draws)).collect()
+fn calls(config: &UNetConfig, grain: &[Example], microbatch: usize, draws: &Draws) -> Vec<Examples> {
+    grain.chunks(microbatch).map(|call| task_of(config).examples(call, draws)).collect()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
     fn a_grain_has_the_same_bits_alone_and_in_company_on_any_threads_and_instructions(
-        layout in prop_oneof![Just(Layout::Janspiry), Just(Layout::Paper)],
+        layout in prop_oneof![Just(Layout::Janspiry), Just(Layout::Paper), Just(Layout::Iddpm)],
         inner in prop_oneof![Just(8usize), Just(20)],
         side in prop_oneof![Just(8usize), Just(16), Just(24)],
         grain_size in 1usize..4,
         microbatch in 1usize..4,
         dropout in prop_oneof![Just(0.0), Just(0.3)],
     ) {
-        let (config, draws) = (config(layout, inner, dropout), Draws::new(5));
+        let config = if layout == Layout::Iddpm { base(dropout) } else { config(layout, inner, dropout) };
+        let draws = Draws::new(5);
         let all = examples(3 * grain_size, side, 7);
-        let grains: Vec<_> = all.chunks(grain_size).map(|g| calls(g, microbatch, &draws)).collect();
+        let grains: Vec<_> = all.chunks(grain_size).map(|g| calls(&config, g, microbatch, &draws)).collect();
         let gradient = |trainer: &mut Trainer, grain: &[Examples]| {
             let mut to = vec![0.0; trainer.parameters().len()];
             let losses = trainer.grain(grain, all.len(), &mut to).unwrap();
@@ -112,7 +154,7 @@ fn the_sum_over_grains_is_the_gradient_of_the_batch_and_dropout_keeps_its_mean()
         let mut trainer = trainer(config, &draws, Isa::detect());
         let mut to = vec![0.0; trainer.parameters().len()];
         for grain in all.chunks(size) {
-            trainer.grain(&calls(grain, size, &draws), all.len(), &mut to).unwrap();
+            trainer.grain(&calls(config, grain, size, &draws), all.len(), &mut to).unwrap();
         }
         to
     };
@@ -128,6 +170,53 @@ fn the_sum_over_grains_is_the_gradient_of_the_batch_and_dropout_keeps_its_mean()
 }
 
 #[test]
+fn the_gradient_of_the_hybrid_loss_is_its_slope() {
+    let (config, draws) = (base(0.0), Draws::new(2));
+    let all = examples(4, 16, 3);
+    let call = calls(&config, &all, 4, &draws);
+    let mut trainer = trainer(&config, &draws, Isa::detect());
+    let mut gradient = vec![0.0; trainer.parameters().len()];
+    trainer.grain(&call, all.len(), &mut gradient).unwrap();
+    // The bound's gradient stops at the predicted noise: the slope is that of the loss along the last layer's part that says
+    // the variance, which nothing else reads.
+    let (weight, bias) = (config.inner_channel * 6 * 9, 6);
+    let last = gradient.len() - weight - bias..gradient.len();
+    let of_bias = gradient.len() - 3..gradient.len();
+    assert!(gradient[last].iter().any(|value| *value != 0.0));
+    let mut loss = |shift: f32| {
+        let range = of_bias.clone();
+        trainer.parameters_mut()[range].iter_mut().for_each(|bias| *bias += shift);
+        let mut unasked = vec![0.0; gradient.len()];
+        let losses = trainer.grain(&call, all.len(), &mut unasked).unwrap();
+        trainer.parameters_mut()[of_bias.clone()].iter_mut().for_each(|bias| *bias -= shift);
+        losses.iter().sum::<f64>() / losses.len() as f64
+    };
+    let slope = (loss(1e-2) - loss(-1e-2)) / 2e-2;
+    let expected: f64 = gradient[gradient.len() - 3..].iter().map(|g| f64::from(*g)).sum();
+    assert!((slope / expected - 1.0).abs() < 0.02, "{slope} and {expected}");
+}
+
+#[test]
+fn labels_are_kept_from_the_network_in_their_share_and_timesteps_are_even() {
+    let (config, draws) = (base(0.0), Draws::new(9));
+    let task = task_of(&config);
+    let (mut unlabelled, mut early) = (0, 0);
+    for step in 0..100 {
+        let call = task.examples(&examples(8, 8, step), &draws);
+        unlabelled += call.labels.iter().filter(|label| **label == 3).count();
+        early += call.told.iter().filter(|timestep| **timestep < 25.0).count();
+        assert!(call.told.iter().all(|t| t.fract() == 0.0 && (0.0..100.0).contains(t)));
+        assert_eq!(call.input.len(), 8 * 8 * 8 * 3, "no low resolution");
+        for (place, label) in call.labels.iter().enumerate() {
+            assert!(*label == 3 || *label == place as u32 % 3);
+        }
+    }
+    // Binomial, of 800: deviations of 11 and 12.
+    assert!((120..200).contains(&unlabelled), "{unlabelled}");
+    assert!((155..245).contains(&early), "{early}");
+}
+
+#[test]
 fn one_step_is_pytorch_s() {
     let golden = Golden::load("unet_ddpm_tiny.safetensors");
     let (config, weights) = golden_network(&golden);
@@ -140,6 +229,9 @@ fn one_step_is_pytorch_s() {
             shape: [n, height, width],
             input: both.flat_map(|(low, x)| [low, x].concat()).collect(),
             levels: step.values("loss.noise_level").to_vec(),
+            told: step.values("loss.noise_level").to_vec(),
+            labels: vec![],
+            images: vec![],
             target: step.channels_last("loss.noise"),
             places: (0..n as u32).collect(),
             step: 0,

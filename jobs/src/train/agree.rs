@@ -134,7 +134,7 @@ async fn begin(at: &At<'_>, ours: &mut Ours, mesh: &mut Mesh, back_to: Option<u6
         None => resumed(at).await?,
         Some(info) => {
             let open = at.open;
-            let loaded = checkpoint::load(&open.destination, info, &open.order, at.index).await;
+            let loaded = checkpoint::load(&open.destination, info, &open.order, &at.pictures.index).await;
             Some(loaded.map_err(|e| Stop::Failed(Failure::new(FailureKind::Job, e)))?)
         }
     };

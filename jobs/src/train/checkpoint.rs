@@ -10,13 +10,15 @@
 //! Without its `checkpoint.json` a folder is no checkpoint. A member that is missing or is not what that names is an error
 //! that says which. Nothing is read off names of files, and no number that is none is ever written.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use sr3_engine::{
-    diffusion::{LevelSpacing, Objective},
+    diffusion::{LevelSpacing, Objective, Respacing},
     model::{
-        Graph, Weights,
+        Conditioning, Graph, UNetConfig, Weights,
         checkpoint::{
             Checkpoint, CheckpointConfig, FORMAT, Provenance, ResizeFilter, SamplerPreset, Target, Upsample,
         },
@@ -30,7 +32,7 @@ use sr3_proto::{
 
 use super::{
     curve::{self, History, Sums},
-    index::key,
+    index::{Pictures, key},
     order::{Recipe, TrainOrder},
     tensorboard,
 };
@@ -150,14 +152,14 @@ fn folder(step: u64) -> String {
 pub(super) async fn write(
     store: &Store,
     order: &TrainOrder,
-    index: &Digest,
+    pictures: &Pictures,
     state: TrainingState,
     History { rows, sums }: &History,
 ) -> Result<CheckpointInfo, CheckpointError> {
     let step = state.moments.step;
     let loss = rows.iter().rev().find_map(|row| row.validation.as_ref()).map(|v| v.loss_averaged);
-    let (of, samples) = (order.clone(), state.moments.samples);
-    let encoded = off_thread(move || encode(&of, &state)).await;
+    let (of, classes, samples) = (order.clone(), Arc::clone(&pictures.classes), state.moments.samples);
+    let encoded = off_thread(move || encode(&of, &classes, &state)).await;
     let unfit = |reason: String| CheckpointError::Unfit { step, reason };
     let (weights_sha256, files) =
         encoded.map_err(|_| unfit("internal error while it was encoded".into()))?.map_err(unfit)?;
@@ -179,7 +181,7 @@ pub(super) async fn write(
         samples,
         weights_sha256,
         recipe: order.recipe.digest(),
-        index: index.clone(),
+        index: pictures.index.clone(),
         validation_loss: loss,
         sums: *sums,
         members,
@@ -197,7 +199,11 @@ pub(super) async fn write(
 }
 
 /// The state's file and those of its models; the weights' digest.
-fn encode(order: &TrainOrder, state: &TrainingState) -> Result<(String, Vec<(String, Bytes)>), String> {
+fn encode(
+    order: &TrainOrder,
+    classes: &[String],
+    state: &TrainingState,
+) -> Result<(String, Vec<(String, Bytes)>), String> {
     let weights_sha256 = state.weights_sha256();
     let graph = Graph::build(&order.recipe.model).map_err(|e| e.to_string())?;
     let mut files = vec![(STATE.to_string(), Bytes::from(state.encode().map_err(|e| e.to_string())?))];
@@ -210,7 +216,7 @@ fn encode(order: &TrainOrder, state: &TrainingState) -> Result<(String, Vec<(Str
             .map(|(half_life, list)| (format!("average-{half_life}"), list)),
     );
     for (name, list) in lists {
-        let config = model_config(order, &name, state, &weights_sha256);
+        let config = model_config(order, classes, &name, state, &weights_sha256);
         let checkpoint = Checkpoint::new(config, named(&graph, list)).map_err(|e| e.to_string())?;
         for (file, bytes) in checkpoint.encode().map_err(|e| e.to_string())?.files {
             files.push((format!("{name}/{file}"), bytes.into()));
@@ -234,14 +240,23 @@ pub(super) fn named(graph: &Graph, list: &[f32]) -> Weights {
 }
 
 /// What is written beside a model's weights.
-fn model_config(order: &TrainOrder, which: &str, state: &TrainingState, sha256: &str) -> CheckpointConfig {
+fn model_config(
+    order: &TrainOrder,
+    classes: &[String],
+    which: &str,
+    state: &TrainingState,
+    sha256: &str,
+) -> CheckpointConfig {
     let recipe = &order.recipe;
-    let presets = [("default".to_string(), preset(recipe))];
+    // How large its pictures are, nothing but this says.
+    let size = (recipe.low_res == 0).then_some(recipe.high_res as usize);
+    let presets = [("default".to_string(), preset(recipe, SAMPLER_STEPS))];
     CheckpointConfig {
         format: FORMAT.to_string(),
         name: printable_name(&order.model_name),
-        scale: (recipe.high_res / recipe.low_res) as usize,
-        model: recipe.model.clone(),
+        // What makes pictures of noise enlarges none.
+        scale: recipe.high_res.checked_div(recipe.low_res).unwrap_or(1) as usize,
+        model: UNetConfig { image_size: recipe.model.image_size.or(size), ..recipe.model.clone() },
         objective: recipe.objective().unwrap_or(Objective::Image),
         target: match recipe.target() {
             sr3_engine::diffusion::Target::Image => Target::Image,
@@ -254,6 +269,8 @@ fn model_config(order: &TrainOrder, which: &str, state: &TrainingState, sha256: 
         tile: None,
         presets: presets.into_iter().collect(),
         default_preset: "default".to_string(),
+        class_names: classes.to_vec(),
+        any_class: recipe.label_dropout > 0.0,
         licence: order.licence.clone(),
         credits: order.credits.clone(),
         sha256: String::new(),
@@ -269,10 +286,25 @@ fn model_config(order: &TrainOrder, which: &str, state: &TrainingState, sha256: 
     }
 }
 
-/// How a trained model is sampled from where nobody says: levels even in log-SNR over what it was trained on.
-fn preset(recipe: &Recipe) -> SamplerPreset {
+/// How a trained model is sampled from where nobody says: levels even in log-SNR, or timesteps evenly apart of the process
+/// whose timesteps it was told.
+pub(super) fn preset(recipe: &Recipe, steps: usize) -> SamplerPreset {
+    let process = match recipe.model.layout.conditioning() {
+        Conditioning::Timestep => recipe.noise_schedule.process(),
+        Conditioning::NoiseLevel => None,
+    };
+    if let Some(process) = process {
+        let steps = steps.min(process.timesteps());
+        // As many as are asked for of all of them always are.
+        let kept = Respacing::Sections(vec![steps]).timesteps(process.timesteps()).unwrap_or_default();
+        let noise_levels = kept.iter().rev().map(|timestep| process.noise_level(timestep + 1)).collect();
+        return match recipe.model.learned_variance {
+            true => SamplerPreset::AncestralLearned { noise_levels },
+            false => SamplerPreset::Ddim { eta: 0.0, noise_levels },
+        };
+    }
     // A regression looks once.
-    let steps = if recipe.objective().is_some() { SAMPLER_STEPS } else { 1 };
+    let steps = if recipe.objective().is_some() { steps } else { 1 };
     let levels = LevelSpacing::LogSnr { first: -7.0, last: 9.0 }.levels(steps);
     SamplerPreset::Ddim { eta: 0.0, noise_levels: levels.unwrap_or_else(|_| vec![0.5]) }
 }

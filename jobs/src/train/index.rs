@@ -4,6 +4,8 @@
 //! of the listing. The index names the parts with their digests. Its own digest is part of every checkpoint: a run goes on
 //! with the very pictures that it began with, or not at all. An object that changes later is noticed when it is read.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sr3_proto::{Digest, Key, Store, StoreError, UnitId, store::PutMode};
@@ -30,6 +32,9 @@ pub(super) struct Entry {
     /// Whether it is only validated with.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) held_out: bool,
+    /// What it shows, where that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) label: Option<String>,
 }
 
 impl Entry {
@@ -37,6 +42,11 @@ impl Entry {
     pub(super) fn name(&self) -> String {
         name(&self.key, self.place.as_ref())
     }
+}
+
+/// What a picture of this name shows: the name of the folder that it lies in.
+pub(super) fn label(name: &str) -> Option<&str> {
+    name.rsplit('/').nth(1)
 }
 
 /// The name of a picture at a place.
@@ -64,6 +74,9 @@ pub(super) struct IndexFile {
     pub(super) parts: Vec<Part>,
     /// Pictures that were left out.
     pub(super) left_out: u64,
+    /// The labels, in order: their places are the classes that the network is told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) classes: Vec<String>,
 }
 
 /// All pictures, in order.
@@ -71,6 +84,16 @@ pub(super) struct IndexFile {
 pub(super) struct Index {
     pub(super) learned: Vec<Entry>,
     pub(super) held_out: Vec<Entry>,
+    pub(super) classes: Vec<String>,
+}
+
+/// What a checkpoint says of the pictures that it was made from.
+#[derive(Clone, Debug)]
+pub(super) struct Pictures {
+    /// Digest of the index.
+    pub(super) index: Digest,
+    /// The labels, in order.
+    pub(super) classes: Arc<[String]>,
 }
 
 /// Why there is no index.
@@ -112,8 +135,8 @@ pub(super) fn decode_part(key: &Key, bytes: &[u8]) -> Result<Vec<Entry>, IndexEr
 }
 
 impl IndexFile {
-    pub(super) fn new(recipe: Digest, parts: Vec<Part>, left_out: u64) -> Self {
-        Self { version: VERSION, recipe, parts, left_out }
+    pub(super) fn new(recipe: Digest, parts: Vec<Part>, left_out: u64, classes: Vec<String>) -> Self {
+        Self { version: VERSION, recipe, parts, left_out, classes }
     }
 
     pub(super) fn learned(&self) -> u64 {
@@ -149,7 +172,7 @@ impl IndexFile {
 
     /// Reads all parts.
     pub(super) async fn read(&self, store: &Store) -> Result<Index, IndexError> {
-        let mut index = Index { learned: Vec::new(), held_out: Vec::new() };
+        let mut index = Index { learned: Vec::new(), held_out: Vec::new(), classes: self.classes.clone() };
         for part in &self.parts {
             let (_, bytes) = store.get(&part.key).await?;
             if Digest::of(&bytes) != part.sha256 {

@@ -36,6 +36,8 @@ const STAGES: u32 = 2;
 const LIMITS: UnitLimits = UnitLimits { items_max: 1024, weight_max: 32 << 20, item_weight: 64 << 10 };
 /// Where it stands what was left out, and why.
 const LEFT_OUT: &str = "index/left-out.jsonl";
+/// So many labels are shown where they are not as many as was said.
+const LABELS_SHOWN: usize = 10;
 /// So many reasons are written down.
 const LEFT_OUT_MAX: usize = 100_000;
 
@@ -131,17 +133,24 @@ impl TrainJob {
             Some(_) => return Err(another_run(&self.order.destination)),
             None => {
                 let (mut parts, mut left_out, mut reasons) = (Vec::new(), 0, String::new());
+                let mut classes = BTreeSet::new();
                 while let Some(unit) = units.try_next().await? {
                     let Outcome::Recorded(payload) = &unit.outcome else { continue };
                     let Ok(surveyed) = serde_json::from_slice::<Surveyed>(payload) else { continue };
                     parts.push(surveyed.part);
+                    classes.extend(surveyed.labels);
                     left_out += surveyed.left_out.len() as u64;
                     for reason in surveyed.left_out.iter().take(LEFT_OUT_MAX) {
                         reasons += &serde_json::to_string(reason).unwrap_or_default();
                         reasons.push('\n');
                     }
                 }
-                let file = IndexFile::new(self.order.recipe.digest(), parts, left_out);
+                let file = IndexFile::new(
+                    self.order.recipe.digest(),
+                    parts,
+                    left_out,
+                    classes.into_iter().collect(),
+                );
                 self.destination.put(&index::key(LEFT_OUT), reasons.into(), PutMode::Replace).await?;
                 file.write(&self.destination).await?;
                 file
@@ -169,6 +178,16 @@ impl TrainJob {
                 "`{source}` has no picture to learn from: {} were left out (`{LEFT_OUT}` says why), sides of at least \
                  {least} pixels are needed",
                 file.left_out
+            ));
+        }
+        let (found, told) = (file.classes.len() as u64, self.order.recipe.classes);
+        if found != told {
+            let some: Vec<_> = file.classes.iter().take(LABELS_SHOWN).map(String::as_str).collect();
+            let others = if file.classes.len() > LABELS_SHOWN { ", …" } else { "" };
+            return fail(format!(
+                "classes is {told}, and the pictures have {found} labels ({}{others}): put every picture into a folder of its \
+                 label's name",
+                some.join(", ")
             ));
         }
         if let Some(overfit) = self.order.recipe.overfit.filter(|n| *n > learned) {

@@ -74,6 +74,11 @@ impl Loader {
         Self { source, validation, index, recipe, preprocessing, permutation, task, draws, kept }
     }
 
+    /// The labels, in order.
+    pub(super) fn classes(&self) -> &[String] {
+        &self.index.classes
+    }
+
     /// Pictures that are only validated with.
     pub(super) fn held_out(&self) -> u64 {
         self.index.held_out.len() as u64
@@ -117,9 +122,10 @@ impl Loader {
         let (epoch, step, place) =
             if self.recipe.overfit.is_some() { (0, 0, index) } else { (epoch, step, place) };
         let (preprocessing, draws) = (self.preprocessing.clone(), self.draws);
+        let label = self.label(false, index);
         let pair = off_thread(move || preprocessing.pair(&kept, &draws, epoch, index)).await;
         let (high, low) = pair.map_err(|_| Stop::worker("internal error while a sample was made"))?;
-        Ok(Example { high, low, step, place: place as u32 })
+        Ok(Example { high, low, label, step, place: place as u32 })
     }
 
     /// A picture to validate with: its pair, the same every time, its noise that of a step that never comes.
@@ -127,9 +133,18 @@ impl Loader {
         let kept = self.picture(true, index, attempt).await?;
         let (preprocessing, draws) = (self.preprocessing.clone(), self.draws);
         let plain = Preprocessing { orientations: sr3_engine::train::Orientations::One, ..preprocessing };
+        let label = self.label(true, index);
         let pair = off_thread(move || plain.pair(&kept, &draws, 0, index)).await;
         let (high, low) = pair.map_err(|_| Stop::worker("internal error while a sample was made"))?;
-        Ok(Example { high, low, step: u64::from(u32::MAX), place: index as u32 })
+        Ok(Example { high, low, label, step: u64::from(u32::MAX), place: index as u32 })
+    }
+
+    /// What a picture shows, as the network is told it.
+    fn label(&self, held_out: bool, index: u64) -> u32 {
+        let list = if held_out { &self.index.held_out } else { &self.index.learned };
+        let label = list.get(index as usize).and_then(|entry| entry.label.as_ref());
+        // Every label of an entry is among the classes: the index was made of both.
+        label.and_then(|label| self.index.classes.binary_search(label).ok()).unwrap_or(0) as u32
     }
 
     /// Some examples as the network takes them.

@@ -25,6 +25,7 @@ use super::{
     audit::Trust,
     checkpoint::{self, CheckpointInfo},
     curve::{History, Row},
+    index::Pictures,
     job::Trained,
     kind::OpenTraining,
     learner::Learner,
@@ -85,7 +86,7 @@ impl Ours {
 /// Where a member works.
 pub(super) struct At<'a> {
     pub(super) open: &'a Arc<OpenTraining>,
-    pub(super) index: &'a Digest,
+    pub(super) pictures: &'a Pictures,
     pub(super) loader: &'a Arc<Loader>,
     pub(super) attempt: &'a Arc<Attempt>,
     pub(super) pipeline: &'a Pipeline,
@@ -127,8 +128,9 @@ impl Member {
         let cannot = |e: String| Stop::Failed(Failure::new(FailureKind::Job, e));
         let task = self.open.order.recipe.task().map_err(|e| cannot(e.to_string()))?;
         let loader = self.loader(&task).await?;
-        let (open, index) = (&self.open, &self.index);
-        let at = At { open, index, loader, attempt, pipeline, seat, task: &task, user: self };
+        let pictures = Pictures { index: self.index.clone(), classes: loader.classes().into() };
+        let (open, pictures) = (&self.open, &pictures);
+        let at = At { open, pictures, loader, attempt, pipeline, seat, task: &task, user: self };
         let mut ours = Ours::default();
         let mut states = seat.states();
         loop {

@@ -44,10 +44,10 @@ pub use checkpoint::{CheckpointError, CheckpointInfo, MemberFile, checkpoints};
 pub use curve::{Row, Sampled, Time, Validation, decode_curve, read_curve};
 pub use job::Trained;
 pub use kind::Train;
-pub use order::{InitFrom, Recipe, ResumeFrom, TrainOrder};
+pub use order::{InitFrom, Recipe, ResumeFrom, TrainOrder, sizes};
 pub use spec::{
-    CropName, DecayName, GradientsName, LevelDrawName, LossName, ModelField, NumbersMap, ObjectiveName,
-    OrientationsName, TargetName, TrainFields, TrainSpec,
+    CropName, DecayName, GradientsName, LabelsName, LevelDrawName, LossName, ModelField, NumbersMap,
+    ObjectiveName, OrientationsName, TargetName, TrainFields, TrainSpec,
 };
 
 /// The kind's name.

@@ -3,17 +3,19 @@
 //! The [`Recipe`] is what decides the weights, to the bit. All else (how often something is written, how many workers) may
 //! change between one part of a run and the next.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sr3_engine::{
     diffusion::{LevelDraw, Loss, Objective, Target},
     model::{
-        UNetConfig,
+        Conditioning, UNetConfig,
         checkpoint::{Degradation, NoiseSchedule},
     },
     ops::Precision,
     train::{
-        AdamConfig, Crop, Decay, LearningRate, Orientations, Preprocessing, Task, TrainingLevels,
+        AdamConfig, Crop, Decay, LearningRate, Noise, Orientations, Preprocessing, Task, TrainingLevels,
         TrainingLevelsError,
     },
 };
@@ -23,7 +25,7 @@ use sr3_proto::{
 };
 
 use super::spec::{
-    CropName, DecayName, GradientsName, LossName, ObjectiveName, OrientationsName, TargetName,
+    CropName, DecayName, GradientsName, LabelsName, LossName, ObjectiveName, OrientationsName, TargetName,
 };
 use crate::{Dtype, Selection, envelope};
 
@@ -83,8 +85,17 @@ pub struct Recipe {
     pub validation_fraction: f64,
     /// Side of what is made.
     pub high_res: u64,
-    /// Side of what it is made from.
+    /// Side of what it is made from; 0 where it is made of noise alone.
     pub low_res: u64,
+    /// What a picture shows. Recipes without have the digest that they had before there was such a thing, here and below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<LabelsName>,
+    /// How many labels there are.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub classes: u64,
+    /// Share of the samples whose label is kept from the network.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub label_dropout: f64,
     /// Which square.
     pub crop: CropName,
     /// Turned how.
@@ -95,7 +106,7 @@ pub struct Recipe {
     pub blur: Option<[f64; 2]>,
     /// Noise after it.
     pub noise: Option<[f64; 2]>,
-    /// JPEG qualities after that. Recipes without have the digest that they had before there was such a thing.
+    /// JPEG qualities after that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jpeg: Option<[u8; 2]>,
     /// The network.
@@ -151,6 +162,14 @@ pub struct Recipe {
     pub seed: u64,
     /// Pictures to be learned by heart.
     pub overfit: Option<u64>,
+}
+
+/// What a network makes of what, for people.
+pub fn sizes(low_res: Option<u64>, high_res: u64) -> String {
+    match low_res {
+        Some(low_res) => format!("{low_res}→{high_res}"),
+        None => format!("{high_res} from noise"),
+    }
 }
 
 /// Weights to begin with.
@@ -221,6 +240,16 @@ impl TrainOrder {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_nothing(value: &f64) -> bool {
+    *value == 0.0
+}
+
 impl Recipe {
     /// Names it among others: runs of one recipe, on the same pictures, have the same weights after as many steps.
     pub fn digest(&self) -> Digest {
@@ -237,7 +266,7 @@ impl Recipe {
     pub fn preprocessing(&self) -> Preprocessing {
         Preprocessing {
             high_res: self.high_res as usize,
-            low_res: self.low_res as usize,
+            low_res: Some(self.low_res as usize).filter(|side| *side > 0),
             crop: match self.crop {
                 CropName::Centre => Crop::Centre,
                 CropName::Random => Crop::Random,
@@ -261,15 +290,33 @@ impl Recipe {
     /// # Errors
     /// Training does not know its schedule.
     pub fn task(&self) -> Result<Task, TrainingLevelsError> {
+        let noise = match self.model.layout.conditioning() {
+            Conditioning::NoiseLevel => {
+                Noise::Levels(TrainingLevels::new(&self.noise_schedule, self.level_draw)?)
+            }
+            Conditioning::Timestep => {
+                let process = self.noise_schedule.process();
+                Noise::Timesteps(Arc::new(process.ok_or(TrainingLevelsError::NoTimesteps)?))
+            }
+        };
         Ok(Task {
+            low_res: self.low_res > 0,
             objective: self.objective(),
             target: self.target(),
             loss: match self.loss {
                 LossName::L1 => Loss::L1,
                 LossName::L2 => Loss::L2,
             },
-            levels: TrainingLevels::new(&self.noise_schedule, self.level_draw)?,
+            noise,
+            classes: self.model.classes,
+            label_dropout: self.label_dropout,
+            learned_variance: self.model.learned_variance,
         })
+    }
+
+    /// What is made of what, for people.
+    pub fn sizes(&self) -> String {
+        sizes(Some(self.low_res).filter(|side| *side > 0), self.high_res)
     }
 
     /// What is predicted; none by a regression.

@@ -13,7 +13,9 @@ use sr3_proto::Digest;
 
 use super::{
     order::{InitFrom, Recipe, ResumeFrom, TrainOrder},
-    spec::{DecayName, LevelDrawName, ModelField, NumbersMap, ObjectiveName, TargetName, TrainSpec},
+    spec::{
+        DecayName, LevelDrawName, LossName, ModelField, NumbersMap, ObjectiveName, TargetName, TrainSpec,
+    },
 };
 use crate::{models::Library, upscale::Bits};
 
@@ -47,7 +49,9 @@ pub(super) fn resolve(spec: &TrainSpec, library: &Library, bits: &Bits) -> Resul
         return Err(("init_from", message));
     }
     let resume_from = resume_from(t.resume_from.as_deref(), library, &model)?;
+    let told_timesteps = model.layout.conditioning() == Conditioning::Timestep;
     let noise_schedule = match &t.noise_schedule {
+        None if told_timesteps => NoiseSchedule::Cosine { timesteps: 1000, s: 0.008 },
         None => NoiseSchedule::Linear { start: 1e-6, end: 0.01, timesteps: 2000 },
         Some(NumbersMap(map)) => serde_json::from_value(serde_json::Value::Object(map.clone()))
             .map_err(|e| ("noise_schedule", e.to_string()))?,
@@ -59,12 +63,16 @@ pub(super) fn resolve(spec: &TrainSpec, library: &Library, bits: &Bits) -> Resul
     let grains = spec.grains();
     let fraction = if t.validation_source.is_some() { 0.0 } else { t.validation_fraction.unwrap_or(0.0) };
     let checkpoint_every = t.checkpoint_every.unwrap_or_else(|| steps.div_ceil(CHECKPOINTS)).max(1);
+    let loss = loss(t.loss, model.learned_variance)?;
     let recipe = Recipe {
         tree: TREE,
         selection: spec.selection.clone(),
         validation_fraction: fraction,
         high_res: t.high_res,
-        low_res: t.low_res,
+        low_res: t.low_res.unwrap_or(0),
+        labels: t.labels,
+        classes: t.classes.unwrap_or(0),
+        label_dropout: t.label_dropout,
         crop: t.crop,
         orientations: t.orientations,
         short_side_min: t.short_side_min.unwrap_or(t.high_res).max(t.high_res),
@@ -77,7 +85,7 @@ pub(super) fn resolve(spec: &TrainSpec, library: &Library, bits: &Bits) -> Resul
         objective: t.objective,
         target: t.target,
         residual_scale: if t.target == TargetName::Residual { t.residual_scale } else { 1.0 },
-        loss: t.loss,
+        loss,
         noise_schedule,
         level_draw: match t.level_draw {
             LevelDrawName::Gamma => LevelDraw::Gamma,
@@ -119,7 +127,9 @@ pub(super) fn resolve(spec: &TrainSpec, library: &Library, bits: &Bits) -> Resul
         skips_max: t.skips_max,
         audit: t.audit,
         workers: [t.workers_min, t.workers_max.unwrap_or(grains)],
-        model_name: t.name.clone().unwrap_or_else(|| format!("sr3-{}-{}", t.low_res, t.high_res)),
+        model_name: t.name.clone().unwrap_or_else(|| {
+            t.low_res.map_or(format!("sr3-{}", t.high_res), |low_res| format!("sr3-{low_res}-{}", t.high_res))
+        }),
         licence: t.licence.clone(),
         credits: t.credits.clone(),
         memory_bytes,
@@ -145,6 +155,20 @@ fn resume_from(
     Ok(Some(ResumeFrom { reference: reference.to_string(), weights_sha256: provenance.source_sha256 }))
 }
 
+/// The loss that is taken: a learned variance has its own.
+fn loss(asked: Option<LossName>, learned_variance: bool) -> Result<LossName, Wrong> {
+    match (asked, learned_variance) {
+        (Some(LossName::L1), true) => Err((
+            "loss",
+            "the network learns the variance of its steps, which goes with l2: leave it out, or give the model \
+             `learned_variance: false`"
+                .to_string(),
+        )),
+        (asked, true) => Ok(asked.unwrap_or(LossName::L2)),
+        (asked, false) => Ok(asked.unwrap_or_default()),
+    }
+}
+
 /// The network of a spec.
 fn network(spec: &TrainSpec) -> Result<UNetConfig, Wrong> {
     let t = &spec.train;
@@ -161,7 +185,11 @@ fn network(spec: &TrainSpec) -> Result<UNetConfig, Wrong> {
             let mut map = map.clone();
             // What follows from the rest of the spec need not be said again.
             map.entry("in_channel").or_insert(channels(spec).into());
-            map.entry("out_channel").or_insert(3.into());
+            let learned = map.get("learned_variance").is_some_and(|learned| learned == true);
+            map.entry("out_channel").or_insert(if learned { 6 } else { 3 }.into());
+            if let Some(classes) = classes(spec) {
+                map.entry("classes").or_insert(classes.into());
+            }
             map.entry("layout").or_insert("paper".into());
             map.entry("attn_res").or_insert(serde_json::json!([]));
             map.entry("image_size").or_insert(t.high_res.into());
@@ -170,20 +198,33 @@ fn network(spec: &TrainSpec) -> Result<UNetConfig, Wrong> {
     };
     if matches!(t.model, ModelField::Preset(_)) {
         model.in_channel = channels(spec);
+        model.classes = classes(spec).unwrap_or(0) as usize;
     }
     model.validate().map_err(|e| wrong(e.to_string()))?;
-    if model.layout.conditioning() == Conditioning::Timestep {
+    let [inputs, outputs] = [channels(spec), if model.learned_variance { 6 } else { 3 }];
+    if model.in_channel != inputs || model.out_channel != outputs {
         return Err(wrong(format!(
-            "networks of the layout {} are not trained here: take paper",
+            "it takes {} channels and makes {}: this objective needs {inputs} and {outputs}",
+            model.in_channel, model.out_channel
+        )));
+    }
+    let told = classes(spec).unwrap_or(0);
+    if model.classes as u64 != told {
+        let any = if t.label_dropout > 0.0 { ", and one more stands for any" } else { "" };
+        let labels = t.classes.unwrap_or(0);
+        let found = model.classes;
+        return Err(wrong(format!("it is told {found} classes: there are {labels} labels{any}")));
+    }
+    let told_timesteps = model.layout.conditioning() == Conditioning::Timestep;
+    if told_timesteps && t.objective == ObjectiveName::Regression {
+        return Err(wrong(format!(
+            "a regression knows no timesteps, which the layout {} is told",
             model.layout
         )));
     }
-    if model.in_channel != channels(spec) || model.out_channel != 3 {
-        let wanted = channels(spec);
-        return Err(wrong(format!(
-            "it takes {} channels and makes {}: this objective needs {wanted} and 3",
-            model.in_channel, model.out_channel
-        )));
+    if model.learned_variance && (!told_timesteps || t.objective != ObjectiveName::Noise) {
+        let message = "a network learns the variance of its steps in the layouts adm and iddpm, where it predicts noise";
+        return Err(wrong(message.to_string()));
     }
     let multiple = model.size_multiple() as u64;
     if !t.high_res.is_multiple_of(multiple) {
@@ -198,7 +239,13 @@ fn network(spec: &TrainSpec) -> Result<UNetConfig, Wrong> {
 }
 
 fn channels(spec: &TrainSpec) -> usize {
-    if spec.train.objective == ObjectiveName::Regression { 3 } else { 6 }
+    let t = &spec.train;
+    3 * (usize::from(t.low_res.is_some()) + usize::from(t.objective != ObjectiveName::Regression))
+}
+
+/// Classes that the network is told apart: the labels, and one more that stands for any where some are kept from it.
+fn classes(spec: &TrainSpec) -> Option<u64> {
+    spec.train.classes.map(|classes| classes + u64::from(spec.train.label_dropout > 0.0))
 }
 
 /// Whether weights of one network are weights of another: dropout changes none.

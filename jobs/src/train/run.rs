@@ -93,7 +93,7 @@ pub(super) async fn run(
         membership,
         parameters,
         mine: u64::from(cut.of(mesh.rank()).start)..u64::from(cut.of(mesh.rank()).end),
-        quartiles: quartiles(&at.task.levels),
+        quartiles: quartiles(&at.task.noise),
         cut,
         ahead: Vec::new(),
         step,
@@ -209,7 +209,7 @@ impl Steps<'_> {
         };
         let draws = Draws::new(self.order.recipe.seed);
         let losses = losses.iter().enumerate().map(|(place, loss)| {
-            let level = draws.noise_level(&self.at.task.levels, self.step - 1, place as u32);
+            let (level, _) = self.at.task.noise.draw(&draws, self.step - 1, place as u32);
             (*loss, self.quartiles.iter().filter(|bound| level >= **bound).count())
         });
         ours.window.add(losses, &time, begun);
@@ -390,7 +390,7 @@ impl Steps<'_> {
                         let result = learner
                             .evaluate(true, |network| validation::sample(network, &recipe, &examples[i]))
                             .map_err(Stop::worker)?;
-                        one.sampled = Some(validation::scores(&examples[i], &result).map_err(Stop::worker)?);
+                        one.sampled = validation::scores(&examples[i], &result).map_err(Stop::worker)?;
                         one.result = Some(result);
                     }
                     scored.push(one);
@@ -437,7 +437,7 @@ impl Steps<'_> {
             let (store, order) = (&self.at.open.destination, &self.order);
             let history = ours.history();
             let written: BoxFuture<'_, _> =
-                Box::pin(checkpoint::write(store, order, self.at.index, state, &history));
+                Box::pin(checkpoint::write(store, order, self.at.pictures, state, &history));
             // Without this one the run has come to nothing: a store that refuses is tried again by another attempt.
             named = Some(written.await.map_err(Stop::transient)?);
             if let Err(error) = checkpoint::prune(store, order.keep).await {

@@ -20,9 +20,9 @@ pub(super) async fn begin_checkpoint(at: &At<'_>, ours: &mut Ours) -> Result<(),
     settle(ours).await;
     let state = at.on_device(|learner| Ok(learner.state())).await?;
     let (store, order) = (Arc::clone(&at.open.destination), Arc::clone(&at.open.order));
-    let (index, history) = (at.index.clone(), ours.history());
+    let (pictures, history) = (at.pictures.clone(), ours.history());
     let task = tokio::spawn(async move {
-        let info = checkpoint::write(&store, &order, &index, state, &history).await?;
+        let info = checkpoint::write(&store, &order, &pictures, state, &history).await?;
         checkpoint::prune(&store, order.keep).await?;
         Ok(info)
     });
@@ -63,7 +63,8 @@ pub(super) async fn leave(at: &At<'_>, ours: &mut Ours) -> Result<(), Stop> {
     let there = checkpoint::find(&at.open.destination, step).await.map_err(Stop::transient)?;
     if there.is_none() && step > 0 {
         let state = at.on_device(|learner| Ok(learner.state())).await?;
-        let written = checkpoint::write(&at.open.destination, order, at.index, state, &ours.history()).await;
+        let written =
+            checkpoint::write(&at.open.destination, order, at.pictures, state, &ours.history()).await;
         written.map_err(Stop::transient)?;
     }
     Ok(())

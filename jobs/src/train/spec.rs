@@ -64,9 +64,18 @@ pub struct TrainFields {
     /// Side of the pictures that the network makes, in pixels.
     #[serde(deserialize_with = "numbers::count")]
     pub high_res: u64,
-    /// Side of those that it makes them from.
-    #[serde(deserialize_with = "numbers::count")]
-    pub low_res: u64,
+    /// Side of those that it makes them from [default: none, it makes pictures of noise alone, the first stage of a cascade].
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "numbers::some_count")]
+    pub low_res: Option<u64>,
+    /// What tells the network what a picture shows: `folders`, the name of the folder that the picture lies in [default: nothing].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<LabelsName>,
+    /// How many labels there are.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "numbers::some_count")]
+    pub classes: Option<u64>,
+    /// Share of the samples whose label is kept from the network, so that guidance can be used when it is sampled from.
+    #[serde(default, deserialize_with = "numbers::real")]
+    pub label_dropout: f64,
     /// `centre`: the largest square in the middle, reduced (the paper); `random`: a square of `high_res` pixels anywhere.
     #[serde(default)]
     pub crop: CropName,
@@ -107,10 +116,11 @@ pub struct TrainFields {
     /// What the residual is multiplied by, so that its variance is about one.
     #[serde(default = "default_residual_scale", deserialize_with = "numbers::real")]
     pub residual_scale: f64,
-    /// `l1` or `l2`.
-    #[serde(default)]
-    pub loss: LossName,
-    /// The noise levels of training [default: linear, 1e-6 to 0.01 in 2000 timesteps].
+    /// `l1` or `l2` [default: l1; l2 of a network that learns the variance of its steps, whose loss has another term beside it].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<LossName>,
+    /// The noise levels of training [default: linear, 1e-6 to 0.01 in 2000 timesteps; of a network that is told timesteps, cosine
+    /// in 1000].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Value>")]
     pub noise_schedule: Option<NumbersMap>,
@@ -251,6 +261,13 @@ names! {
     }
 }
 names! {
+    /// What a label is.
+    LabelsName {
+        /// The name of the folder that a picture lies in.
+        #[default] Folders,
+    }
+}
+names! {
     /// What is predicted.
     ObjectiveName {
         /// The noise.
@@ -360,6 +377,9 @@ const ALIASES: &[(&[&str], &str)] = &[
     (&["overfit_batches", "overfit_one_batch"], "overfit"),
     (&["image_size", "r_resolution", "resolution", "hr_size"], "high_res"),
     (&["l_resolution", "lr_size", "small_size"], "low_res"),
+    (&["num_classes", "n_classes"], "classes"),
+    (&["class_cond", "label", "cond"], "labels"),
+    (&["cond_drop_prob", "class_dropout_prob", "uncond_prob", "p_uncond"], "label_dropout"),
     (&["xflip", "use_flip", "random_flip", "augment"], "orientations"),
     (&["dataroot", "data_dir", "data", "train_data_dir", "dataset"], "source"),
     (&["out", "output_dir", "outdir", "logdir", "results_folder"], "destination"),
@@ -420,9 +440,13 @@ impl TrainSpec {
             let message = "there is a validation_source already: leave one of them out";
             return Some(("validation_fraction", message.to_string()));
         }
-        let [high, low] = [t.high_res, t.low_res];
+        if let Some(wrong) = self.without_low_res() {
+            return Some(wrong);
+        }
+        let [high, low] = [t.high_res, t.low_res.unwrap_or(t.high_res)];
         let checks = [
             range("high_res", high as f64, 4.0, 4096.0),
+            range("label_dropout", t.label_dropout, 0.0, 0.9),
             range("low_res", low as f64, 1.0, high as f64),
             (!high.is_multiple_of(low.max(1)))
                 .then(|| ("low_res", format!("it is {low}: it must divide high_res, {high}"))),
@@ -484,6 +508,34 @@ impl TrainSpec {
             return Some(("workers_max", message));
         }
         None
+    }
+
+    /// What asks for a small picture where there is none, and what asks for labels.
+    fn without_low_res(&self) -> Option<(&'static str, String)> {
+        let t = &self.train;
+        let needs_low_res = [
+            ("blur", t.blur.is_some()),
+            ("noise", t.noise.is_some()),
+            ("jpeg", t.jpeg.is_some()),
+            ("target", t.target == TargetName::Residual),
+            ("objective", t.objective == ObjectiveName::Regression),
+        ];
+        if let Some((field, _)) = needs_low_res.iter().find(|(_, asked)| *asked && t.low_res.is_none()) {
+            return Some((field, "it is of a small picture, and there is none: give `low_res`".to_string()));
+        }
+        match (t.labels, t.classes) {
+            (Some(_), None) => Some(("labels", "say how many there are: give `classes`".to_string())),
+            (None, Some(_)) => {
+                Some(("classes", "nothing says what pictures show: give `labels: folders`".to_string()))
+            }
+            (_, Some(classes)) if !(1..=65_535).contains(&classes) => {
+                Some(("classes", format!("it is {classes}: it must be from 1 to 65535")))
+            }
+            (None, _) if t.label_dropout != 0.0 => {
+                Some(("label_dropout", "there are no labels: give `labels: folders`".to_string()))
+            }
+            _ => None,
+        }
     }
 
     /// Grains of a batch.

@@ -3,7 +3,7 @@
 //! Reading the headers alone would be quicker; but a file that is cut short would then be found by one worker amid a step,
 //! when all others count on it.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use super::{
     index::{self, Entry, Part},
     order::Recipe,
     shard::{self, Place},
+    spec::LabelsName,
 };
 use crate::images::{check_length, read};
 
@@ -27,6 +28,7 @@ use crate::images::{check_length, read};
 const REASONS: usize = 5;
 /// Memory that a shard takes while it is read: a piece, and pictures on their way.
 const SHARD_ROOM: u64 = 64 << 20;
+const NO_LABEL: &str = "it lies in no folder, whose name would be its label";
 const BROKEN: &str = "internal error while it was decoded";
 
 /// A picture to be looked at, or a shard of them.
@@ -62,6 +64,9 @@ pub(super) struct Surveyed {
     pub(super) part: Part,
     /// Pictures that were left out, each with the reason.
     pub(super) left_out: Vec<(String, String)>,
+    /// What its pictures show.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) labels: BTreeSet<String>,
 }
 
 /// A unit at work.
@@ -130,6 +135,7 @@ impl UnitWork for SurveyUnit {
         let key = index::part_key(self.id);
         let held_out = entries.iter().filter(|entry| entry.held_out).count() as u64;
         let learned = entries.len() as u64 - held_out;
+        let labels = entries.iter().filter_map(|entry| entry.label.clone()).collect();
         let part = Part { key: key.clone(), sha256: Digest::of(&bytes), learned, held_out };
         let put = self.destination.put(&key, bytes, PutMode::Replace).await;
         put.map_err(|e| Failure::new(FailureKind::Transient, e))?;
@@ -137,7 +143,7 @@ impl UnitWork for SurveyUnit {
             done,
             quarantined,
             reasons: left_out.iter().take(REASONS).map(|(key, why)| format!("{key}: {why}")).collect(),
-            payload: serde_json::to_vec(&Surveyed { part, left_out }).unwrap_or_default().into(),
+            payload: serde_json::to_vec(&Surveyed { part, left_out, labels }).unwrap_or_default().into(),
         })
     }
 }
@@ -153,7 +159,7 @@ impl SurveyUnit {
         drop(room);
         let looked = looked.map_err(|_| Stop::Bad { reason: BROKEN.into() })?;
         let size = looked.map_err(|reason| Stop::Bad { reason })?;
-        Ok(self.entry(item, None, item.bytes, size))
+        self.entry(item, None, item.bytes, size).map_err(|reason| Stop::Bad { reason })
     }
 
     /// The pictures of a shard that can be learned from, and those that cannot.
@@ -174,9 +180,10 @@ impl SurveyUnit {
         drop(room);
         let (mut found, mut left_out) = (Vec::new(), Vec::new());
         for (place, bytes, looked) in contents.pictures {
-            match looked {
-                Ok(size) => found.push(self.entry(item, Some(place), bytes, size)),
-                Err(reason) => left_out.push((index::name(&item.key, Some(&place)), reason)),
+            let name = index::name(&item.key, Some(&place));
+            match looked.and_then(|size| self.entry(item, Some(place), bytes, size)) {
+                Ok(entry) => found.push(entry),
+                Err(reason) => left_out.push((name, reason)),
             }
         }
         left_out.extend(contents.damage.map(|damage| (item.key.to_string(), damage)));
@@ -186,12 +193,22 @@ impl SurveyUnit {
         Ok((found, left_out))
     }
 
-    fn entry(&self, item: &Item, place: Option<Place>, bytes: u64, [width, height]: [usize; 2]) -> Entry {
+    fn entry(
+        &self,
+        item: &Item,
+        place: Option<Place>,
+        bytes: u64,
+        [width, height]: [usize; 2],
+    ) -> Result<Entry, String> {
         let (key, etag) = (item.key.clone(), item.etag.clone());
         let name = index::name(&key, place.as_ref());
         let held_out = self.held_out || is_held_out(&name, self.recipe.validation_fraction);
         let side = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
-        Entry { key, place, bytes, etag, width: side(width), height: side(height), held_out }
+        let label = match self.recipe.labels {
+            None => None,
+            Some(LabelsName::Folders) => Some(index::label(&name).ok_or(NO_LABEL)?.to_string()),
+        };
+        Ok(Entry { key, place, bytes, etag, width: side(width), height: side(height), held_out, label })
     }
 }
 

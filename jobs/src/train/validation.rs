@@ -10,16 +10,18 @@ use std::ops::{ControlFlow, Range};
 use serde::{Deserialize, Serialize};
 use sr3_engine::{
     diffusion::{LevelSpacing, Objective, Sampler, Tile},
+    generator::{Generator, GeneratorRecipe, Wanted},
     image::{self, Channels, Metadata, OutputFormat, Picture, Planes, Samples},
     metrics::{self, Channels as Measured, Reduction},
     model::Denoiser,
     ops::Precision,
     ops::resize::{Filter, resize_u8},
-    train::{Example, Examples, Square, planes},
+    train::{Example, Examples, Noise, Square, planes},
     upscaler::{LowRes, Recipe as Upscaling, Upscaler},
 };
 
 use super::{
+    checkpoint,
     curve::{Sampled, Validation},
     order::Recipe,
 };
@@ -62,17 +64,60 @@ pub(super) fn losses(
     call: &Examples,
 ) -> Result<Vec<f64>, String> {
     let task = recipe.task().map_err(|e| e.to_string())?;
-    let mut prediction = vec![0.0; call.target.len()];
-    network.predict(call.shape, &call.input, &call.levels, &mut prediction).map_err(|e| e.to_string())?;
-    let values = prediction.len() / call.shape[0];
-    let items = prediction.chunks_exact(values).zip(call.target.chunks_exact(values));
-    Ok(items.map(|(prediction, target)| task.loss.mean(prediction, target)).collect())
+    let [count, height, width] = call.shape;
+    let mut prediction = vec![0.0; count * height * width * task.out_channels()];
+    let asked = network.predict_conditioned(call.shape, &call.input, call.conditions(), &mut prediction);
+    asked.map_err(|e| e.to_string())?;
+    Ok(task.losses(call, &prediction, None))
 }
 
-/// What the network makes of a small picture, without projection, as 8-bit RGB.
+/// What the network makes of an example's small picture, without projection, or of noise and its label; as 8-bit RGB.
 pub(super) fn sample(
     network: &mut dyn Denoiser,
     recipe: &Recipe,
+    example: &Example,
+) -> Result<Vec<u8>, String> {
+    match &example.low {
+        Some(low) => enlarge(network, recipe, low, example),
+        None => generate(network, recipe, example),
+    }
+}
+
+fn generate(network: &mut dyn Denoiser, recipe: &Recipe, example: &Example) -> Result<Vec<u8>, String> {
+    let preset = checkpoint::preset(recipe, STEPS);
+    let task = recipe.task().map_err(|e| e.to_string())?;
+    let side = recipe.high_res as usize;
+    let generating = GeneratorRecipe {
+        size: [side, side],
+        objective: recipe.objective().unwrap_or(Objective::Image),
+        learned_variance: recipe.model.learned_variance,
+        timesteps: match task.noise {
+            Noise::Timesteps(process) => Some((*process).clone()),
+            Noise::Levels(_) => None,
+        },
+        sampler: preset.sampler(),
+        noise_levels: preset.noise_levels().to_vec(),
+        classes: recipe.classes as usize,
+        any_class: None,
+        guidance: 1.0,
+        batch: 1,
+        seed: recipe.seed,
+        precision: Precision::F32,
+    };
+    let mut generator = Generator::new(network, generating).map_err(|e| e.to_string())?;
+    let key = format!("validation {}", example.place);
+    let class = (recipe.classes > 0).then_some(example.label);
+    let wanted = [Wanted { key: &key, class }];
+    let mut made =
+        generator.generate(&wanted, &mut |_| ControlFlow::Continue(())).map_err(|e| e.to_string())?;
+    let made = made.pop().ok_or_else(|| "nothing was made".to_string())?;
+    Ok(rounded(side, side, made))
+}
+
+fn enlarge(
+    network: &mut dyn Denoiser,
+    recipe: &Recipe,
+    small: &Square,
     example: &Example,
 ) -> Result<Vec<u8>, String> {
     let levels = LevelSpacing::LogSnr { first: -7.0, last: 9.0 }.levels(STEPS).map_err(|e| e.to_string())?;
@@ -80,25 +125,27 @@ pub(super) fn sample(
         // A regression says the image itself.
         objective: recipe.objective().unwrap_or(Objective::Image),
         target: recipe.target(),
-        learned_variance: false,
-        timesteps: None,
+        learned_variance: recipe.model.learned_variance,
+        timesteps: match recipe.task().map_err(|e| e.to_string())?.noise {
+            Noise::Timesteps(process) => Some((*process).clone()),
+            Noise::Levels(_) => None,
+        },
         enlargement: Filter::Bicubic,
         reduction: Filter::Bicubic,
         sampler: Sampler::Ddim { eta: 0.0 },
         noise_levels: levels,
         clamp: true,
-        scale: (recipe.high_res / recipe.low_res) as usize,
+        scale: example.high.width / small.width,
         tile: Tile { size: recipe.high_res as usize, overlap: 0 },
         batch: 1,
         seed: recipe.seed,
-        class: None,
+        class: (recipe.classes > 0).then_some(example.label),
         projection: false,
         precision: Precision::F32,
     };
-    let low = planes(&example.low);
+    let low = planes(small);
     let key = format!("validation {}", example.place);
-    let low_res =
-        LowRes { width: example.low.width, height: example.low.height, rgb: &low, key: &key, lossy: false };
+    let low_res = LowRes { width: small.width, height: small.height, rgb: &low, key: &key, lossy: false };
     let mut upscaler = Upscaler::new(network, upscaling).map_err(|e| e.to_string())?;
     let mut made =
         upscaler.upscale(&[low_res], &mut |_| ControlFlow::Continue(())).map_err(|e| e.to_string())?;
@@ -114,10 +161,10 @@ fn rounded(width: usize, height: usize, rgb: Vec<f32>) -> Vec<u8> {
     }
 }
 
-/// The numbers of a result.
-pub(super) fn scores(example: &Example, result: &[u8]) -> Result<Scores, String> {
+/// The numbers of a result; none of one that was made of noise, which is no copy of anything.
+pub(super) fn scores(example: &Example, result: &[u8]) -> Result<Option<Scores>, String> {
     let Square { width, height, rgb: truth } = &example.high;
-    let small = &example.low;
+    let Some(small) = &example.low else { return Ok(None) };
     let size = [*height, *width];
     let bicubic = resize_u8(&small.rgb, [small.height, small.width, 3], size, Filter::Bicubic);
     let of = || -> Result<Scores, metrics::MetricError> {
@@ -136,7 +183,7 @@ pub(super) fn scores(example: &Example, result: &[u8]) -> Result<Scores, String>
             mean_shift: shift(result, &example.high.rgb),
         })
     };
-    of().map_err(|e| e.to_string())
+    of().map(Some).map_err(|e| e.to_string())
 }
 
 fn shift(a: &[u8], b: &[u8]) -> [f64; 3] {
@@ -173,11 +220,13 @@ pub(super) fn joined(mut all: Vec<Scored>) -> Validation {
     }
 }
 
-/// A PNG of results: a row each of what the network was given, what it made, and what it should have made.
+/// A PNG of results: a row each of what the network was given, if anything, what it made, and what it should have made, or a
+/// picture of the same label.
 pub(super) fn grid(examples: &[Example], results: &[Vec<u8>]) -> Result<Vec<u8>, String> {
     let Some(first) = examples.first() else { return Err("nothing was sampled".to_string()) };
     let (side, columns) = (first.high.width, examples.len());
-    let (width, height) = (columns * side, 3 * side);
+    let given = usize::from(first.low.is_some());
+    let (width, height) = (columns * side, (given + 2) * side);
     let mut pixels = vec![0u8; width * height * 3];
     let mut put = |row: usize, column: usize, rgb: &[u8]| {
         for (y, line) in rgb.chunks_exact(side * 3).enumerate() {
@@ -186,11 +235,12 @@ pub(super) fn grid(examples: &[Example], results: &[Vec<u8>]) -> Result<Vec<u8>,
         }
     };
     for (column, (example, result)) in examples.iter().zip(results).enumerate() {
-        let small = &example.low;
-        let enlarged = resize_u8(&small.rgb, [small.height, small.width, 3], [side, side], Filter::Box);
-        put(0, column, &enlarged);
-        put(1, column, result);
-        put(2, column, &example.high.rgb);
+        if let Some(small) = &example.low {
+            let enlarged = resize_u8(&small.rgb, [small.height, small.width, 3], [side, side], Filter::Box);
+            put(0, column, &enlarged);
+        }
+        put(given, column, result);
+        put(given + 1, column, &example.high.rgb);
     }
     let picture = Picture {
         width,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sr3_engine::train::{Draws, TrainingLevels};
+use sr3_engine::train::{Draws, Noise};
 use sr3_worker::UnitProgress;
 use tokio::time::Instant;
 
@@ -74,10 +74,10 @@ impl Window {
 }
 
 /// Noise levels that cut the samples of training into quarters.
-pub(super) fn quartiles(levels: &TrainingLevels) -> [f64; QUARTILES - 1] {
+pub(super) fn quartiles(noise: &Noise) -> [f64; QUARTILES - 1] {
     const DRAWS: usize = 4096;
     let draws = Draws::new(0);
-    let mut all: Vec<f64> = (0..DRAWS).map(|place| draws.noise_level(levels, 0, place as u32)).collect();
+    let mut all: Vec<f64> = (0..DRAWS).map(|place| noise.draw(&draws, 0, place as u32).0).collect();
     all.sort_by(f64::total_cmp);
     [1, 2, 3].map(|i| all[i * DRAWS / QUARTILES])
 }
@@ -94,7 +94,7 @@ pub(super) fn tell(row: &Row, order: &TrainOrder, progress: &UnitProgress) {
         time.samples_per_second,
         words(left)
     );
-    progress.on_device(&text, share);
+    progress.at(&text, share);
     let percent = |part: f64| 100.0 * part / time.all.max(1e-9);
     tracing::info!(
         target: "sr3::train",

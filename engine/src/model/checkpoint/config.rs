@@ -284,6 +284,12 @@ pub struct CheckpointConfig {
     pub presets: BTreeMap<String, SamplerPreset>,
     /// The preset that is used where none is asked for.
     pub default_preset: String,
+    /// What the model's classes are called, in order; empty where nobody has named them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub class_names: Vec<String>,
+    /// Whether the last of the model's classes stands for any of the others: what classifier-free guidance compares with.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub any_class: bool,
     /// What one may do with the weights.
     pub licence: String,
     /// Whom to name.
@@ -333,6 +339,12 @@ impl CheckpointConfig {
         check.that((1..=SCALE_MAX).contains(&self.scale), "scale", self.scale, "1 to 16")?;
         let model = |source| CheckpointError::Model { file: file.to_string(), source };
         self.model.validate().map_err(model)?;
+        let named = self.model.classes.saturating_sub(usize::from(self.any_class));
+        let names_ok = self.class_names.is_empty() || self.class_names.len() == named;
+        let [found, allowed] = [self.class_names.len(), named].map(|n| format!("{n} names"));
+        check.that(names_ok, "class_names", found, &format!("{allowed}, or none"))?;
+        let any_ok = !self.any_class || self.model.classes > 1;
+        check.that(any_ok, "any_class", self.any_class, "false where the model is told no classes")?;
         check.positive("residual_scale", self.residual_scale)?;
         self.validate_images(&check)?;
         validate_schedule(&self.noise_schedule, &check)?;

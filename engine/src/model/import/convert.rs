@@ -95,6 +95,8 @@ pub fn convert(pth: &[u8], options: &ConvertOptions) -> Result<Checkpoint, Impor
         tile: Some(Tile { size, overlap: size / 4 }),
         presets: presets(),
         default_preset: "default".to_string(),
+        class_names: Vec::new(),
+        any_class: false,
         licence: "unknown: as the source".to_string(),
         credits: vec![],
         sha256: String::new(),

@@ -55,6 +55,8 @@ pub(super) fn convert_adm(
         tile: Some(Tile { size, overlap: size / 4 }),
         presets,
         default_preset: "default".to_string(),
+        class_names: Vec::new(),
+        any_class: false,
         licence: match published {
             Some(_) => "MIT; the model card limits the intended use to research".to_string(),
             None => "unknown: as the source".to_string(),
