@@ -16,6 +16,7 @@ use crate::{
         coordinator::{self, CoordinatorArgs},
         devices::{self, DevicesArgs},
         evaluate::{self, EvaluateArgs},
+        generate::{self, GenerateArgs},
         health::{self, HealthArgs},
         jobs::{self, JobArgs, JobsArgs},
         ledger::{self, LedgerCommand},
@@ -77,6 +78,8 @@ enum Command {
     Evaluate(EvaluateArgs),
     /// Train a network from a job spec, in this process.
     Train(TrainArgs),
+    /// Make samples from a job spec, in this process: out of noise, through the stages of a cascade.
+    Generate(GenerateArgs),
     /// List what a training run has written down.
     Checkpoints(CheckpointsArgs),
     /// Draw the curve of a training run, or of several in one picture.
@@ -161,6 +164,7 @@ fn run<M: Models>(command: &Command, models: &Arc<M>) -> Result<Ending, CommandE
         Command::Health(arguments) => health::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Train(arguments) => train::run(arguments),
+        Command::Generate(arguments) => generate::run(arguments),
         Command::Checkpoints(arguments) => checkpoints::run(arguments),
         Command::Plot(arguments) => plot::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),

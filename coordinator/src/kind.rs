@@ -77,7 +77,8 @@ pub trait Begun: Send + Sync {
     /// What tells whether a worker's report is true. It holds none of the job's places.
     fn check(&self) -> Arc<dyn Check>;
 
-    /// How many stages it has. One opens when every unit of the one before is recorded.
+    /// How many stages it has. One opens when every unit of the one before is recorded; what may begin earlier is planned in one
+    /// stage, by [`Planned::after`].
     fn stages(&self) -> u32 {
         1
     }
@@ -144,6 +145,9 @@ pub struct Planned {
     pub quarantined: u64,
     /// Planning goes on after this.
     pub cursor: String,
+    /// It needs the result of the unit that is so many before it in the plan of this stage, and begins when that is recorded; 0
+    /// for at once. That unit has items.
+    pub after: u64,
     /// A seat of the job's gang, instead of items that anybody can do by himself. All units of such a stage are seats.
     pub seat: Option<Seat>,
 }

@@ -108,12 +108,6 @@ pub enum GenerateError {
     /// The sampler cannot run along these levels.
     #[error(transparent)]
     Sampler(#[from] SamplerError),
-    /// A picture holds values that are no numbers.
-    #[error("{key}: the picture is not finite: check the model's weights")]
-    NotFinite {
-        /// Which.
-        key: String,
-    },
     /// The network failed.
     #[error(transparent)]
     Denoiser(#[from] DenoiserError),
@@ -205,7 +199,7 @@ impl<D: Denoiser> Generator<D> {
         Ok(Self { denoiser, recipe, steps })
     }
 
-    /// Makes pictures, (H, W, 3) in [-1, 1] each. `progress` hears, after each batch, the share of all network evaluations
+    /// Makes pictures, (H, W, 3) in [-1, 1] each; none in place of one that holds values that are no numbers. `progress` hears, after each batch, the share of all network evaluations
     /// that is done, in (0, 1]; its `Break` ends the work.
     ///
     /// # Errors
@@ -214,7 +208,7 @@ impl<D: Denoiser> Generator<D> {
         &mut self,
         wanted: &[Wanted<'_>],
         progress: &mut dyn FnMut(f64) -> ControlFlow<()>,
-    ) -> Result<Vec<Vec<f32>>, GenerateError> {
+    ) -> Result<Vec<Option<Vec<f32>>>, GenerateError> {
         for Wanted { key, class } in wanted {
             let classes = self.recipe.classes;
             if class.map_or(classes > 0, |class| class as usize >= classes) {
@@ -247,15 +241,13 @@ impl<D: Denoiser> Generator<D> {
             }
             canvases.par_iter_mut().for_each(|canvas| canvas.advance(step, number as u32, &self.recipe));
         }
-        let finished = canvases.into_iter().zip(wanted).map(|(canvas, wanted)| {
+        let finished = canvases.into_iter().map(|canvas| {
             let mut x = canvas.x;
-            if x.iter().any(|value| !value.is_finite()) {
-                return Err(GenerateError::NotFinite { key: wanted.key.to_string() });
-            }
+            let is_finite = x.iter().all(|value| value.is_finite());
             x.iter_mut().for_each(|value| *value = value.clamp(-1.0, 1.0));
-            Ok(x)
+            is_finite.then_some(x)
         });
-        finished.collect()
+        Ok(finished.collect())
     }
 
     /// Asks the network about some pictures, and about what any class would be where guidance wants that.

@@ -7,6 +7,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod augmentation;
 pub mod device;
 pub mod diffusion;
 pub mod generator;

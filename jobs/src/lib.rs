@@ -12,9 +12,11 @@ pub mod device;
 pub mod dtype;
 mod envelope;
 pub mod evaluate;
+pub mod generate;
 pub mod images;
 pub mod lazy;
 pub mod models;
+mod numbers;
 mod schema;
 pub mod spec;
 pub mod train;
@@ -30,6 +32,7 @@ pub use wish::{Selection, Wish, Writing};
 use std::sync::Arc;
 
 use evaluate::Evaluate;
+use generate::Generate;
 use sr3_coordinator::{Kind, Kinds};
 use sr3_worker::{Runner, Runners, gang::Peers};
 use train::Train;
@@ -37,9 +40,10 @@ use upscale::{EngineModels, Upscale};
 
 /// Every kind, for a coordinator.
 pub fn kinds(models: &Arc<EngineModels>) -> Kinds {
-    let all: [Arc<dyn Kind>; 3] = [
+    let all: [Arc<dyn Kind>; 4] = [
         Arc::new(Upscale::new(Arc::clone(models))),
         Arc::new(Evaluate::new(Arc::clone(models))),
+        Arc::new(Generate::new(Arc::clone(models))),
         Arc::new(Train::new(Arc::clone(models.library()))),
     ];
     Kinds::new(all)
@@ -47,9 +51,10 @@ pub fn kinds(models: &Arc<EngineModels>) -> Kinds {
 
 /// Every kind, for a worker that reaches others by `peers`.
 pub fn runners(models: &Arc<EngineModels>, peers: Arc<dyn Peers>) -> Runners {
-    let all: [Arc<dyn Runner>; 3] = [
+    let all: [Arc<dyn Runner>; 4] = [
         Arc::new(Upscale::new(Arc::clone(models))),
         Arc::new(Evaluate::new(Arc::clone(models))),
+        Arc::new(Generate::new(Arc::clone(models))),
         Arc::new(Train::with_peers(Arc::clone(models.library()), peers)),
     ];
     Runners::new(all)

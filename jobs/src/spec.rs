@@ -9,12 +9,13 @@ use sr3_proto::{
 
 use crate::{
     evaluate::{self, EvaluateSpec},
+    generate::{self, GenerateSpec},
     train::{self, TrainSpec},
     upscale::{self, UpscaleSpec},
 };
 
 /// Names of the kinds.
-pub const KINDS: &[&str] = &[upscale::NAME, evaluate::NAME, train::NAME];
+pub const KINDS: &[&str] = &[upscale::NAME, evaluate::NAME, train::NAME, generate::NAME];
 
 /// A job for sr3, told apart by `kind`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -26,6 +27,8 @@ pub enum JobSpec {
     Evaluate(EvaluateSpec),
     /// Train a network.
     Train(Box<TrainSpec>),
+    /// Make samples.
+    Generate(Box<GenerateSpec>),
 }
 
 impl JobSpec {
@@ -38,6 +41,7 @@ impl JobSpec {
         Ok(match document.kind() {
             evaluate::NAME => Self::Evaluate(EvaluateSpec::read(&document)?),
             train::NAME => Self::Train(Box::new(TrainSpec::read(&document)?)),
+            generate::NAME => Self::Generate(Box::new(GenerateSpec::read(&document)?)),
             _ => Self::Upscale(UpscaleSpec::read(&document)?),
         })
     }
@@ -59,6 +63,7 @@ impl JobSpec {
             Self::Upscale(spec) => job_spec::to_yaml(upscale::NAME, spec),
             Self::Evaluate(spec) => job_spec::to_yaml(evaluate::NAME, spec),
             Self::Train(spec) => job_spec::to_yaml(train::NAME, spec),
+            Self::Generate(spec) => job_spec::to_yaml(generate::NAME, spec),
         }
     }
 
@@ -73,6 +78,7 @@ impl JobSpec {
             of_kind(upscale::NAME, schemars::schema_for!(UpscaleSpec).to_value()),
             of_kind(evaluate::NAME, schemars::schema_for!(EvaluateSpec).to_value()),
             of_kind(train::NAME, schemars::schema_for!(TrainSpec).to_value()),
+            of_kind(generate::NAME, schemars::schema_for!(GenerateSpec).to_value()),
         ];
         json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",

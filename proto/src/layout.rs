@@ -50,6 +50,11 @@ pub fn probe_prefix(run: u64) -> Key {
     Key::trusted(format!("{STATE_FOLDER}/probe/{run:016x}"))
 }
 
+/// The key of a state that only one kind of job knows; `name` may hold slashes between plain names.
+pub fn state_key(name: &str) -> Key {
+    Key::trusted(format!("{STATE_FOLDER}/{name}"))
+}
+
 /// The key `name` in the folder `folder`.
 pub(crate) fn below(folder: &Key, name: &str) -> Key {
     Key::trusted(format!("{folder}/{name}"))

@@ -91,6 +91,7 @@ pub(super) async fn watch(client: &Client, id: JobId, json: bool) -> Result<Endi
     ended.print(false, json);
     if !json && job.kind == sr3_jobs::train::NAME {
         super::train::tell_of(&job);
+        super::generate::tell_of(&job);
     }
     Ok(match ended.ending() {
         // Not this command was interrupted.

@@ -10,14 +10,15 @@ use clap::Subcommand;
 use sr3_engine::model::bundled::Bundled;
 use sr3_jobs::{
     JobSpec, Selection, Wish,
+    generate::{Generate, StageSpec},
     images::Filter,
     models::Library,
     train::Train,
-    upscale::{Bits, engine_models::recipe},
+    upscale::{Bits, EngineModels, engine_models::recipe},
 };
 use sr3_proto::{SpecError, job_spec::TEXT_BYTES_MAX, words::printable};
 
-use super::train;
+use super::{generate, train};
 use crate::exit::{CommandError, Ending};
 
 /// What to do with job specs.
@@ -106,6 +107,17 @@ fn validate(text: &str) -> Result<String, SpecError> {
             let model =
                 check_model(&spec.wish).map_err(|(field, error)| located(field, error.to_string()))?;
             Ok(format!("evaluate {model} on {source}"))
+        }
+        JobSpec::Generate(spec) => {
+            check_globs(&spec.selection)?;
+            let elsewhere =
+                |stage: &StageSpec| Bundled::find(&stage.model).is_none() && is_elsewhere(&stage.model);
+            if !spec.job.stages.iter().any(elsewhere) {
+                Generate::new(Arc::new(EngineModels::default()))
+                    .resolve(&spec, &Bits::default())
+                    .map_err(|(field, error)| located(field, error))?;
+            }
+            Ok(printable(&generate::summary(&spec)))
         }
         JobSpec::Train(spec) => {
             check_globs(&spec.selection)?;

@@ -1,7 +1,7 @@
 //! `sr3 train SPEC`: trains a network in this process, by as many members as asked for. The same spec goes to a cluster with
 //! `sr3 submit`.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use clap::Args;
 use sr3_coordinator::{Kind, Kinds, core::view::Phase, kind::Begin};
@@ -11,18 +11,13 @@ use sr3_jobs::{
     train::{NAME, Train, TrainOrder, TrainSpec, Trained, sizes},
     upscale::{Bits, engine_models::precision},
 };
-use sr3_proto::{
-    Cancel, Location, Store, StoreError,
-    job_spec::{Document, TEXT_BYTES_MAX},
-    off_thread,
-    wire::v1::Job,
-};
+use sr3_proto::{Cancel, Store, off_thread, wire::v1::Job};
 use sr3_worker::{
     Runner, Runners,
     gang::{LocalPeers, Peers},
 };
 
-use super::{remote_args::block_on, train_forecast};
+use super::{remote_args::block_on, spec_file, train_forecast};
 use crate::{
     client::local::{self, LocalJob, Members},
     exit::{self, CommandError, Ending},
@@ -65,29 +60,10 @@ pub fn run(arguments: &TrainArgs) -> Result<Ending, CommandError> {
     block_on(here(arguments))
 }
 
-/// A spec from its file.
-fn read(file: &str) -> Result<(Document, TrainSpec), CommandError> {
-    let unreadable =
-        |e: String| CommandError::usage(format!("`{file}` cannot be read ({e}): name a job spec"));
-    let length = fs::metadata(file).map_err(|e| unreadable(e.to_string()))?.len();
-    if length > TEXT_BYTES_MAX as u64 {
-        return Err(unreadable("it is too long".to_string()));
-    }
-    let text = fs::read_to_string(file).map_err(|e| unreadable(e.to_string()))?;
-    let wrong = |e: sr3_proto::SpecError| CommandError::usage(e.in_file(file));
-    let document = Document::parse(&text, sr3_jobs::spec::KINDS).map_err(wrong)?;
-    if document.kind() != NAME {
-        let kind = document.kind();
-        return Err(CommandError::usage(format!(
-            "{file}: it is of kind `{kind}`: `sr3 train` takes `{NAME}`"
-        )));
-    }
-    let spec = TrainSpec::read(&document).map_err(wrong)?;
-    Ok((document, spec))
-}
-
 async fn here(arguments: &TrainArgs) -> Result<Ending, CommandError> {
-    let (document, mut spec) = read(&arguments.file)?;
+    let document = spec_file::read(&arguments.file, NAME, "train")?;
+    let wrong = |e: sr3_proto::SpecError| CommandError::usage(e.in_file(&arguments.file));
+    let mut spec = TrainSpec::read(&document).map_err(wrong)?;
     if let Some(steps) = arguments.steps {
         (spec.train.steps, spec.train.samples) = (Some(steps), None);
     }
@@ -111,7 +87,7 @@ async fn here(arguments: &TrainArgs) -> Result<Ending, CommandError> {
             .map_err(|e| CommandError::failed(e.to_string()))??;
         return Ok(Ending::Done);
     }
-    make_folder(&order.destination)?;
+    spec_file::make_folder(&order.destination)?;
     let interrupt = Cancel::new();
     let said = "writing a checkpoint; once more to stop at once";
     tokio::spawn(signals::watch(interrupt.clone(), Some(said)));
@@ -164,14 +140,6 @@ fn print(trained: &Trained, destination: &str, json: bool) {
     say!("{step} steps, {samples} samples");
     say!("checkpoint {}/{checkpoint}", destination.trim_end_matches('/'));
     say!("weights sha256:{weights_sha256}");
-}
-
-fn make_folder(written: &str) -> Result<(), CommandError> {
-    let location: Location = written.parse()?;
-    if let Some(path) = location.path() {
-        fs::create_dir_all(path).map_err(|e| StoreError::at(Path::new(path), e))?;
-    }
-    Ok(())
 }
 
 /// One line about a spec that can be used.

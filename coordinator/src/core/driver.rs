@@ -27,7 +27,7 @@ use crate::{
     kind::{Begun, Check, Reported},
     ledger::Ledger,
     rows,
-    scheduler::{Effect, Event, Scheduler},
+    scheduler::{Due, Effect, Event, Scheduler},
     telemetry::{self, Recorded},
 };
 
@@ -279,7 +279,7 @@ impl Driver {
             self.work.batch.put(rows::unit(id, unit), rows::write(row.clone()));
             if row.items > 0 {
                 job.counts.units_planned += 1;
-                to_compute.push(unit);
+                to_compute.push(due(unit, row.after));
                 // Without gaps, so that what is kept ends where the next scan begins.
                 if self.kept.len() < KEPT_UNITS && job.kept_to.is_none_or(|to| to == job.last_to_compute) {
                     self.kept.insert((id, unit), Arc::new(row));
@@ -532,6 +532,12 @@ impl Driver {
             self.work.told.push(Told::View(job.seen.clone(), Box::new(view)));
         }
     }
+}
+
+/// A unit as the scheduler is told of it, from its row.
+pub(super) fn due(unit: UnitId, after: u64) -> Due {
+    let first = unit.get().checked_sub(after).filter(|_| after > 0);
+    Due { unit, after: first.map(UnitId::new) }
 }
 
 fn no_job(job: JobId) -> Refusal {

@@ -202,7 +202,7 @@ async fn outcome(ledger: &dyn Ledger, job: JobId, unit: UnitId) -> Result<Outcom
 
 /// The row of a unit; its numbers are added to the plan's.
 fn add(plan: &mut PlanRow, planned: Planned) -> UnitRow {
-    let Planned { unit, at_end, items, work, planned, skipped, quarantined, cursor, seat } = planned;
+    let Planned { unit, at_end, items, work, planned, skipped, quarantined, cursor, after, seat } = planned;
     let seat_min = seat.map_or(0, |seat| seat.min.max(1));
     plan.units += 1;
     plan.planned += planned;
@@ -210,5 +210,5 @@ fn add(plan: &mut PlanRow, planned: Planned) -> UnitRow {
     plan.quarantined += quarantined;
     plan.work += work;
     plan.cursor = cursor;
-    UnitRow { payload: unit, at_end, items, work, seat_min, ..UnitRow::default() }
+    UnitRow { payload: unit, at_end, items, work, seat_min, after, ..UnitRow::default() }
 }

@@ -10,7 +10,7 @@ use super::{
     Parts,
     command::Command,
     committer::Work,
-    driver::{Driver, KEPT_UNITS},
+    driver::{Driver, KEPT_UNITS, due},
     job_task::Places,
     jobs::{Job, Next},
     view::Phase,
@@ -124,12 +124,13 @@ impl Driver {
                 continue;
             }
             seat_min = seat_min.max(row.seat_min);
+            let after = row.after;
             gang_done |= row.seat_min > 0 && done.contains(&unit);
             if kept.len() < KEPT_UNITS && !done.contains(&unit) {
                 kept.push((last, row));
             }
             if !done.contains(&unit) && !seen.contains(&unit) {
-                pending.push(UnitId::new(unit));
+                pending.push(due(UnitId::new(unit), after));
             }
         }
         open.retain(|unit: &RecoveredUnit| {

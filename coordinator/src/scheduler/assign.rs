@@ -136,7 +136,7 @@ impl Job {
                 self.waiting.pop_first();
                 Some(unit)
             }
-            _ => self.pending.pop_front(),
+            _ => self.pending.pop_first(),
         }
     }
 }

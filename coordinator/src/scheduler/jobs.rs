@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use sr3_proto::{Digest, FailureKind, JobId, Lease, Needs, UnitId, WorkerId};
 
-use super::{Effect, OpenUnit, Scheduler, Time, seats::Seats, workers::Worker};
+use super::{Due, Effect, OpenUnit, Scheduler, Time, seats::Seats, workers::Worker};
 
 /// So many recent durations give a job's median.
 const DURATIONS: usize = 64;
@@ -27,7 +27,11 @@ pub(super) struct Job {
     pub(super) demand: Demand,
     pub(super) paused: bool,
     /// Never leased.
-    pub(super) pending: VecDeque<UnitId>,
+    pub(super) pending: BTreeSet<UnitId>,
+    /// Never leased, and not to be before another is recorded.
+    pub(super) held_back: BTreeSet<UnitId>,
+    /// By what they wait for.
+    followers: BTreeMap<UnitId, Vec<UnitId>>,
     /// Leased before and not recorded.
     pub(super) open: BTreeMap<UnitId, Open>,
     /// Of the open ones, those that wait for a worker, and until when.
@@ -67,7 +71,9 @@ impl Job {
         Self {
             demand,
             paused: false,
-            pending: VecDeque::new(),
+            pending: BTreeSet::new(),
+            held_back: BTreeSet::new(),
+            followers: BTreeMap::new(),
             open: BTreeMap::new(),
             waiting: BTreeSet::new(),
             planning_done: false,
@@ -75,6 +81,30 @@ impl Job {
             durations: VecDeque::new(),
             done_told: false,
             seats: None,
+        }
+    }
+
+    /// Takes a planned unit.
+    pub(super) fn add(&mut self, Due { unit, after }: Due) {
+        let is_open = |unit: &UnitId| {
+            self.pending.contains(unit) || self.held_back.contains(unit) || self.open.contains_key(unit)
+        };
+        match after.filter(is_open) {
+            Some(first) => {
+                self.held_back.insert(unit);
+                self.followers.entry(first).or_default().push(unit);
+            }
+            None => {
+                self.pending.insert(unit);
+            }
+        }
+    }
+
+    /// A unit is recorded: what waited for it may begin.
+    fn release(&mut self, unit: UnitId) {
+        for follower in self.followers.remove(&unit).unwrap_or_default() {
+            self.held_back.remove(&follower);
+            self.pending.insert(follower);
         }
     }
 
@@ -144,6 +174,7 @@ impl Scheduler {
         let Some(job) = self.jobs.get_mut(&lease.job) else { return };
         let Some(open) = job.open.remove(&lease.unit) else { return };
         job.waiting.retain(|(_, unit)| *unit != lease.unit);
+        job.release(lease.unit);
         job.durations.push_back(now.saturating_sub(since));
         if job.durations.len() > DURATIONS {
             job.durations.pop_front();
@@ -356,6 +387,7 @@ impl Scheduler {
         if let Some(job) = self.jobs.get_mut(&id)
             && job.planning_done
             && job.pending.is_empty()
+            && job.held_back.is_empty()
             && job.open.is_empty()
             && !job.done_told
         {

@@ -15,6 +15,7 @@
 //! - A failure spends an attempt; the unit waits longer each time, and after [`Config::failures_max`] the job fails.
 //! - Jobs share the workers by their priorities; a worker that has the model loaded is preferred.
 //! - Near the end of a job a unit that takes much longer than others gets one backup attempt.
+//! - A unit that needs another's result is leased when that is recorded, before units that were planned later.
 //! - Seats of gangs are units with rules of their own: `seats` has them.
 //!
 //! It never decides about items, or about who of a gang works together: the first is the planner's and the worker's, the
@@ -85,6 +86,22 @@ impl Default for Config {
             straggler_least: Duration::from_secs(30),
             affinity_units: 8.0,
         }
+    }
+}
+
+/// A unit that is planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Which.
+    pub unit: UnitId,
+    /// It begins when this one, which was planned before, is recorded.
+    pub after: Option<UnitId>,
+}
+
+impl From<UnitId> for Due {
+    /// A unit that may begin at once.
+    fn from(unit: UnitId) -> Self {
+        Self { unit, after: None }
     }
 }
 
@@ -209,7 +226,7 @@ pub enum Event {
         /// The job.
         job: JobId,
         /// Those that have something to compute.
-        units: Vec<UnitId>,
+        units: Vec<Due>,
     },
     /// No more units will be planned before all of these are recorded.
     PlanningDone {
@@ -412,7 +429,7 @@ impl Scheduler {
     /// Units that wait for a worker, of jobs that are not paused, and leases in force.
     pub fn load(&self) -> (usize, usize) {
         let going = self.jobs.values().filter(|job| !job.paused);
-        let pending = going.map(|job| job.pending.len() + job.waiting.len()).sum();
+        let pending = going.map(|job| job.pending.len() + job.held_back.len() + job.waiting.len()).sum();
         (pending, self.jobs.values().map(Job::lease_count).sum())
     }
 
@@ -471,7 +488,7 @@ impl Scheduler {
             Event::Planned { job, units } => {
                 if let Some(job) = self.jobs.get_mut(&job) {
                     let needed = job.seats.as_ref().is_none_or(|seats| !seats.done);
-                    job.pending.extend(units.into_iter().filter(|_| needed));
+                    units.into_iter().filter(|_| needed).for_each(|due| job.add(due));
                     // What comes after everything was recorded is the next stage.
                     job.planning_done = false;
                     job.done_told = false;

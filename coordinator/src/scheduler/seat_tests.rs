@@ -14,8 +14,8 @@ fn add(job: JobId) -> Event {
     Event::JobAdded { job, kind: "k".into(), priority: 1, models: Vec::new(), needs: Needs::default() }
 }
 
-fn units(count: u64) -> Vec<UnitId> {
-    (0..count).map(UnitId::new).collect()
+fn units(count: u64) -> Vec<Due> {
+    (0..count).map(|unit| UnitId::new(unit).into()).collect()
 }
 
 /// A job with a gang.
@@ -265,7 +265,7 @@ fn after_a_restart_seats_of_a_gang_that_is_done_are_waited_for_and_not_given_aga
     scheduler.apply(Event::Gang { job: GANG, min: 2, done: true }, Duration::ZERO);
     let open = OpenUnit { attempts: 1, holder: Some(("i1".into(), 1, 5)), ..OpenUnit::default() };
     scheduler.recover(GANG, vec![RecoveredUnit { unit: UnitId::new(1), open }], Duration::ZERO);
-    scheduler.apply(Event::Planned { job: GANG, units: vec![UnitId::new(2)] }, Duration::ZERO);
+    scheduler.apply(Event::Planned { job: GANG, units: vec![UnitId::new(2).into()] }, Duration::ZERO);
     scheduler.apply(Event::PlanningDone { job: GANG }, Duration::ZERO);
     assert!(seats_of(&scheduler.apply(joined(2, 2), Duration::ZERO)).is_empty());
     let effects = scheduler.apply(Event::Tick, Config::default().lease_ttl);
@@ -282,7 +282,7 @@ fn the_stage_after_a_gang_is_of_units_that_anybody_can_do() {
     assert!(effects.contains(&Effect::AllRecorded { job: GANG }));
     let beat = Event::Heartbeat { worker, credits: 2, leases: vec![], models: vec![], draining: false };
     scheduler.apply(beat, Duration::ZERO);
-    let later = (3..6).map(UnitId::new).collect();
+    let later = (3..6).map(|unit| UnitId::new(unit).into()).collect();
     let effects = scheduler.apply(Event::Planned { job: GANG, units: later }, Duration::ZERO);
     assert_eq!((grants(&effects).len(), seats_of(&effects).len()), (2, 0));
 }

@@ -27,6 +27,12 @@ struct World {
 
 const UNITS: u64 = 6;
 
+/// Of the first job every other unit needs the one before.
+fn due(job: JobId, unit: u64) -> Due {
+    let after = (job.get() == 1 && unit % 2 == 1).then(|| UnitId::new(unit - 1));
+    Due { unit: UnitId::new(unit), after }
+}
+
 fn added(job: JobId, priority: u32) -> Event {
     let (kind, needs) = ("k".to_string(), Needs { class: "f32".into(), memory_bytes: 0 });
     Event::JobAdded { job, kind, priority, models: vec![Digest::of(b"m")], needs }
@@ -55,7 +61,7 @@ impl World {
         for job in [1, 2] {
             let job = JobId::new(job);
             world.event(added(job, job.get() as u32));
-            world.event(Event::Planned { job, units: (0..UNITS).map(UnitId::new).collect() });
+            world.event(Event::Planned { job, units: (0..UNITS).map(|unit| due(job, unit)).collect() });
             world.event(Event::PlanningDone { job });
         }
         world
@@ -74,6 +80,9 @@ impl World {
                     assert!(lease.token > self.last_token, "tokens grow");
                     self.last_token = lease.token;
                     assert!(!self.recorded.contains_key(&(lease.job, lease.unit)), "granted after recorded");
+                    let first = due(lease.job, lease.unit.get()).after;
+                    let ready = first.is_none_or(|first| self.recorded.contains_key(&(lease.job, first)));
+                    assert!(ready, "granted before what it needs is recorded");
                     self.granted.insert(lease);
                     if isolated {
                         self.isolated.insert(lease);
@@ -332,7 +341,8 @@ proptest! {
             next.scheduler.recover(job, units, next.now);
             let pending = (0..UNITS)
                 .map(UnitId::new)
-                .filter(|s| !known.contains(s) && !world.recorded.contains_key(&(job, *s)));
+                .filter(|s| !known.contains(s) && !world.recorded.contains_key(&(job, *s)))
+                .map(|unit| due(job, unit.get()));
             next.event(Event::Planned { job, units: pending.collect() });
             next.event(Event::PlanningDone { job });
         }
@@ -493,7 +503,7 @@ fn a_worker_that_has_the_model_is_preferred() {
     join(&mut scheduler, 2, vec![Digest::of(b"m")]);
     let job = JobId::new(1);
     scheduler.apply(added(job, 1), Duration::ZERO);
-    let effects = scheduler.apply(Event::Planned { job, units: vec![UnitId::new(0)] }, Duration::ZERO);
+    let effects = scheduler.apply(Event::Planned { job, units: vec![UnitId::new(0).into()] }, Duration::ZERO);
     let granted = effects.iter().find_map(|effect| match effect {
         Effect::Grant { worker, .. } => Some(worker.get()),
         _ => None,
@@ -533,7 +543,7 @@ fn a_unit_goes_to_a_worker_that_has_what_its_job_needs_and_waits_for_one() {
     let mut scheduler = Scheduler::new(Config::default(), 1);
     let job = JobId::new(1);
     scheduler.apply(added(job, 1), Duration::ZERO);
-    scheduler.apply(Event::Planned { job, units: vec![UnitId::new(0)] }, Duration::ZERO);
+    scheduler.apply(Event::Planned { job, units: vec![UnitId::new(0).into()] }, Duration::ZERO);
     let mut join = |id: u64, offer: Offer| {
         let (worker, instance) = (WorkerId::new(id), id.to_string());
         let (held, models) = (Vec::new(), Vec::new());
@@ -564,7 +574,7 @@ fn a_stage_ends_when_its_units_are_recorded_and_the_next_may_come() {
     scheduler.apply(added(job, 1), Duration::ZERO);
     for stage in 0..3 {
         let effects =
-            scheduler.apply(Event::Planned { job, units: vec![UnitId::new(stage)] }, Duration::ZERO);
+            scheduler.apply(Event::Planned { job, units: vec![UnitId::new(stage).into()] }, Duration::ZERO);
         let lease = effects.iter().find_map(|effect| match effect {
             Effect::Grant { lease, .. } => Some(*lease),
             _ => None,

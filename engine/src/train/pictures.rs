@@ -9,6 +9,7 @@ use crate::model::checkpoint::Degradation;
 use crate::ops::resize::{Filter, resize, resize_u8};
 
 use super::Draws;
+use crate::augmentation::blurred;
 
 /// Which square of a picture is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +126,7 @@ impl Preprocessing {
         }
         let mut rgb: Vec<f32> = square.rgb.iter().map(|v| f32::from(*v)).collect();
         if let Some(range) = blur {
-            rgb = blurred(&rgb, high, between(range, a));
+            rgb = blurred(&rgb, [high, high], between(range, a));
         }
         let mut small = resize(&rgb, [high, high, 3], [low, low], Filter::Bicubic);
         if let Some(range) = noise {
@@ -177,37 +178,6 @@ fn recoded(square: Square, quality: u8) -> Square {
         // What a network is shown is never too large for a JPEG.
         _ => square,
     }
-}
-
-/// A Gaussian of standard deviation `sigma` pixels over a square of RGB, its edges repeated.
-fn blurred(rgb: &[f32], side: usize, sigma: f64) -> Vec<f32> {
-    let radius = libm::ceil(3.0 * sigma) as usize;
-    if radius == 0 {
-        return rgb.to_vec();
-    }
-    let weight = |i: usize| {
-        let distance = i as f64 - radius as f64;
-        libm::exp(-distance * distance / (2.0 * sigma * sigma))
-    };
-    let weights: Vec<f64> = (0..=2 * radius).map(weight).collect();
-    let total: f64 = weights.iter().sum();
-    let weights: Vec<f32> = weights.iter().map(|w| (w / total) as f32).collect();
-    let tap = |centre: usize, i: usize| (centre + i).saturating_sub(radius).min(side - 1);
-    let along = |from: &[f32], vertical: bool| {
-        let mut out = vec![0.0f32; from.len()];
-        for y in 0..side {
-            for x in 0..side {
-                for (i, w) in weights.iter().enumerate() {
-                    let (sy, sx) = if vertical { (tap(y, i), x) } else { (y, tap(x, i)) };
-                    for c in 0..3 {
-                        out[(y * side + x) * 3 + c] += w * from[(sy * side + sx) * 3 + c];
-                    }
-                }
-            }
-        }
-        out
-    };
-    along(&along(rgb, false), true)
 }
 
 #[cfg(test)]

@@ -58,7 +58,8 @@ fn recipe(sampler: Sampler) -> GeneratorRecipe {
 fn make(recipe: GeneratorRecipe, wanted: &[(&str, u32)]) -> Vec<Vec<f32>> {
     let wanted: Vec<_> = wanted.iter().map(|(key, class)| Wanted { key, class: Some(*class) }).collect();
     let mut generator = Generator::new(network(), recipe).unwrap();
-    generator.generate(&wanted, &mut |_| ControlFlow::Continue(())).unwrap()
+    let made = generator.generate(&wanted, &mut |_| ControlFlow::Continue(())).unwrap();
+    made.into_iter().map(Option::unwrap).collect()
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | what a person writes, and what becomes of it | `spec`, `numbers`, `order`, `resolve` |
+//! | what a person writes, and what becomes of it | `spec`, `order`, `resolve` |
 //! | which pictures there are | `survey` (the first stage: pictures looked at by units), `shard` (many in one object), `index` |
 //! | the job as the coordinator sees it | `kind`, `job` |
 //! | from the index to what a step is given | `loader` |
@@ -28,7 +28,6 @@ mod kind;
 mod learner;
 mod loader;
 mod member;
-mod numbers;
 mod order;
 mod resolve;
 mod run;

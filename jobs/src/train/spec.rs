@@ -11,9 +11,8 @@ use sr3_proto::{
     job_spec::{Document, check, fields_of},
 };
 
-use super::numbers;
 use crate::{
-    Dtype, Selection,
+    Dtype, Selection, numbers,
     wish::{self, ranges},
 };
 

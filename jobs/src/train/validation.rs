@@ -110,7 +110,7 @@ fn generate(network: &mut dyn Denoiser, recipe: &Recipe, example: &Example) -> R
     let wanted = [Wanted { key: &key, class }];
     let mut made =
         generator.generate(&wanted, &mut |_| ControlFlow::Continue(())).map_err(|e| e.to_string())?;
-    let made = made.pop().ok_or_else(|| "nothing was made".to_string())?;
+    let made = made.pop().flatten().ok_or_else(|| "a sample holds values that are no numbers".to_string())?;
     Ok(rounded(side, side, made))
 }
 

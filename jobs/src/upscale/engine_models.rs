@@ -36,6 +36,11 @@ impl EngineModels {
         Self { device, ..self }
     }
 
+    /// What runs them.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
     /// Where they come from.
     pub fn library(&self) -> &Arc<Library> {
         &self.library
@@ -112,7 +117,7 @@ impl Models for EngineModels {
 }
 
 /// Bytes that a network takes: its weights as they were read and as they are computed with, and the tiles in it.
-fn memory(config: &CheckpointConfig) -> Result<u64, ModelError> {
+pub(crate) fn memory(config: &CheckpointConfig) -> Result<u64, ModelError> {
     let graph = Graph::build(&config.model).map_err(|e| ModelError::Wish(e.to_string()))?;
     let parameters: usize = graph.params.iter().map(|param| param.shape.iter().product::<usize>()).sum();
     Ok(2 * 4 * parameters as u64 + NETWORK_BYTES)
@@ -185,21 +190,27 @@ impl Forecast for EngineForecast {
 ///
 /// It is part of what results are recognised by, so its form never changes: a new choice may add words, and only where
 /// it is made.
-fn sampling(recipe: &Recipe, scale: usize) -> String {
-    let sampler = match recipe.sampler {
+pub(crate) fn sampling(recipe: &Recipe, scale: usize) -> String {
+    let Tile { size, overlap } = recipe.tile;
+    let mut text =
+        format!("{}, tiles {size}/{overlap}", steps_in_words(recipe.sampler, &recipe.noise_levels));
+    if let Some((above, below)) = Passes::new(recipe.scale, scale).reduced_to() {
+        text += &format!(", {above}/{below} between passes");
+    }
+    text
+}
+
+/// Of that, the sampler and its levels.
+pub(crate) fn steps_in_words(sampler: Sampler, noise_levels: &[f64]) -> String {
+    let sampler = match sampler {
         Sampler::Ancestral => "Ancestral".to_string(),
         Sampler::AncestralPosterior => "AncestralPosterior".to_string(),
         Sampler::AncestralLearned => "AncestralLearned".to_string(),
         Sampler::Ddim { eta } => format!("Ddim {{ eta: {} }}", number(eta)),
         Sampler::Dpmpp2m => "Dpmpp2m".to_string(),
     };
-    let levels: Vec<_> = recipe.noise_levels.iter().copied().map(number).collect();
-    let Tile { size, overlap } = recipe.tile;
-    let mut text = format!("{sampler} at [{}], tiles {size}/{overlap}", levels.join(", "));
-    if let Some((above, below)) = Passes::new(recipe.scale, scale).reduced_to() {
-        text += &format!(", {above}/{below} between passes");
-    }
-    text
+    let levels: Vec<_> = noise_levels.iter().copied().map(number).collect();
+    format!("{sampler} at [{}]", levels.join(", "))
 }
 
 /// The shortest digits that read back as the number, with `.0` after a whole one, and a power of ten for one below 1e-4 or

@@ -24,7 +24,7 @@ mod models;
 mod order;
 mod pace;
 mod processor;
-mod publish;
+pub(crate) mod publish;
 pub mod record;
 pub mod report;
 mod run;

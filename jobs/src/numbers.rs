@@ -8,7 +8,7 @@ use serde::{Deserializer, de::Error, de::Visitor};
 ///
 /// # Errors
 /// What was expected.
-pub(super) fn count<'de, D: Deserializer<'de>>(value: D) -> Result<u64, D::Error> {
+pub(crate) fn count<'de, D: Deserializer<'de>>(value: D) -> Result<u64, D::Error> {
     value.deserialize_any(Count)
 }
 
@@ -16,7 +16,7 @@ pub(super) fn count<'de, D: Deserializer<'de>>(value: D) -> Result<u64, D::Error
 ///
 /// # Errors
 /// What was expected.
-pub(super) fn some_count<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u64>, D::Error> {
+pub(crate) fn some_count<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u64>, D::Error> {
     value.deserialize_any(Count).map(Some)
 }
 
@@ -24,7 +24,7 @@ pub(super) fn some_count<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u
 ///
 /// # Errors
 /// What was expected.
-pub(super) fn counts<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<u64>, D::Error> {
+pub(crate) fn counts<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<u64>, D::Error> {
     #[derive(serde::Deserialize)]
     #[serde(transparent)]
     struct One(#[serde(deserialize_with = "count")] u64);
@@ -36,7 +36,7 @@ pub(super) fn counts<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<u64>, D:
 ///
 /// # Errors
 /// What was expected.
-pub(super) fn real<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::Error> {
+pub(crate) fn real<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::Error> {
     value.deserialize_any(Real)
 }
 
@@ -44,7 +44,7 @@ pub(super) fn real<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::Error>
 ///
 /// # Errors
 /// What was expected.
-pub(super) fn some_real<'de, D: Deserializer<'de>>(value: D) -> Result<Option<f64>, D::Error> {
+pub(crate) fn some_real<'de, D: Deserializer<'de>>(value: D) -> Result<Option<f64>, D::Error> {
     value.deserialize_any(Real).map(Some)
 }
 
@@ -52,7 +52,7 @@ pub(super) fn some_real<'de, D: Deserializer<'de>>(value: D) -> Result<Option<f6
 ///
 /// # Errors
 /// What was expected.
-pub(super) fn some_range<'de, D: Deserializer<'de>>(value: D) -> Result<Option<[f64; 2]>, D::Error> {
+pub(crate) fn some_range<'de, D: Deserializer<'de>>(value: D) -> Result<Option<[f64; 2]>, D::Error> {
     range(value).map(Some)
 }
 
@@ -60,7 +60,7 @@ pub(super) fn some_range<'de, D: Deserializer<'de>>(value: D) -> Result<Option<[
 ///
 /// # Errors
 /// What was expected.
-pub(super) fn range<'de, D: Deserializer<'de>>(value: D) -> Result<[f64; 2], D::Error> {
+pub(crate) fn range<'de, D: Deserializer<'de>>(value: D) -> Result<[f64; 2], D::Error> {
     #[derive(serde::Deserialize)]
     #[serde(transparent)]
     struct One(#[serde(deserialize_with = "real")] f64);
