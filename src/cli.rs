@@ -22,6 +22,7 @@ use crate::{
         ledger::{self, LedgerCommand},
         logs::{self, LogsArgs},
         models::{self as models_command, ModelsCommand},
+        pack::{self, PackArgs},
         plot::{self, PlotArgs},
         shell::{self, CompletionsArgs, ManArgs},
         spec::{self, SpecCommand},
@@ -82,6 +83,8 @@ enum Command {
     Generate(GenerateArgs),
     /// List what a training run has written down.
     Checkpoints(CheckpointsArgs),
+    /// Put generated samples into one file: .npz or .tar.
+    Pack(PackArgs),
     /// Draw the curve of a training run, or of several in one picture.
     Plot(PlotArgs),
     /// Import a generator checkpoint of the public SR3 implementation.
@@ -166,6 +169,7 @@ fn run<M: Models>(command: &Command, models: &Arc<M>) -> Result<Ending, CommandE
         Command::Train(arguments) => train::run(arguments),
         Command::Generate(arguments) => generate::run(arguments),
         Command::Checkpoints(arguments) => checkpoints::run(arguments),
+        Command::Pack(arguments) => pack::run(arguments),
         Command::Plot(arguments) => plot::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
         Command::Ledger(command) => ledger::run(command),

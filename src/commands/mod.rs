@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod logs;
 mod model_args;
 pub mod models;
+pub mod pack;
 pub mod plot;
 mod remote_args;
 mod run_place;

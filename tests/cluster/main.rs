@@ -4,6 +4,7 @@
 mod attacks;
 mod authority;
 mod faults;
+mod generation;
 mod kinds;
 mod machines;
 mod models;

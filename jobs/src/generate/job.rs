@@ -149,18 +149,16 @@ impl GenerateJob {
             places.iter().map(|place| self.done.contains(&place.unit.manifest_key())).collect();
         let unit = |(at, place): (usize, plan::Place)| {
             let count = place.unit.samples.len() as u64;
-            let last = place.unit.stage + 1 == self.order.stages.len();
-            let samples = if last { count } else { 0 };
             let work = self.work(place.unit.stage) * count;
-            let skipped = if is_done[at] { samples } else { 0 };
             // What it needs lies there where an earlier run has made it.
             let after = place.after.filter(|back| !is_done[at - back]).unwrap_or(0) as u64;
             Planned {
                 unit: place.unit.encode(),
-                items: u32::from(!is_done[at]),
+                // A sample is an item of each stage.
+                items: if is_done[at] { 0 } else { count as u32 },
                 work: if is_done[at] { 0 } else { work },
-                planned: samples,
-                skipped,
+                planned: count,
+                skipped: if is_done[at] { count } else { 0 },
                 cursor: Cursor { units: at + 1, ..cursor.clone() }.write(),
                 after: if is_done[at] { 0 } else { after },
                 ..Planned::default()
@@ -177,26 +175,23 @@ impl GenerateJob {
         side * side * stage.evaluations
     }
 
-    /// What came of a unit of the last stage, or of planning.
-    async fn made(&self, unit: EndedUnit) -> Result<Vec<Made>, JobError> {
+    /// What came of a unit or of planning, and whether it is of the last stage.
+    async fn made(&self, unit: EndedUnit) -> Result<(bool, Vec<Made>), JobError> {
         if unit.items == 0 && !unit.at_end.is_empty() {
-            return Ok(serde_json::from_slice(&unit.at_end).unwrap_or_default());
+            return Ok((true, serde_json::from_slice(&unit.at_end).unwrap_or_default()));
         }
-        let Ok(bytes) = UnitBytes::decode(&unit.unit) else { return Ok(Vec::new()) };
-        if bytes.stage + 1 < self.order.stages.len() {
-            return Ok(Vec::new());
-        }
+        let Ok(bytes) = UnitBytes::decode(&unit.unit) else { return Ok((false, Vec::new())) };
         let manifest = match &unit.outcome {
             Outcome::Recorded(payload) => payload.clone(),
             Outcome::Open(_) if unit.items == 0 => self.destination.get(&bytes.manifest_key()).await?.1,
-            Outcome::Open(_) => return Ok(Vec::new()),
+            Outcome::Open(_) => return Ok((false, Vec::new())),
         };
         let manifest: Manifest = serde_json::from_slice(&manifest).map_err(|e| {
             JobError::Kind(
                 format!("`{}` at the destination cannot be read: {e}", bytes.manifest_key()).into(),
             )
         })?;
-        Ok(manifest.samples)
+        Ok((bytes.stage + 1 == self.order.stages.len(), manifest.samples))
     }
 
     async fn remove_stages(&self) -> Result<(), JobError> {
@@ -272,11 +267,16 @@ impl Begun for GenerateJob {
         units: BoxStream<'a, Result<EndedUnit, JobError>>,
     ) -> Result<Reported, JobError> {
         let (mut lines, mut said) = (Vec::new(), Reported::default());
+        let (mut samples, mut set_aside) = (0, 0);
         let made = units.map(|unit| async { self.made(unit?).await });
         let mut made = made.buffered(AT_ONCE);
-        while let Some(made) = made.try_next().await? {
+        while let Some((is_last, made)) = made.try_next().await? {
             for one in made {
                 *if one.reason.is_some() { &mut said.quarantined } else { &mut said.done } += 1;
+                if !is_last {
+                    continue;
+                }
+                *if one.reason.is_some() { &mut set_aside } else { &mut samples } += 1;
                 // Strings and numbers always have a JSON form.
                 lines.extend(serde_json::to_vec(&one).unwrap_or_default());
                 lines.push(b'\n');
@@ -285,8 +285,7 @@ impl Begun for GenerateJob {
         if phase != Phase::Succeeded {
             return Ok(said);
         }
-        let generated =
-            Generated { samples: said.done, set_aside: said.quarantined, samples_sha256: Digest::of(&lines) };
+        let generated = Generated { samples, set_aside, samples_sha256: Digest::of(&lines) };
         said.summary = serde_json::to_string(&generated).unwrap_or_default();
         self.destination.put(&sample::samples_key(), lines.into(), PutMode::Replace).await?;
         if !self.order.keep_stages {

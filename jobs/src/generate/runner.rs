@@ -101,12 +101,10 @@ impl UnitWork for Unit {
             }
             other => other.map_err(|e| transient(e.to_string()))?,
         }
-        // Samples count once: in the stage that makes files of them.
-        let is_last = self.unit.stage + 1 == self.open.order.stages.len();
         let reasons: Vec<_> =
             manifest.samples.iter().filter_map(|made| made.reason.as_ref().map(|why| (made, why))).collect();
-        let quarantined = if is_last { reasons.len() as u64 } else { 0 };
-        let done = if is_last { manifest.samples.len() as u64 - quarantined } else { 0 };
+        let quarantined = reasons.len() as u64;
+        let done = manifest.samples.len() as u64 - quarantined;
         Ok(UnitResult {
             done,
             quarantined,

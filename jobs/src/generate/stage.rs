@@ -27,7 +27,7 @@ use crate::{
 /// What a stage does.
 pub(super) enum Way {
     /// Makes pictures of noise.
-    Make(GeneratorRecipe),
+    Make(Box<GeneratorRecipe>),
     /// Enlarges those that it is given.
     Enlarge(Box<Recipe>),
 }
@@ -61,7 +61,7 @@ impl Way {
         };
         match makes {
             true => GeneratorRecipe::new(config, &request, asked.guidance)
-                .map(Self::Make)
+                .map(|recipe| Self::Make(Box::new(recipe)))
                 .map_err(|e| e.to_string()),
             false => {
                 let recipe = Recipe::new(config, &request).map_err(|e| e.to_string())?;
@@ -176,8 +176,10 @@ impl OpenStage {
         match &self.way {
             Way::Make(recipe) => {
                 let last = recipe.noise_levels.len() - 1;
-                let one =
-                    GeneratorRecipe { noise_levels: recipe.noise_levels[last..].to_vec(), ..recipe.clone() };
+                let one = GeneratorRecipe {
+                    noise_levels: recipe.noise_levels[last..].to_vec(),
+                    ..(**recipe).clone()
+                };
                 let class = self.told_class.then_some(0);
                 let mut generator = Generator::new(&mut network, one).map_err(|e| e.to_string())?;
                 let made =
@@ -213,7 +215,7 @@ impl OpenStage {
                 let [height, width] = recipe.size;
                 let wanted: Vec<_> =
                     given.iter().map(|given| Wanted { key: &given.key, class: given.class }).collect();
-                let mut generator = Generator::new(network, recipe.clone()).map_err(Stop::worker)?;
+                let mut generator = Generator::new(network, (**recipe).clone()).map_err(Stop::worker)?;
                 let made = generator.generate(&wanted, progress).map_err(|error| match error {
                     sr3_engine::generator::GenerateError::Cancelled => Stop::Cancelled,
                     other => Stop::worker(other),
@@ -255,7 +257,7 @@ impl OpenStage {
         self.augmentation.apply(&mut rgb, [height, width], &augments);
         let recipe = Recipe { class: given.class.filter(|_| self.told_class), ..recipe.clone() };
         let low = LowRes { width, height, rgb: &rgb, key: &given.key, lossy: false };
-        let mut upscaler = Upscaler::new(network, recipe).map_err(|e| Stop::worker(e))?;
+        let mut upscaler = Upscaler::new(network, recipe).map_err(Stop::worker)?;
         let mut made = upscaler.upscale(&[low], progress).map_err(|error| match error {
             UpscaleError::Cancelled => Stop::Cancelled,
             other => bad(other.to_string()),
