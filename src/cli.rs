@@ -17,6 +17,7 @@ use crate::{
         devices::{self, DevicesArgs},
         evaluate::{self, EvaluateArgs},
         generate::{self, GenerateArgs},
+        fid::{self, FidArgs},
         health::{self, HealthArgs},
         jobs::{self, JobArgs, JobsArgs},
         ledger::{self, LedgerCommand},
@@ -30,6 +31,7 @@ use crate::{
         tokens::{self, TokensCommand},
         train::{self, TrainArgs},
         upscale::{self, UpscaleArgs},
+        weights::{self, WeightsCommand},
         worker::{self, WorkerArgs},
         workers::{self, DrainArgs, WorkersArgs},
     },
@@ -77,6 +79,8 @@ enum Command {
     Health(HealthArgs),
     /// Reduce pictures, enlarge them again, and print PSNR, SSIM and consistency beside bicubic.
     Evaluate(EvaluateArgs),
+    /// Print how far a set of pictures lies from another: FID, KID, MIND and others.
+    Fid(FidArgs),
     /// Train a network from a job spec, in this process.
     Train(TrainArgs),
     /// Make samples from a job spec, in this process: out of noise, through the stages of a cascade.
@@ -107,6 +111,9 @@ enum Command {
     /// Show models.
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// Import and list the weights that distances between sets of pictures are computed with.
+    #[command(subcommand)]
+    Weights(WeightsCommand),
     /// Describe and check job specs.
     #[command(subcommand)]
     Spec(SpecCommand),
@@ -166,6 +173,7 @@ fn run<M: Models>(command: &Command, models: &Arc<M>) -> Result<Ending, CommandE
         Command::Drain(arguments) => workers::drain(arguments),
         Command::Health(arguments) => health::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
+        Command::Fid(arguments) => fid::run(arguments),
         Command::Train(arguments) => train::run(arguments),
         Command::Generate(arguments) => generate::run(arguments),
         Command::Checkpoints(arguments) => checkpoints::run(arguments),
@@ -179,6 +187,7 @@ fn run<M: Models>(command: &Command, models: &Arc<M>) -> Result<Ending, CommandE
         Command::Tokens(command) => tokens::run(command),
         Command::Devices(arguments) => devices::run(arguments),
         Command::Models(command) => models_command::run(command),
+        Command::Weights(command) => weights::run(command),
         Command::Spec(command) => spec::run(command),
         Command::Bench(command) => bench::run(command),
         Command::Completions(arguments) => shell::completions(arguments, Cli::command()),

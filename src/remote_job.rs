@@ -50,7 +50,7 @@ fn dtype(job: &Job) -> Option<Dtype> {
         Ok(JobSpec::Upscale(spec)) => Some(spec.wish.dtype).filter(|dtype| *dtype != Dtype::Auto),
         Ok(JobSpec::Train(spec)) => Some(spec.train.dtype).filter(|dtype| *dtype != Dtype::Auto),
         Ok(JobSpec::Generate(spec)) => Some(spec.job.dtype).filter(|dtype| *dtype != Dtype::Auto),
-        Ok(JobSpec::Evaluate(_)) | Err(_) => None,
+        Ok(JobSpec::Evaluate(_) | JobSpec::Compare(_)) | Err(_) => None,
     }
 }
 

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod colour;
+pub mod compare;
 pub mod cut;
 pub mod device;
 pub mod dtype;
@@ -31,8 +32,10 @@ pub use wish::{Selection, Wish, Writing};
 
 use std::sync::Arc;
 
+use compare::Compare;
 use evaluate::Evaluate;
 use generate::Generate;
+use models::Weights;
 use sr3_coordinator::{Kind, Kinds};
 use sr3_worker::{Runner, Runners, gang::Peers};
 use train::Train;
@@ -40,10 +43,11 @@ use upscale::{EngineModels, Upscale};
 
 /// Every kind, for a coordinator.
 pub fn kinds(models: &Arc<EngineModels>) -> Kinds {
-    let all: [Arc<dyn Kind>; 4] = [
+    let all: [Arc<dyn Kind>; 5] = [
         Arc::new(Upscale::new(Arc::clone(models))),
         Arc::new(Evaluate::new(Arc::clone(models))),
         Arc::new(Generate::new(Arc::clone(models))),
+        Arc::new(Compare::new(Weights::of_process())),
         Arc::new(Train::new(Arc::clone(models.library()))),
     ];
     Kinds::new(all)
@@ -51,10 +55,11 @@ pub fn kinds(models: &Arc<EngineModels>) -> Kinds {
 
 /// Every kind, for a worker that reaches others by `peers`.
 pub fn runners(models: &Arc<EngineModels>, peers: Arc<dyn Peers>) -> Runners {
-    let all: [Arc<dyn Runner>; 4] = [
+    let all: [Arc<dyn Runner>; 5] = [
         Arc::new(Upscale::new(Arc::clone(models))),
         Arc::new(Evaluate::new(Arc::clone(models))),
         Arc::new(Generate::new(Arc::clone(models))),
+        Arc::new(Compare::new(Weights::of_process())),
         Arc::new(Train::with_peers(Arc::clone(models.library()), peers)),
     ];
     Runners::new(all)

@@ -8,6 +8,7 @@ use sr3_proto::{
 };
 
 use crate::{
+    compare::{self, CompareSpec},
     evaluate::{self, EvaluateSpec},
     generate::{self, GenerateSpec},
     train::{self, TrainSpec},
@@ -15,7 +16,8 @@ use crate::{
 };
 
 /// Names of the kinds.
-pub const KINDS: &[&str] = &[upscale::NAME, evaluate::NAME, train::NAME, generate::NAME];
+pub const KINDS: &[&str] =
+    &[upscale::NAME, evaluate::NAME, compare::NAME, train::NAME, generate::NAME];
 
 /// A job for sr3, told apart by `kind`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -25,6 +27,8 @@ pub enum JobSpec {
     Upscale(UpscaleSpec),
     /// Measure pictures.
     Evaluate(EvaluateSpec),
+    /// Compare sets of pictures.
+    Compare(CompareSpec),
     /// Train a network.
     Train(Box<TrainSpec>),
     /// Make samples.
@@ -40,6 +44,7 @@ impl JobSpec {
         let document = Document::parse(text, KINDS)?;
         Ok(match document.kind() {
             evaluate::NAME => Self::Evaluate(EvaluateSpec::read(&document)?),
+            compare::NAME => Self::Compare(CompareSpec::read(&document)?),
             train::NAME => Self::Train(Box::new(TrainSpec::read(&document)?)),
             generate::NAME => Self::Generate(Box::new(GenerateSpec::read(&document)?)),
             _ => Self::Upscale(UpscaleSpec::read(&document)?),
@@ -62,6 +67,7 @@ impl JobSpec {
         match self {
             Self::Upscale(spec) => job_spec::to_yaml(upscale::NAME, spec),
             Self::Evaluate(spec) => job_spec::to_yaml(evaluate::NAME, spec),
+            Self::Compare(spec) => job_spec::to_yaml(compare::NAME, spec),
             Self::Train(spec) => job_spec::to_yaml(train::NAME, spec),
             Self::Generate(spec) => job_spec::to_yaml(generate::NAME, spec),
         }
@@ -77,6 +83,7 @@ impl JobSpec {
         let kinds = [
             of_kind(upscale::NAME, schemars::schema_for!(UpscaleSpec).to_value()),
             of_kind(evaluate::NAME, schemars::schema_for!(EvaluateSpec).to_value()),
+            of_kind(compare::NAME, schemars::schema_for!(CompareSpec).to_value()),
             of_kind(train::NAME, schemars::schema_for!(TrainSpec).to_value()),
             of_kind(generate::NAME, schemars::schema_for!(GenerateSpec).to_value()),
         ];
@@ -92,6 +99,12 @@ impl JobSpec {
 impl From<UpscaleSpec> for JobSpec {
     fn from(spec: UpscaleSpec) -> Self {
         Self::Upscale(spec)
+    }
+}
+
+impl From<CompareSpec> for JobSpec {
+    fn from(spec: CompareSpec) -> Self {
+        Self::Compare(spec)
     }
 }
 

@@ -199,7 +199,7 @@ fn by_cluster(arguments: &EvaluateArgs, mut spec: EvaluateSpec) -> Result<Ending
     })
 }
 
-fn open_to_write(written: &str) -> Result<Store, CommandError> {
+pub(super) fn open_to_write(written: &str) -> Result<Store, CommandError> {
     let location: Location = written.parse()?;
     if let Some(path) = location.path() {
         std::fs::create_dir_all(path).map_err(|e| StoreError::at(path, e))?;

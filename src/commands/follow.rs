@@ -93,6 +93,9 @@ pub(super) async fn watch(client: &Client, id: JobId, json: bool) -> Result<Endi
         super::train::tell_of(&job);
         super::generate::tell_of(&job);
     }
+    if !json && job.kind == sr3_jobs::compare::NAME {
+        super::fid::tell_of(&job.summary);
+    }
     Ok(match ended.ending() {
         // Not this command was interrupted.
         Ending::Interrupted => Ending::Failed,

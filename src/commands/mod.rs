@@ -11,6 +11,7 @@ mod credentials;
 pub mod devices;
 mod dry_run;
 pub mod evaluate;
+pub mod fid;
 mod follow;
 pub mod generate;
 mod generate_forecast;
@@ -34,6 +35,7 @@ pub mod train;
 mod train_forecast;
 pub mod upscale;
 mod upscale_remote;
+pub mod weights;
 pub mod worker;
 pub mod workers;
 

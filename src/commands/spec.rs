@@ -18,7 +18,7 @@ use sr3_jobs::{
 };
 use sr3_proto::{SpecError, job_spec::TEXT_BYTES_MAX, words::printable};
 
-use super::{generate, train};
+use super::{fid, generate, train};
 use crate::exit::{CommandError, Ending};
 
 /// What to do with job specs.
@@ -118,6 +118,10 @@ fn validate(text: &str) -> Result<String, SpecError> {
                     .map_err(|(field, error)| located(field, error))?;
             }
             Ok(printable(&generate::summary(&spec)))
+        }
+        JobSpec::Compare(spec) => {
+            check_globs(&spec.selection)?;
+            Ok(printable(&fid::summary(&spec)))
         }
         JobSpec::Train(spec) => {
             check_globs(&spec.selection)?;

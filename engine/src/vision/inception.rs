@@ -21,6 +21,8 @@ pub const LOGITS: usize = 1008;
 /// Numbers that sFID is computed of: seven channels of 17×17.
 pub const SPATIAL: usize = 17 * 17 * SPATIAL_CHANNELS;
 const SPATIAL_CHANNELS: usize = 7;
+/// The digest of the weights of 2015-12-05, by which every published FID was computed.
+pub const INCEPTION_DIGEST: &str = "3b7a9159f8d6be7d673442a8f7d20e9f2c9ed893f3c9a3433f4804b3fab23aa1";
 /// Images that go through the network together. Any number gives the same bits; this many use each weight that comes from
 /// memory often enough.
 const BATCH: usize = 8;

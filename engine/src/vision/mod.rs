@@ -9,7 +9,7 @@ mod inception;
 mod network;
 mod prepare;
 
-pub use inception::{ImageFeatures, Inception, LOGITS, POOL, SPATIAL};
+pub use inception::{INCEPTION_DIGEST, ImageFeatures, Inception, LOGITS, POOL, SPATIAL};
 pub use prepare::FidMode;
 
 /// Why a network cannot be made of some tensors, or an image not be looked at.

@@ -1,18 +1,11 @@
 //! From pictures to scores.
 
-use sr3_engine::image::{self, Channels, DecodeLimits, Metadata, Picture, Planes, Samples};
+use sr3_engine::image::{self, Channels, Metadata, Picture, Planes, Samples};
 use sr3_engine::metrics::{self, MetricError, Reduction};
 use sr3_engine::ops::resize::{Filter, resize_u8};
 
 use super::Scores;
-
-/// Eight bits of red, green and blue.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Rgb {
-    pub(super) width: usize,
-    pub(super) height: usize,
-    pub(super) pixels: Vec<u8>,
-}
+use crate::images::Rgb;
 
 /// What a picture should be, and what it was made of.
 #[derive(Debug)]
@@ -22,14 +15,6 @@ pub(super) struct Truth {
     /// Reduced by it.
     pub(super) low: Rgb,
     scale: usize,
-}
-
-/// A picture's bytes as 8-bit RGB: cut at the right and below to a multiple of the scale, or to the middle square.
-pub(super) fn decode(bytes: &[u8]) -> Result<Rgb, String> {
-    let picture = image::decode(bytes, &DecodeLimits::default()).map_err(|e| e.to_string())?.picture;
-    let Planes { width, height, rgb, .. } = image::to_planes(&picture);
-    let pixels = rgb.iter().map(|v| ((v + 1.0) * 127.5).round() as u8).collect();
-    Ok(Rgb { width, height, pixels })
 }
 
 impl Rgb {

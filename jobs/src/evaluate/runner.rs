@@ -14,10 +14,10 @@ use sr3_worker::{Attempt, Failure, OpenOrder, Pipeline, Runner, Stop, Stores, Un
 use super::{
     EvaluateOrder, Method, NAME, Row,
     item::{self, Item},
-    measure::{self, Rgb, Truth},
+    measure::{self, Truth},
 };
 use crate::{
-    images::{self, FormatChoice, check_length, naming, read},
+    images::{self, FormatChoice, Rgb, check_length, naming, read},
     lazy::Lazy,
     upscale::{Processor, SuperResolution},
 };
@@ -168,8 +168,8 @@ impl MeasuredOrder {
         let decoding = pipeline.decoding(attempt).await?;
         let (scale, crop) = (self.order.scale as usize, self.order.crop.map(|crop| crop as usize));
         let decoded = bad_off_thread(move || {
-            let whole = measure::decode(&truth).map_err(|e| in_reference(e, result.is_some()))?;
-            let result = result.map(|bytes| measure::decode(&bytes)).transpose()?;
+            let whole = Rgb::decode(&truth).map_err(|e| in_reference(e, result.is_some()))?;
+            let result = result.map(|bytes| Rgb::decode(&bytes)).transpose()?;
             // What enlarging gives is cut already.
             let size = result.as_ref().map(|result| (result.width, result.height));
             let cut = (whole.width / scale * scale, whole.height / scale * scale);

@@ -4,6 +4,8 @@ mod filter;
 pub mod naming;
 mod nothing;
 mod read;
+mod rgb;
+pub(crate) mod shard;
 mod sniff;
 mod source;
 mod system_files;
@@ -11,6 +13,7 @@ mod system_files;
 pub use filter::Filter;
 pub use naming::{FormatChoice, Naming, OutputFormat, is_image_extension};
 pub use read::{check_length, read, read_part};
+pub(crate) use rgb::Rgb;
 pub use source::{Found, Selected, Source, SourceError};
 
 /// A glob that is none.

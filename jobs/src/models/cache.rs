@@ -25,6 +25,28 @@ const PART_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 const WHOLE: &str = "safetensors";
 const PART: &str = "part";
 
+/// Where this process keeps what it can do without: `SR3_CACHE` (empty for nowhere), or `sr3` where caches go.
+pub fn cache_folder() -> Option<PathBuf> {
+    match std::env::var_os("SR3_CACHE") {
+        Some(folder) if folder.is_empty() => None,
+        Some(folder) => Some(PathBuf::from(folder)),
+        None => match (set("XDG_CACHE_HOME"), set("HOME")) {
+            (Some(caches), _) => Some(Path::new(&caches).join("sr3")),
+            (None, Some(home)) => Some(Path::new(&home).join(".cache/sr3")),
+            (None, None) => None,
+        },
+    }
+}
+
+/// Bytes that a folder of it may take: `SR3_CACHE_BYTES`, or 20 GiB.
+pub fn cache_bytes_max() -> u64 {
+    set("SR3_CACHE_BYTES").and_then(|bytes| bytes.to_str()?.parse().ok()).unwrap_or(BYTES_MAX)
+}
+
+fn set(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
 /// A folder of weights.
 #[derive(Clone, Debug)]
 pub struct Cache {
@@ -40,18 +62,7 @@ impl Cache {
 
     /// As the process's environment has it: `SR3_CACHE` (empty for none), or `sr3` where caches go; `SR3_CACHE_BYTES`.
     pub fn of_process() -> Option<Self> {
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        let root = match std::env::var_os("SR3_CACHE") {
-            Some(folder) if folder.is_empty() => return None,
-            Some(folder) => PathBuf::from(folder),
-            None => match (set("XDG_CACHE_HOME"), set("HOME")) {
-                (Some(caches), _) => Path::new(&caches).join("sr3"),
-                (None, Some(home)) => Path::new(&home).join(".cache/sr3"),
-                (None, None) => return None,
-            },
-        };
-        let bytes_max = set("SR3_CACHE_BYTES").and_then(|bytes| bytes.to_str()?.parse().ok());
-        Some(Self::new(root.join("models"), bytes_max.unwrap_or(BYTES_MAX)))
+        Some(Self::new(cache_folder()?.join("models"), cache_bytes_max()))
     }
 
     /// What lies under a digest. Whoever gets it checks it.
@@ -68,7 +79,7 @@ impl Cache {
         if let Err(error) = self.write(sha256, bytes) {
             tracing::warn!(%error, folder = %self.folder.display(), "weights cannot be kept on disk");
         }
-        self.make_room(sha256);
+        self.make_room_but(Some(&self.path(sha256)));
     }
 
     /// Forgets what has this digest: it was not what it should be.
@@ -76,11 +87,11 @@ impl Cache {
         let _ = fs::remove_file(self.path(sha256));
     }
 
-    fn path(&self, sha256: &str) -> PathBuf {
+    pub(super) fn path(&self, sha256: &str) -> PathBuf {
         self.folder.join(format!("{sha256}.{WHOLE}"))
     }
 
-    fn write(&self, sha256: &str, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&self, sha256: &str, bytes: &[u8]) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         let mut part = tempfile::Builder::new()
             .prefix(&format!(".{}.", sha256.get(..12).unwrap_or_default()))
@@ -92,10 +103,13 @@ impl Cache {
         Ok(())
     }
 
-    /// Removes what was not used for longest, but never `newest`, and what nobody writes any more.
-    fn make_room(&self, newest: &str) {
+    /// Removes what was not used for longest where there is more than there may be, and what nobody writes any more.
+    pub fn make_room(&self) {
+        self.make_room_but(None);
+    }
+
+    fn make_room_but(&self, newest: Option<&Path>) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
-        let newest = self.path(newest);
         let (mut files, mut bytes) = (Vec::new(), 0);
         for entry in entries.flatten() {
             let (path, Ok(about)) = (entry.path(), entry.metadata()) else { continue };
@@ -116,7 +130,7 @@ impl Cache {
             if bytes <= self.bytes_max {
                 break;
             }
-            if path != newest && fs::remove_file(&path).is_ok() {
+            if newest != Some(&*path) && fs::remove_file(&path).is_ok() {
                 bytes -= length;
             }
         }

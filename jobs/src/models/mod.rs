@@ -5,6 +5,9 @@
 
 mod cache;
 mod library;
+mod weights;
 
-pub use cache::Cache;
+pub use cache::{Cache, cache_bytes_max, cache_folder};
 pub use library::Library;
+pub(crate) use weights::tensors;
+pub use weights::{Imported, Known, Weights, WeightsError};

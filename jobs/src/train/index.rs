@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sr3_proto::{Digest, Key, Store, StoreError, UnitId, store::PutMode};
 
-use super::shard::Place;
+use crate::images::shard::Place;
 
 /// Version of its form.
 const VERSION: u32 = 1;

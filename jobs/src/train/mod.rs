@@ -32,7 +32,6 @@ mod order;
 mod resolve;
 mod run;
 mod saving;
-mod shard;
 mod spec;
 mod survey;
 mod tensorboard;

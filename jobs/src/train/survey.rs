@@ -19,10 +19,12 @@ use sr3_worker::{Attempt, Failure, Pipeline, Stop, UnitWork, telemetry};
 use super::{
     index::{self, Entry, Part},
     order::Recipe,
+};
+use crate::images::{
+    check_length, read,
     shard::{self, Place},
     spec::LabelsName,
 };
-use crate::images::{check_length, read};
 
 /// Reasons that are told beside the numbers.
 const REASONS: usize = 5;

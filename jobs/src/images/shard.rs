@@ -1,7 +1,7 @@
 //! Tar shards, as WebDataset has them: many pictures in one object.
 //!
-//! A shard is read once, from its beginning to its end, in pieces of some MiB; what it holds is never in memory together. The
-//! index then says where each picture lies, and a step reads that range alone. Members that are no pictures by their names
+//! A shard is read once, from its beginning to its end, in pieces of some MiB; what it holds is never in memory together. Where
+//! each picture lies is known then, and that range can be read alone. Members that are no pictures by their names
 //! are passed over; compressed archives are not read, since no picture in them can be found without all before it.
 
 use std::{
@@ -15,34 +15,34 @@ use sr3_proto::{Key, Store, off_thread};
 use sr3_worker::{Attempt, Stop};
 use tokio::runtime::Handle;
 
-use crate::images::{is_image_extension, read_part};
+use super::{is_image_extension, read_part};
 
 /// Bytes that are asked for at once.
 const PIECE: u64 = 8 << 20;
 
 /// A picture in a shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// Its name in the archive.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Of its first byte in the object.
-    pub(super) offset: u64,
+    pub(crate) offset: u64,
 }
 
 /// What lies in a shard.
 #[derive(Debug)]
-pub(super) struct Contents<T> {
+pub(crate) struct Contents<T> {
     /// What was made of each picture, with where it lies and its length.
-    pub(super) pictures: Vec<(Place, u64, T)>,
+    pub(crate) pictures: Vec<(Place, u64, T)>,
     /// Why no more could be read.
-    pub(super) damage: Option<String>,
+    pub(crate) damage: Option<String>,
 }
 
 /// Reads a shard of `length` bytes, and hands over each picture of up to `bytes_max`, or its length where it has more.
 ///
 /// # Errors
 /// The store's; that it is none, or ends too early, is [`Contents::damage`].
-pub(super) async fn walk<T: Send + 'static>(
+pub(crate) async fn walk<T: Send + 'static>(
     store: &Arc<Store>,
     key: &Key,
     etag: Option<&str>,

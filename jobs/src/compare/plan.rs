@@ -1,0 +1,288 @@
+//! What a set consists of, and which units it makes.
+//!
+//! A set is listed twice: once for its digest, by which features that are there already are found, and for how many pictures it
+//! has; then for its units. Nothing of a listing is held in memory.
+
+use futures::{
+    StreamExt, TryStreamExt, future,
+    stream::{self, BoxStream},
+};
+use sr3_coordinator::{JobError, kind::Planned};
+use sr3_proto::{Key, Store, StoreError, words::printable};
+
+use super::{
+    CompareOrder,
+    place::Place,
+    set::{Listing, SetFile},
+    statistics::{FILE_BYTES_MAX, Given},
+    unit::{AtEnd, FoundSet, Item, UnitBytes, What},
+};
+use crate::images::{Found, Selected, Source};
+
+/// Pictures of a unit: some seconds. Of a small set there are fewer, so that workers end together.
+const UNIT_IMAGES: u64 = 64;
+const UNIT_IMAGES_LEAST: u64 = 8;
+/// A set gets about so many units, if it has as many pictures.
+const UNITS: u64 = 64;
+/// So many entries that need no work close a unit, too.
+const SETTLED_MAX: usize = 1024;
+
+/// A set of an order, at its place.
+#[derive(Debug)]
+pub(super) struct PlannedSet {
+    /// Which, in the order.
+    number: u32,
+    /// As the user named it.
+    written: String,
+    place: Place,
+    source: Source,
+}
+
+/// An entry of a listing.
+#[derive(Debug)]
+enum Entry {
+    Item(Item),
+    /// It cannot be looked at: its name, and why.
+    Bad(String, String),
+    /// Nothing to look at.
+    Other(String),
+}
+
+/// How far a set's units are planned.
+pub(super) enum Progress {
+    /// Nothing is.
+    None,
+    /// All that there are.
+    All,
+    /// Those up to the entry of this name, of so many pictures each.
+    To(u64, String),
+}
+
+impl Progress {
+    /// What stands in a cursor after the set's number.
+    pub(super) fn read(text: &str) -> Self {
+        match text.split_once(':') {
+            Some((size, name)) => match size.parse() {
+                Ok(size) => Self::To(size, name.to_string()),
+                Err(_) => Self::All,
+            },
+            None => Self::All,
+        }
+    }
+}
+
+/// The sets of an order, with their stores.
+pub(super) fn sets(order: &CompareOrder, stores: &[Store]) -> Result<Vec<PlannedSet>, String> {
+    let sets = order.sets().into_iter().zip(stores).zip(0..).map(|((written, store), number)| {
+        let place = Place::read(written)?;
+        Ok(PlannedSet { number, written: written.into(), place, source: Source::All(store.clone()) })
+    });
+    sets.collect()
+}
+
+impl PlannedSet {
+    /// The units that are still to be planned, after the one that says what the set is.
+    pub(super) fn units<'a>(
+        &'a self,
+        order: &'a CompareOrder,
+        selected: &'a Selected,
+        features: &'a Store,
+        progress: Progress,
+    ) -> BoxStream<'a, Result<Planned, JobError>> {
+        match progress {
+            Progress::All => stream::empty().boxed(),
+            Progress::To(size, after) => self.looks(selected, size, after),
+            Progress::None => {
+                let begin = async move {
+                    let (found, size) = self.find(order, selected, features).await?;
+                    let units = match found {
+                        FoundSet::New => self.looks(selected, size, String::new()),
+                        _ => stream::empty().boxed(),
+                    };
+                    let cursor = match found {
+                        FoundSet::New => format!("{}:{size}:", self.number),
+                        _ => format!("{}:", self.number),
+                    };
+                    let at_end = AtEnd { set: self.number, found: Some(found), left_out: Vec::new() };
+                    let first = Planned { at_end: at_end.encode(), cursor, ..Planned::default() };
+                    Ok::<_, JobError>(stream::iter([Ok(first)]).chain(units).boxed())
+                };
+                stream::once(begin).try_flatten().boxed()
+            }
+        }
+    }
+
+    /// What the set is, and how many pictures of it make a unit.
+    async fn find(
+        &self,
+        order: &CompareOrder,
+        selected: &Selected,
+        features: &Store,
+    ) -> Result<(FoundSet, u64), JobError> {
+        if self.place.is_npz() && self.has_statistics(order).await? {
+            return Ok((FoundSet::Statistics, 0));
+        }
+        let (mut listing, mut images) = (Listing::new(&order.looks()), 0);
+        let mut entries = self.entries(selected, "");
+        let mut others = 0u64;
+        while let Some(entry) = entries.try_next().await? {
+            match entry {
+                Entry::Item(item) => {
+                    images += u64::from(item.count());
+                    listing.item(&item);
+                }
+                Entry::Bad(name, reason) => listing.bad(&name, &reason),
+                Entry::Other(_) => others += 1,
+            }
+        }
+        if images == 0 {
+            let text = format!(
+                "`{}` has no pictures: {others} other files are there; name a folder, a prefix, a .tar or an .npz",
+                printable(&self.written)
+            );
+            return Err(JobError::Kind(text.into()));
+        }
+        if let Some(listing) = listing.digest()
+            && SetFile::find(features, &listing).await?.is_some()
+        {
+            return Ok((FoundSet::Known { listing }, 0));
+        }
+        Ok((FoundSet::New, images.div_ceil(UNITS).clamp(UNIT_IMAGES_LEAST, UNIT_IMAGES)))
+    }
+
+    /// Whether its file is one of statistics that can be compared with.
+    async fn has_statistics(&self, order: &CompareOrder) -> Result<bool, JobError> {
+        let Some(key) = &self.place.file else { return Ok(false) };
+        let store = self.source.store();
+        let Some(info) = store.head(key).await? else {
+            return Err(StoreError::NotFound { path: self.written.clone() }.into());
+        };
+        if info.bytes > FILE_BYTES_MAX {
+            return Ok(false);
+        }
+        let (_, bytes) = store.get(key).await?;
+        let given = Given::read(&bytes, &self.written, order).map_err(|e| JobError::Kind(e.into()))?;
+        Ok(given.is_some())
+    }
+
+    /// What the set consists of, after an entry of this name.
+    fn entries<'a>(&'a self, selected: &'a Selected, after: &str) -> BoxStream<'a, Result<Entry, JobError>> {
+        if let Some(key) = &self.place.file {
+            let after = after.to_string();
+            return stream::once(async move { self.file(key, &after).await }).try_flatten().boxed();
+        }
+        let after = Key::new(after).ok();
+        let entry = |found| match found {
+            Found::Image(info) => Entry::Item(Item::new(info, What::Picture)),
+            Found::Shard(info) => Entry::Item(Item::new(info, What::Shard)),
+            Found::Other { path, .. } => Entry::Other(path),
+            Found::Bad { path, what } => Entry::Bad(path, what),
+        };
+        self.source.find(selected, after.as_ref()).map_ok(entry).map_err(JobError::from).boxed()
+    }
+
+    /// The one entry of an archive.
+    async fn file(
+        &self,
+        key: &Key,
+        after: &str,
+    ) -> Result<BoxStream<'static, Result<Entry, JobError>>, JobError> {
+        let Some(info) = self.source.store().head(key).await? else {
+            return Err(StoreError::NotFound { path: self.written.clone() }.into());
+        };
+        if after == key.as_str() {
+            return Ok(stream::empty().boxed());
+        }
+        let item = Item::new(info, What::Shard);
+        Ok(stream::once(future::ready(Ok(Entry::Item(item)))).boxed())
+    }
+
+    fn looks<'a>(
+        &'a self,
+        selected: &'a Selected,
+        size: u64,
+        after: String,
+    ) -> BoxStream<'a, Result<Planned, JobError>> {
+        let entries = self.entries(selected, &after);
+        let planning = (entries, false);
+        stream::try_unfold(planning, move |(mut entries, is_over)| async move {
+            if is_over {
+                return Ok(None);
+            }
+            let (mut unit, mut is_over) = (Unit::default(), false);
+            while !unit.is_full(size) {
+                match entries.try_next().await? {
+                    Some(entry) => unit.push(entry),
+                    None => {
+                        is_over = true;
+                        break;
+                    }
+                }
+            }
+            let planned = unit.planned(self.number, size);
+            Ok(planned.map(|planned| (planned, (entries, is_over))))
+        })
+        .boxed()
+    }
+}
+
+/// A unit on its way.
+#[derive(Default)]
+struct Unit {
+    items: Vec<Item>,
+    images: u64,
+    bad: Vec<(String, String)>,
+    others: u64,
+    /// The last entry's name.
+    last: String,
+}
+
+impl Unit {
+    fn is_full(&self, size: u64) -> bool {
+        let shards = self.items.iter().filter(|item| item.what == What::Shard).count();
+        self.images >= size || shards > 0 || self.bad.len() + self.others as usize >= SETTLED_MAX
+    }
+
+    fn push(&mut self, entry: Entry) {
+        let name = match entry {
+            Entry::Item(item) => {
+                let name = item.name();
+                self.images += u64::from(item.count());
+                self.items.push(item);
+                name
+            }
+            Entry::Bad(name, reason) => {
+                self.bad.push((name.clone(), reason));
+                name
+            }
+            Entry::Other(name) => {
+                self.others += 1;
+                name
+            }
+        };
+        // A name that is not UTF-8 is shown with replacements: no listing can go on after that.
+        if !name.contains(char::REPLACEMENT_CHARACTER) {
+            self.last = name;
+        }
+    }
+
+    fn planned(self, set: u32, size: u64) -> Option<Planned> {
+        let Self { items, images, bad, others, last } = self;
+        let quarantined = bad.len() as u64;
+        if items.is_empty() && bad.is_empty() && others == 0 {
+            return None;
+        }
+        let at_end = AtEnd { set, found: None, left_out: bad };
+        Some(Planned {
+            items: u32::try_from(images).unwrap_or(u32::MAX),
+            work: items.iter().map(Item::work).sum(),
+            planned: images + quarantined + others,
+            skipped: others,
+            quarantined,
+            cursor: format!("{set}:{size}:{last}"),
+            at_end: at_end.encode(),
+            unit: UnitBytes::Look { set, items }.encode(),
+            seat: None,
+        })
+    }
+}
