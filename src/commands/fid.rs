@@ -1,14 +1,20 @@
 //! `sr3 fid A B`: how far a set of pictures lies from another, in this process or by a cluster.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use clap::{Args, value_parser};
 use sr3_coordinator::{Kind, Kinds, core::view::Phase};
+use sr3_engine::{metrics::Picture, ops::Isa, vision::Inception};
 use sr3_jobs::{
     JobSpec, Selection,
     compare::{
-        Compare, CompareFields, CompareJob, CompareOrder, CompareSpec, Compared, ComparedOrder, NAME,
-        Numbers, OpenedCompare, Role, SetNumbers,
+        Compare, CompareFields, CompareJob, CompareOrder, CompareSpec, Compared, ComparedOrder, Mode, NAME,
+        Numbers, OpenedCompare, PlannedLooks, Role, SetNumbers,
     },
     models::{Cache, Weights, cache_bytes_max, cache_folder},
 };
@@ -31,6 +37,7 @@ use crate::{
         self,
         local::{self, LocalJob, Members},
     },
+    clock::clock,
     exit::{self, CommandError, Ending},
     remote_job, signals,
 };
@@ -58,6 +65,9 @@ pub struct FidArgs {
     /// Shared options.
     #[command(flatten)]
     pub call: CallArgs,
+    /// Only say how many pictures would be looked at, and how long this machine takes for them.
+    #[arg(long, conflicts_with = "coordinator")]
+    pub dry_run: bool,
     /// Pictures that are looked at together; changes speed and memory, never the result [default: 8].
     #[arg(long, value_parser = value_parser!(u16).range(1..=256))]
     pub batch: Option<u16>,
@@ -97,13 +107,20 @@ async fn here(arguments: &FidArgs, spec: CompareSpec) -> Result<Ending, CommandE
     let order = resolved.map_err(|e| CommandError::failed(e.to_string()))??;
     let stores = open(&order)?;
     let (features, kept) = features()?;
-    let numbers = order.destination.as_deref().map(open_to_write).transpose()?;
+    let written = order.destination.as_deref().filter(|_| !arguments.dry_run);
+    let numbers = written.map(open_to_write).transpose()?;
     if let Some(numbers) = &numbers {
         numbers.check().await?;
     }
+    let begun = CompareJob::new(&order, &stores, features.clone(), numbers).map_err(CommandError::usage)?;
+    if arguments.dry_run {
+        let planned = begun.forecast().await.map_err(|e| CommandError::failed(e.to_string()))?;
+        return off_thread(move || forecast(&planned, order.mode))
+            .await
+            .map_err(|e| CommandError::failed(e.to_string()))?;
+    }
     let interrupt = Cancel::new();
     tokio::spawn(signals::watch(interrupt.clone(), Some("stopping; once more to stop at once")));
-    let begun = CompareJob::new(&order, &stores, features.clone(), numbers).map_err(CommandError::usage)?;
     let envelope = Arc::new(order.envelope(None, 1).map_err(CommandError::usage)?);
     let stores = stores.into_iter().map(Arc::new).collect();
     let mut compared = ComparedOrder::new(order, stores, Arc::new(features.clone()), weights);
@@ -134,6 +151,44 @@ async fn here(arguments: &FidArgs, spec: CompareSpec) -> Result<Ending, CommandE
         cache.make_room();
     }
     Ok(print(&compared, arguments.json))
+}
+
+/// Prints what would be looked at, and looks at some noise to tell how long that takes.
+fn forecast(planned: &[PlannedLooks], mode: Mode) -> Result<Ending, CommandError> {
+    let mut images = 0;
+    for set in planned {
+        images += set.images;
+        let place = printable(&set.place);
+        match set.is_known {
+            true => say!("{place}: nothing to look at, its features or statistics are there"),
+            false => say!("{place}: {} in {}", counted(set.images, "picture"), counted(set.units, "unit")),
+        }
+    }
+    if images > 0 {
+        let second = images_a_second(mode)?;
+        let time = clock(Duration::from_secs_f64(images as f64 / second));
+        say!("{second:.1} pictures/s by one worker like this machine ({}): {time}", Isa::detect());
+    }
+    Ok(Ending::Done)
+}
+
+/// Of a network with drawn weights: what it says does not change its speed.
+fn images_a_second(mode: Mode) -> Result<f64, CommandError> {
+    const SIDE: usize = 128;
+    const COUNT: usize = 8;
+    let failed = |e: &dyn std::fmt::Display| CommandError::failed(e.to_string());
+    let mut network = Inception::seeded(1, Isa::detect()).map_err(|e| failed(&e))?;
+    let bytes: Vec<u8> = (0..COUNT * SIDE * SIDE * 3).map(|i| (i * 31 % 251) as u8).collect();
+    let pictures = bytes.chunks_exact(SIDE * SIDE * 3).map(|rgb| Picture::new(SIDE, SIDE, rgb));
+    let pictures: Vec<Picture<'_>> = pictures.collect::<Result<_, _>>().map_err(|e| failed(&e))?;
+    let mut seconds = 0.0;
+    // The first call takes memory; the last counts.
+    for _ in 0..3 {
+        let begun = Instant::now();
+        network.features(&pictures, mode.0).map_err(|e| failed(&e))?;
+        seconds = begun.elapsed().as_secs_f64();
+    }
+    Ok(COUNT as f64 / seconds)
 }
 
 /// Of the order's sets, each once.

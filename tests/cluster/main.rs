@@ -4,7 +4,10 @@
 mod attacks;
 mod authority;
 mod faults;
+mod fid;
 mod generation;
+#[path = "../inception/mod.rs"]
+mod inception;
 mod kinds;
 mod machines;
 mod models;

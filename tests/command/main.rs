@@ -4,8 +4,11 @@
 mod commands;
 mod convert;
 mod devices;
+mod fid;
 mod hard_pictures;
 mod hidden_colours;
+#[path = "../inception/mod.rs"]
+mod inception;
 mod real_pictures;
 mod same_bytes;
 mod seams;

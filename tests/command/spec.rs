@@ -45,8 +45,10 @@ fn every_recipe_can_be_used() {
         let ran = sr3(&["validate", file.to_str().unwrap()], b"");
         let line = String::from_utf8(ran.stdout).unwrap();
         let says = |parts: &[&str]| parts.iter().all(|part| line.contains(part));
-        let is_known =
-            says(&[": upscale ", "photo-4x"]) || says(&[": evaluate ", " against "]) || says(&[": train "]);
+        let is_known = says(&[": upscale ", "photo-4x"])
+            || says(&[": evaluate ", " against "])
+            || says(&[": compare ", " with "])
+            || says(&[": train "]);
         assert!(ran.status.success() && is_known, "{file:?}: {line}");
         assert_eq!(line.lines().count(), 1);
     }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 pub(crate) use error::one_line;
 pub use error::{TensorFault, TensorFileError};
-pub use npz::{read_npz, write_npz};
+pub use npz::{NPZ_HEAD_BYTES, NPZ_TAIL_BYTES, NpzArray, NpzEntry, npz_entries, read_npz, write_npz};
 pub(crate) use safetensors::safetensors_header;
 pub use safetensors::{read_safetensors, write_safetensors};
 pub(crate) use zip::Archive;

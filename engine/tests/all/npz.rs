@@ -6,7 +6,7 @@ use crate::common::fixture;
 use flate2::{Compression, write::DeflateEncoder};
 use sr3_engine::metrics::{Statistics, frechet_distance};
 use sr3_engine::model::tensors::{
-    Dtype, HostTensor, ReadLimits, TensorFileError, TensorMap, read_npz, write_npz,
+    Dtype, HostTensor, NpzEntry, ReadLimits, TensorFileError, TensorMap, npz_entries, read_npz, write_npz,
 };
 
 fn read(bytes: &[u8]) -> Result<TensorMap, TensorFileError> {
@@ -144,4 +144,36 @@ fn damaged_and_hostile_archives_are_refused_before_they_take_memory() {
     let mut damaged = good;
     damaged[60] ^= 1;
     assert!(read(&damaged).is_err());
+}
+
+#[test]
+fn an_array_is_found_and_read_without_the_rest_of_the_file() {
+    let bytes = |shape: Vec<usize>| {
+        let data = (0..shape.iter().product()).map(|i: usize| (i % 251) as u8).collect();
+        HostTensor { dtype: Dtype::U8, shape, data }
+    };
+    let all = TensorMap::from([("arr_0".into(), bytes(vec![5, 4, 3, 3])), ("mu".into(), bytes(vec![7]))]);
+    let file = write_npz(&all);
+    let (length, limits) = (file.len() as u64, ReadLimits::default());
+    for tail in [file.len(), 400] {
+        let entries = npz_entries(&file[file.len() - tail..], length).unwrap();
+        let names: Vec<_> = entries.iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(names, ["arr_0", "mu"]);
+        let from = |entry: &NpzEntry| &file[entry.begin as usize..];
+        assert_eq!(entries[1].read(from(&entries[1]), &limits).unwrap(), all["mu"]);
+        let place = entries[0].place(&from(&entries[0])[..300], &limits).unwrap();
+        assert_eq!((place.dtype, place.shape), (Dtype::U8, vec![5, 4, 3, 3]));
+        assert_eq!(file[place.offset as usize..][..180], all["arr_0"].data);
+    }
+    assert!(npz_entries(&file[file.len() - 100..], length).is_err(), "the directory begins before");
+    assert!(npz_entries(&file[..100], length).is_err());
+    // What is compressed has no rows that could be found, and is read whole.
+    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (6,), }\n";
+    let inner = array(header, &[3; 6]);
+    let packed = archive("x.npy", &inner, inner.len() as u32, true);
+    let entry = npz_entries(&packed, packed.len() as u64).unwrap().remove(0);
+    assert!(entry.place(&packed, &limits).unwrap_err().to_string().contains("numpy.savez"));
+    assert_eq!(entry.read(&packed, &limits).unwrap().data, [3; 6]);
+    let tight = ReadLimits { tensor_bytes_max: 100, ..limits };
+    assert!(entry.read(&packed, &tight).is_err());
 }

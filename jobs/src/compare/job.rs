@@ -11,7 +11,7 @@ use futures::{
 use sr3_coordinator::{
     JobError,
     core::view::Phase,
-    kind::{Begun, Check, Doubt, EndedUnit, Outcome, Planned, Reported, SoFar},
+    kind::{Begun, Check, Doubt, EndedUnit, Outcome, Planned, Reported, SetAside, SoFar},
 };
 use sr3_proto::{Digest, RunId, Store, UnitId, session::UnitResult, store::PutMode, words::printable};
 
@@ -23,7 +23,7 @@ use super::{
     part::{self, Part},
     plan::{self, PlannedSet, Progress},
     set::{Listing, RunFile, RunSet, SetFile},
-    unit::{AtEnd, FoundSet, Item, Looked, UnitBytes, verdicts},
+    unit::{AtEnd, FoundSet, Item, Looked, UnitBytes, Verdict, What, open_items, record, verdicts},
 };
 use crate::images::Selected;
 
@@ -70,6 +70,23 @@ impl CompareJob {
             .map_ok(|(set, progress)| set.units(&self.order, &self.selected, &self.features, progress))
             .try_flatten()
             .boxed()
+    }
+
+    /// What would be looked at of each set, in the order of the sets. Changes nothing anywhere.
+    ///
+    /// # Errors
+    /// A set cannot be listed, or compared with.
+    pub async fn forecast(&self) -> Result<Vec<PlannedLooks>, JobError> {
+        let mut sets: Vec<PlannedLooks> = self.order.sets().into_iter().map(PlannedLooks::new).collect();
+        let mut planned = self.looks("");
+        while let Some(unit) = planned.try_next().await? {
+            let at_end = serde_json::from_slice::<AtEnd>(&unit.at_end).unwrap_or_default();
+            let Some(set) = sets.get_mut(at_end.set as usize) else { continue };
+            set.is_known |= at_end.found.is_some_and(|found| found != FoundSet::New);
+            set.images += u64::from(unit.items);
+            set.units += u64::from(unit.items > 0);
+        }
+        Ok(sets)
     }
 
     /// The unit of numbers: all sets are there.
@@ -144,6 +161,25 @@ impl CompareJob {
             }
         }
         Ok(sets)
+    }
+}
+
+/// What would be looked at of a set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedLooks {
+    /// Where it lies, as the user named it.
+    pub place: String,
+    /// Pictures; an archive in a folder counts as one, since nobody has looked into it.
+    pub images: u64,
+    /// In so many units.
+    pub units: u64,
+    /// Whether nothing needs to be looked at: its features or its statistics are there.
+    pub is_known: bool,
+}
+
+impl PlannedLooks {
+    fn new(place: &str) -> Self {
+        Self { place: place.to_string(), images: 0, units: 0, is_known: false }
     }
 }
 
@@ -273,12 +309,12 @@ impl Check for CompareCheck {
                 if let Some(part) = looked.parts.first() {
                     self.read(part).await.map_err(not_so)?;
                 }
-                let most = items.iter().map(|item: &Item| u64::from(item.count())).sum();
-                let is_shard = |item: &Item| item.what == super::unit::What::Shard;
+                let is_shard = |item: &Item| item.what == What::Shard;
                 let images: u64 = looked.parts.iter().map(|part| part.images).sum();
-                match images <= most || items.iter().any(is_shard) {
+                // Nobody but its worker has looked into an archive.
+                match images == said.done || items.iter().any(is_shard) {
                     true => Ok(()),
-                    false => Err(not_so(format!("features of {images} pictures, and it has {most}"))),
+                    false => Err(not_so(format!("features of {images} pictures, and it did {}", said.done))),
                 }
             }
         }
@@ -292,12 +328,7 @@ impl CompareCheck {
 }
 
 /// The verdict of the first item without one.
-pub(super) fn set_aside(
-    unit: &Bytes,
-    records: &[Bytes],
-    reason: &str,
-) -> Option<sr3_coordinator::kind::SetAside> {
-    use super::unit::{Verdict, open_items, record};
+pub(super) fn set_aside(unit: &Bytes, records: &[Bytes], reason: &str) -> Option<SetAside> {
     let (item, record) = match UnitBytes::decode(unit).ok()? {
         UnitBytes::Look { items, .. } => {
             let (place, item) = open_items(items, &verdicts(records)).into_iter().next()?;
@@ -309,5 +340,5 @@ pub(super) fn set_aside(
         }
         UnitBytes::Numbers { .. } => return None,
     };
-    Some(sr3_coordinator::kind::SetAside { item, record })
+    Some(SetAside { item, record })
 }

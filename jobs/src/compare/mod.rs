@@ -3,7 +3,7 @@
 //! | what | where |
 //! |---|---|
 //! | what a person writes, and what becomes of it | `choice`, `spec`, `order` |
-//! | what a place holds: pictures, archives of them, statistics | `place` |
+//! | what a place holds: pictures, archives of them, statistics | `place`, `npz` |
 //! | which pictures are looked at, in which units | `job`, `plan`, [`crate::cut`] |
 //! | a unit's bytes, and the verdicts of its items | `unit` |
 //! | pictures to features | `network`, `looking`, `part` |
@@ -21,6 +21,7 @@ mod job;
 mod kind;
 mod looking;
 mod network;
+mod npz;
 mod numbers;
 mod order;
 mod part;
@@ -34,7 +35,7 @@ mod statistics;
 mod unit;
 
 pub use choice::{Metric, Mode};
-pub use job::CompareJob;
+pub use job::{CompareJob, PlannedLooks};
 pub use kind::Compare;
 pub use order::CompareOrder;
 pub use result::{Compared, KidNumbers, Numbers, Role, ScoreNumbers, SetNumbers, left_out_key, numbers_key};

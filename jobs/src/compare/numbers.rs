@@ -12,16 +12,17 @@ use sr3_engine::{
     },
     vision::{LOGITS, POOL},
 };
-use sr3_proto::{Digest, FailureKind, Key, Store, session::UnitResult, store::PutMode, words::printable};
+use sr3_proto::{Digest, FailureKind, Store, session::UnitResult, store::PutMode, words::printable};
 use sr3_worker::{Attempt, Failure, Pipeline, Stop, UnitWork};
 
 use super::{
     CompareOrder, Compared, KidNumbers, Metric, Numbers, Role, ScoreNumbers, SetNumbers,
+    npz::{Npz, NpzError},
     part::{self, Rows},
     place::Place,
     result::MemorisationNumbers,
     set::{RunFile, RunSet, SetFile},
-    statistics::Given,
+    statistics::{ARRAYS, Given},
 };
 
 /// Directions of MIND, neighbours of precision and recall, splits of the Inception Score: as published numbers have them.
@@ -134,17 +135,15 @@ impl NumbersUnit {
     }
 
     async fn statistics_of(&self, place: &str, store: &Store) -> Result<Set, Stop> {
-        let key: Option<Key> = Place::read(place).ok().and_then(|place| place.file);
+        let key = Place::read(place).ok().and_then(|place| place.file);
         let key = key.ok_or_else(|| Stop::worker("statistics lie in a file"))?;
-        let (_, bytes) = store.get(&key).await.map_err(Stop::transient)?;
-        let given = Given::read(&bytes, place, &self.order).map_err(|reason| Stop::Bad { reason })?;
-        let changed = || Stop::Bad { reason: format!("`{}` changed while the job ran", printable(place)) };
-        Ok(Set {
-            place: place.into(),
-            left_out: Vec::new(),
-            rows: None,
-            statistics: Some(given.ok_or_else(changed)?),
-        })
+        let npz = |e: NpzError| match e {
+            NpzError::Store(error) => Stop::transient(error),
+            other => Stop::Bad { reason: other.to_string() },
+        };
+        let arrays = Npz::open(store, &key, place).await.map_err(npz)?.arrays(&ARRAYS).await.map_err(npz)?;
+        let given = Given::read(&arrays, place, &self.order).map_err(|reason| Stop::Bad { reason })?;
+        Ok(Set { place: place.into(), left_out: Vec::new(), rows: None, statistics: Some(given) })
     }
 }
 

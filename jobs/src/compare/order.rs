@@ -13,7 +13,7 @@ use crate::{Selection, envelope, models::Known};
 
 /// Version of the order's canonical form.
 const VERSION: u32 = 1;
-/// What the network takes at work with its weights, and a unit's pictures: 0.9 GB were measured.
+/// What the network takes at work with its weights, and pictures on their way: a process of 0.6 GB was measured.
 const MEMORY_BYTES: u64 = 1 << 30;
 
 /// Compare sets of pictures.

@@ -4,7 +4,7 @@
 //! has; then for its units. Nothing of a listing is held in memory.
 
 use futures::{
-    StreamExt, TryStreamExt, future,
+    StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
 use sr3_coordinator::{JobError, kind::Planned};
@@ -12,9 +12,10 @@ use sr3_proto::{Key, Store, StoreError, words::printable};
 
 use super::{
     CompareOrder,
+    npz::{Npz, NpzError, Samples},
     place::Place,
     set::{Listing, SetFile},
-    statistics::{FILE_BYTES_MAX, Given},
+    statistics::{ARRAYS, Given},
     unit::{AtEnd, FoundSet, Item, UnitBytes, What},
 };
 use crate::images::{Found, Selected, Source};
@@ -147,22 +148,19 @@ impl PlannedSet {
         {
             return Ok((FoundSet::Known { listing }, 0));
         }
-        Ok((FoundSet::New, images.div_ceil(UNITS).clamp(UNIT_IMAGES_LEAST, UNIT_IMAGES)))
+        Ok((FoundSet::New, unit_images(images)))
     }
 
-    /// Whether its file is one of statistics that can be compared with.
+    /// Whether its file is one of statistics; then they can be compared with.
     async fn has_statistics(&self, order: &CompareOrder) -> Result<bool, JobError> {
         let Some(key) = &self.place.file else { return Ok(false) };
-        let store = self.source.store();
-        let Some(info) = store.head(key).await? else {
-            return Err(StoreError::NotFound { path: self.written.clone() }.into());
-        };
-        if info.bytes > FILE_BYTES_MAX {
+        let npz = Npz::open(self.source.store(), key, &self.written).await.map_err(of_npz)?;
+        if !npz.has("mu") && !npz.has("sigma") {
             return Ok(false);
         }
-        let (_, bytes) = store.get(key).await?;
-        let given = Given::read(&bytes, &self.written, order).map_err(|e| JobError::Kind(e.into()))?;
-        Ok(given.is_some())
+        let arrays = npz.arrays(&ARRAYS).await.map_err(of_npz)?;
+        Given::read(&arrays, &self.written, order).map_err(|e| JobError::Kind(e.into()))?;
+        Ok(true)
     }
 
     /// What the set consists of, after an entry of this name.
@@ -181,20 +179,31 @@ impl PlannedSet {
         self.source.find(selected, after.as_ref()).map_ok(entry).map_err(JobError::from).boxed()
     }
 
-    /// The one entry of an archive.
+    /// What a file consists of, after an entry of this name.
     async fn file(
         &self,
         key: &Key,
         after: &str,
     ) -> Result<BoxStream<'static, Result<Entry, JobError>>, JobError> {
-        let Some(info) = self.source.store().head(key).await? else {
-            return Err(StoreError::NotFound { path: self.written.clone() }.into());
-        };
-        if after == key.as_str() {
-            return Ok(stream::empty().boxed());
+        if !self.place.is_npz() {
+            let Some(info) = self.source.store().head(key).await? else {
+                return Err(StoreError::NotFound { path: self.written.clone() }.into());
+            };
+            let item = (after != key.as_str()).then(|| Ok(Entry::Item(Item::new(info, What::Shard))));
+            return Ok(stream::iter(item).boxed());
         }
-        let item = Item::new(info, What::Shard);
-        Ok(stream::once(future::ready(Ok(Entry::Item(item)))).boxed())
+        let npz = Npz::open(self.source.store(), key, &self.written).await.map_err(of_npz)?;
+        let Samples { offset, count, height, width } = npz.samples().await.map_err(of_npz)?;
+        let size = unit_images(count);
+        // The name of a row's item ends with the row behind it.
+        let planned = after.rsplit_once("..").and_then(|(_, end)| end.strip_suffix(']')?.parse().ok());
+        let info = npz.info.clone();
+        let rows = (planned.unwrap_or(0)..count).step_by(size as usize).map(move |first| {
+            let count = (count - first).min(size) as u32;
+            let what = What::Samples { offset, height, width, first, count };
+            Ok(Entry::Item(Item::new(info.clone(), what)))
+        });
+        Ok(stream::iter(rows).boxed())
     }
 
     fn looks<'a>(
@@ -223,6 +232,18 @@ impl PlannedSet {
             Ok(planned.map(|planned| (planned, (entries, is_over))))
         })
         .boxed()
+    }
+}
+
+/// How many of so many pictures make a unit.
+fn unit_images(all: u64) -> u64 {
+    all.div_ceil(UNITS).clamp(UNIT_IMAGES_LEAST, UNIT_IMAGES)
+}
+
+fn of_npz(error: NpzError) -> JobError {
+    match error {
+        NpzError::Store(error) => error.into(),
+        other => JobError::Kind(other.to_string().into()),
     }
 }
 

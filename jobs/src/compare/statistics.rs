@@ -8,15 +8,15 @@
 use serde::{Deserialize, Serialize};
 use sr3_engine::{
     metrics::{Features, Statistics},
-    model::tensors::{Dtype, HostTensor, ReadLimits, TensorMap, read_npz, write_npz},
+    model::tensors::{Dtype, HostTensor, TensorMap, write_npz},
     vision::{FidMode, POOL, SPATIAL},
 };
 use sr3_proto::{Digest, words::printable};
 
 use super::{CompareOrder, Mode, part::Rows};
 
-/// Files of statistics are 34 MB, or 67 with spatial ones; what is longer holds pictures.
-pub(super) const FILE_BYTES_MAX: u64 = 256 << 20;
+/// The arrays that are looked at.
+pub(super) const ARRAYS: [&str; 5] = ["mu", "sigma", "mu_s", "sigma_s", ABOUT];
 const ABOUT: &str = "sr3";
 
 /// What an array `sr3` says.
@@ -40,17 +40,12 @@ pub(super) struct Given {
 }
 
 impl Given {
-    /// Reads those at `place` for an order; none if the file has no `mu` and `sigma`.
+    /// Those in the arrays of the file at `place`, for an order.
     ///
     /// # Errors
     /// One line: they are damaged, or cannot be compared with.
-    pub(super) fn read(bytes: &[u8], place: &str, order: &CompareOrder) -> Result<Option<Self>, String> {
+    pub(super) fn read(arrays: &TensorMap, place: &str, order: &CompareOrder) -> Result<Self, String> {
         let place = printable(place);
-        let limits = ReadLimits { file_bytes_max: FILE_BYTES_MAX, ..ReadLimits::default() };
-        let arrays = read_npz(bytes, &limits).map_err(|e| format!("`{place}` cannot be read: {e}"))?;
-        if !arrays.contains_key("mu") && !arrays.contains_key("sigma") {
-            return Ok(None);
-        }
         let of = |mu: &str, sigma: &str, features: usize| {
             let named = [(mu, "mu"), (sigma, "sigma")].into_iter();
             let found = named.filter_map(|(from, to)| Some((to.to_string(), arrays.get(from)?.clone())));
@@ -84,7 +79,7 @@ impl Given {
             return Err(format!("`{place}` holds statistics of other weights than those here"));
         }
         let images = about.as_ref().map(|about| about.images);
-        Ok(Some(Self { pool, spatial, mode, images, sha256: about.map(|about| about.sha256) }))
+        Ok(Self { pool, spatial, mode, images, sha256: about.map(|about| about.sha256) })
     }
 
     /// Those of a set of features.

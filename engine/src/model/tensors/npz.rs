@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::zip::Archive;
+use super::zip::{self, Archive, Listed};
 use super::{
     Budget, Dtype, HostTensor, ReadLimits, TensorFault, TensorFileError, TensorMap, byte_length, one_line,
 };
@@ -51,6 +51,97 @@ pub fn read_npz(bytes: &[u8], limits: &ReadLimits) -> Result<TensorMap, TensorFi
         return Err(TensorFileError::NoTensors { root: "an archive without arrays (.npy)" });
     }
     Ok(result)
+}
+
+/// Bytes at the end of an `.npz` that hold its directory, unless it has thousands of arrays.
+pub const NPZ_TAIL_BYTES: u64 = 256 << 10;
+/// Bytes at most before an array's elements: the archive's header and NumPy's.
+pub const NPZ_HEAD_BYTES: u64 = 256 << 10;
+
+/// An array of an `.npz` that is not read whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NpzEntry {
+    /// Its name, without `.npy`.
+    pub name: String,
+    /// Where the archive's header of it begins.
+    pub begin: u64,
+    /// Bytes that it takes in the file behind that header.
+    pub packed: u64,
+    /// Bytes once inflated.
+    pub size: u64,
+    /// Whether it is deflated.
+    pub deflated: bool,
+    crc: u32,
+}
+
+/// Where an array's elements lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NpzArray {
+    /// Element type.
+    pub dtype: Dtype,
+    /// Axes, slowest first.
+    pub shape: Vec<u64>,
+    /// Of the first element in the file.
+    pub offset: u64,
+}
+
+/// The arrays of an `.npz` of `length` bytes, from its last ones ([`NPZ_TAIL_BYTES`], or all).
+///
+/// # Errors
+/// [`TensorFileError`] where it is no archive, or its directory is longer.
+pub fn npz_entries(tail: &[u8], length: u64) -> Result<Vec<NpzEntry>, TensorFileError> {
+    let entry = |listed: Listed<'_>| {
+        Some(NpzEntry {
+            name: listed.name.strip_suffix(SUFFIX)?.to_string(),
+            begin: listed.local,
+            packed: listed.packed,
+            size: listed.size,
+            deflated: listed.deflated,
+            crc: listed.crc,
+        })
+    };
+    Ok(zip::listed(tail, length)?.into_iter().filter_map(entry).collect())
+}
+
+impl NpzEntry {
+    fn listed(&self) -> Listed<'_> {
+        let Self { name, begin, packed, size, deflated, crc } = self;
+        let (local, packed, size, deflated, crc) = (*begin, *packed, *size, *deflated, *crc);
+        Listed { name, local, packed, size, deflated, crc }
+    }
+
+    /// The array, from the file's bytes from `begin` on: [`NPZ_HEAD_BYTES`] and `packed` more, or all there are.
+    ///
+    /// # Errors
+    /// [`TensorFileError`] as [`read_npz`]; also where it takes more than the limits allow.
+    pub fn read(&self, bytes: &[u8], limits: &ReadLimits) -> Result<HostTensor, TensorFileError> {
+        Budget::new(limits.tensor_bytes_max).spend(&self.name, self.size)?;
+        read_array(&self.name, zip::taken(&self.listed(), bytes)?, limits)
+    }
+
+    /// Where its elements lie, from the file's bytes from `begin` on: [`NPZ_HEAD_BYTES`], or all there are.
+    ///
+    /// # Errors
+    /// [`TensorFileError`] where it is compressed, not in C order, or does not fill its place.
+    pub fn place(&self, bytes: &[u8], limits: &ReadLimits) -> Result<NpzArray, TensorFileError> {
+        let wrong = |reason| TensorFileError::Entry { name: one_line(&self.name), reason };
+        if self.deflated {
+            return Err(wrong(
+                "it is compressed, so that no row of it can be found: save it with numpy.savez",
+            ));
+        }
+        let begin = zip::data_begins(&self.listed(), bytes)?;
+        let array = bytes.get(begin..).ok_or(TensorFileError::Truncated { part: "an array's header" })?;
+        let Header { dtype, fortran, shape, length } = read_header(&self.name, array, limits)?;
+        if fortran && shape.len() > 1 {
+            return Err(wrong("its first axis is the fastest: save it in C order"));
+        }
+        let all = byte_length(&shape, dtype).and_then(|bytes| bytes.checked_add(length as u64));
+        if all != Some(self.size) {
+            return Err(wrong("its elements do not fill its shape: the file is damaged"));
+        }
+        Ok(NpzArray { dtype, shape, offset: self.begin.saturating_add((begin + length) as u64) })
+    }
 }
 
 /// What an array's header says.

@@ -22,6 +22,7 @@ const COMMENT_BYTES_MAX: usize = 0xffff;
 /// Marks a 32-bit field whose value is in the zip64 extra field.
 const SEE_ZIP64: u64 = 0xffff_ffff;
 const ENTRIES_MAX: u64 = 1 << 18;
+const OUTSIDE: &str = "its data lies outside the file";
 
 /// An entry as it lies in the archive.
 #[derive(Clone, Copy)]
@@ -41,12 +42,13 @@ pub(crate) struct Archive<'a> {
 impl<'a> Archive<'a> {
     /// Reads the directory.
     pub(crate) fn open(file: &'a [u8]) -> Result<Self, TensorFileError> {
-        let directory = find_directory(file)?;
+        let directory = find_directory(file, 0)?;
         let mut fields = Fields { bytes: &file[..directory.end], at: directory.begin };
         let mut entries = HashMap::new();
         let mut total = 0_usize;
         for _ in 0..directory.entries {
-            let (name, entry) = read_entry(&mut fields, &file[..directory.begin])?;
+            let listed = read_listed(&mut fields)?;
+            let (name, entry) = (listed.name, listed.entry(&file[..directory.begin])?);
             // Entries that share bytes would make checking checksums arbitrarily slow.
             total = total.saturating_add(entry.data.len());
             if total > directory.begin {
@@ -116,7 +118,15 @@ struct Directory {
     entries: u64,
 }
 
-fn find_directory(file: &[u8]) -> Result<Directory, TensorFileError> {
+/// What an archive's directory says of its entries, from the last bytes of the file, of `length` bytes in all.
+pub(crate) fn listed(tail: &[u8], length: u64) -> Result<Vec<Listed<'_>>, TensorFileError> {
+    let directory = find_directory(tail, length.saturating_sub(tail.len() as u64))?;
+    let mut fields = Fields { bytes: &tail[..directory.end], at: directory.begin };
+    (0..directory.entries).map(|_| read_listed(&mut fields)).collect()
+}
+
+/// The directory in the end of a file, whose first `base` bytes are not there.
+fn find_directory(file: &[u8], base: u64) -> Result<Directory, TensorFileError> {
     let cut = TensorFileError::Truncated { part: "the archive, before its directory" };
     let last = file.len().checked_sub(END_BYTES);
     let first = file.len().saturating_sub(END_BYTES + COMMENT_BYTES_MAX);
@@ -135,7 +145,7 @@ fn find_directory(file: &[u8]) -> Result<Directory, TensorFileError> {
         let locator = end.checked_sub(20).filter(|&at| file[at..].starts_with(&END_64_LOCATOR));
         let locator = locator.ok_or_else(|| malformed(end, "a zip64 archive without its locator"))?;
         let at = Fields { bytes: file, at: locator + 8 }.u64()?;
-        limit = usize::try_from(at).unwrap_or(usize::MAX);
+        limit = at.checked_sub(base).and_then(|at| usize::try_from(at).ok()).unwrap_or(usize::MAX);
         fields.at = limit;
         if fields.take(4)? != END_64 {
             return Err(malformed(limit, "a zip64 archive without its end record"));
@@ -143,6 +153,8 @@ fn find_directory(file: &[u8]) -> Result<Directory, TensorFileError> {
         fields.take(28)?;
         (entries, length, begin) = (fields.u64()?, fields.u64()?, fields.u64()?);
     }
+    let begin =
+        begin.checked_sub(base).ok_or(TensorFileError::Truncated { part: "the archive's directory" })?;
     if begin.checked_add(length).is_none_or(|stop| stop > limit as u64) {
         return Err(malformed(end, "the directory reaches past its end"));
     }
@@ -153,11 +165,42 @@ fn find_directory(file: &[u8]) -> Result<Directory, TensorFileError> {
     Ok(Directory { begin: begin as usize, end: (begin + length) as usize, entries })
 }
 
-/// One entry of the directory and the data that it points to, which has to lie in `before`.
-fn read_entry<'a>(
-    fields: &mut Fields<'a>,
-    before: &'a [u8],
-) -> Result<(&'a str, Entry<'a>), TensorFileError> {
+/// An entry of the directory.
+pub(crate) struct Listed<'a> {
+    pub(crate) name: &'a str,
+    /// Where its local header begins.
+    pub(crate) local: u64,
+    /// Bytes as they lie there.
+    pub(crate) packed: u64,
+    /// Bytes once inflated.
+    pub(crate) size: u64,
+    pub(crate) deflated: bool,
+    pub(crate) crc: u32,
+}
+
+impl<'a> Listed<'a> {
+    /// With the data that it points to, which has to lie in `before`: the archive from its beginning.
+    fn entry<'b>(&self, before: &'b [u8]) -> Result<Entry<'b>, TensorFileError> {
+        let Self { name, local, packed, size, deflated, crc } = *self;
+        let data = local_data(before, local, packed).map_err(|reason| entry_error(name, reason))?;
+        Ok(Entry { data, size, deflated, crc })
+    }
+}
+
+/// The bytes of an entry, inflated where they are deflated and checked, from the file from its local header on.
+pub(crate) fn taken<'a>(of: &Listed<'_>, from_local: &'a [u8]) -> Result<Cow<'a, [u8]>, TensorFileError> {
+    let entry = Listed { local: 0, ..*of }.entry(from_local)?;
+    let data = if entry.deflated { Cow::from(inflate(of.name, &entry)?) } else { Cow::from(entry.data) };
+    check(of.name, &data, entry.crc)?;
+    Ok(data)
+}
+
+/// How far behind its local header an entry's data begins.
+pub(crate) fn data_begins(of: &Listed<'_>, from_local: &[u8]) -> Result<usize, TensorFileError> {
+    data_begin(from_local).map_err(|reason| entry_error(of.name, reason))
+}
+
+fn read_listed<'a>(fields: &mut Fields<'a>) -> Result<Listed<'a>, TensorFileError> {
     let at = fields.at;
     if fields.take(4)? != DIRECTORY_ENTRY {
         return Err(malformed(at, "an entry of the directory does not begin as one"));
@@ -189,22 +232,24 @@ fn read_entry<'a>(
     if !deflated && (method != 0 || packed != size) {
         return Err(entry_error(name, "it is compressed in a way that is not read"));
     }
-    let data = local_data(before, local, packed).map_err(|reason| entry_error(name, reason))?;
-    Ok((name, Entry { data, size, deflated, crc }))
+    Ok(Listed { name, local, packed, size, deflated, crc })
 }
 
 /// The bytes behind a local header.
 fn local_data(before: &[u8], local: u64, size: u64) -> Result<&[u8], &'static str> {
-    const OUTSIDE: &str = "its data lies outside the file";
     let header = usize::try_from(local).ok().and_then(|at| before.get(at..)).ok_or(OUTSIDE)?;
-    let (fixed, rest) = header.split_first_chunk::<30>().ok_or(OUTSIDE)?;
+    let size = usize::try_from(size).map_err(|_| OUTSIDE)?;
+    header.get(data_begin(header)?..).and_then(|data| data.get(..size)).ok_or(OUTSIDE)
+}
+
+/// Bytes of a local header, which begins here.
+fn data_begin(header: &[u8]) -> Result<usize, &'static str> {
+    let fixed = header.first_chunk::<30>().ok_or(OUTSIDE)?;
     if !fixed.starts_with(&LOCAL_HEADER) {
         return Err("its local header is not one");
     }
-    let names = usize::from(u16::from_le_bytes([fixed[26], fixed[27]]))
-        + usize::from(u16::from_le_bytes([fixed[28], fixed[29]]));
-    let size = usize::try_from(size).map_err(|_| OUTSIDE)?;
-    rest.get(names..).and_then(|data| data.get(..size)).ok_or(OUTSIDE)
+    let lengths = [[fixed[26], fixed[27]], [fixed[28], fixed[29]]].map(u16::from_le_bytes);
+    Ok(fixed.len() + lengths.map(usize::from).iter().sum::<usize>())
 }
 
 /// The values of the zip64 extra field, or nothing.
