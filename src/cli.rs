@@ -25,6 +25,7 @@ use crate::{
         models::{self as models_command, ModelsCommand},
         pack::{self, PackArgs},
         plot::{self, PlotArgs},
+        project::{self, ProjectArgs},
         shell::{self, CompletionsArgs, ManArgs},
         spec::{self, SpecCommand},
         submit::{self, SubmitArgs},
@@ -81,6 +82,8 @@ enum Command {
     Evaluate(EvaluateArgs),
     /// Print how far a set of pictures lies from another: FID, KID, MIND and others.
     Fid(FidArgs),
+    /// Make what any upscaler has enlarged reduce to its inputs again: no colour shift, nothing made up that the inputs deny.
+    Project(ProjectArgs),
     /// Train a network from a job spec, in this process.
     Train(TrainArgs),
     /// Make samples from a job spec, in this process: out of noise, through the stages of a cascade.
@@ -174,6 +177,7 @@ fn run<M: Models>(command: &Command, models: &Arc<M>) -> Result<Ending, CommandE
         Command::Health(arguments) => health::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Fid(arguments) => fid::run(arguments),
+        Command::Project(arguments) => project::run(arguments),
         Command::Train(arguments) => train::run(arguments),
         Command::Generate(arguments) => generate::run(arguments),
         Command::Checkpoints(arguments) => checkpoints::run(arguments),

@@ -47,6 +47,7 @@ pub(crate) struct Ended {
     pub(crate) skips: BTreeMap<String, u64>,
     /// The first quarantined items, as far as they are known here, and why.
     pub(crate) bad: Vec<(String, Option<String>)>,
+    /// Empty where nothing was enlarged.
     pub(crate) model: String,
     pub(crate) model_sha256: String,
     pub(crate) recipe: Option<String>,
@@ -99,7 +100,7 @@ impl Ended {
             skips,
             bad: bad.map(|record| (record.input.clone(), record.reason.clone())).collect(),
             model: spec.recipe.model_name.clone(),
-            model_sha256: spec.recipe.model.to_string(),
+            model_sha256: spec.recipe.model.as_ref().map(ToString::to_string).unwrap_or_default(),
             recipe: Some(spec.recipe.digest().to_string()),
             dtype: Some(spec.recipe.dtype),
             report,
@@ -173,6 +174,7 @@ impl Ended {
         let bad: Vec<_> =
             self.bad.iter().map(|(input, reason)| json!({"input": input, "reason": reason})).collect();
         let seconds = self.time.as_secs_f64();
+        let some = |text: &'_ str| Some(text.to_string()).filter(|text| !text.is_empty());
         let object = json!({
             "job": self.job,
             "outcome": outcome,
@@ -184,8 +186,8 @@ impl Ended {
             "quarantined_first": bad,
             "seconds": seconds,
             "images_per_second": self.done as f64 / seconds.max(1e-9),
-            "model": self.model,
-            "model_sha256": self.model_sha256,
+            "model": some(&self.model),
+            "model_sha256": some(&self.model_sha256),
             "recipe": self.recipe,
             "dtype": self.dtype,
             "report": self.report,

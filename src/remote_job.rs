@@ -50,7 +50,7 @@ fn dtype(job: &Job) -> Option<Dtype> {
         Ok(JobSpec::Upscale(spec)) => Some(spec.wish.dtype).filter(|dtype| *dtype != Dtype::Auto),
         Ok(JobSpec::Train(spec)) => Some(spec.train.dtype).filter(|dtype| *dtype != Dtype::Auto),
         Ok(JobSpec::Generate(spec)) => Some(spec.job.dtype).filter(|dtype| *dtype != Dtype::Auto),
-        Ok(JobSpec::Evaluate(_) | JobSpec::Compare(_)) | Err(_) => None,
+        Ok(JobSpec::Evaluate(_) | JobSpec::Compare(_) | JobSpec::Project(_)) | Err(_) => None,
     }
 }
 
@@ -130,7 +130,7 @@ pub(crate) fn ended(job: &Job, hint: String) -> Ended {
         recipe: None,
         dtype: dtype(job),
         report: destination
-            .filter(|_| job.reported && job.kind == upscale::NAME)
+            .filter(|_| job.reported && [upscale::NAME, upscale::PROJECT].contains(&job.kind.as_str()))
             .map(|place| format!("{}/{}", place.trim_end_matches('/'), layout::report_key())),
         time: Duration::from_millis(job.ended_ms.saturating_sub(job.submitted_ms)),
     }

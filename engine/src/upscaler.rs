@@ -16,6 +16,7 @@ mod canvas;
 mod enlarge;
 mod passes;
 mod picture;
+mod project;
 mod recipe;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -27,10 +28,8 @@ use canvas::Canvas;
 pub use passes::Passes;
 use picture::RGB;
 pub use picture::{LowRes, UpscaleError, Upscaled};
+pub use project::project;
 pub use recipe::{Recipe, RecipeError, RecipeRequest, Sampling};
-
-/// Mean squared error, in [0, 1] units, that a lossy input's own artefacts are allowed to explain.
-const LOSSY_ERROR_MAX: f64 = 4e-5;
 
 /// A network and how it is used.
 #[derive(Debug)]

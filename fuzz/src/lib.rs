@@ -211,6 +211,7 @@ pub fn records(data: &[u8]) {
         memory_bytes: 1,
         recipe: plain.clone(),
         naming: Naming::Mirror,
+        enlarged: None,
         include: Vec::new(),
         exclude: Vec::new(),
         bytes_min: None,

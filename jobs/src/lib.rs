@@ -18,6 +18,7 @@ pub mod images;
 pub mod lazy;
 pub mod models;
 mod numbers;
+pub mod project;
 mod schema;
 pub mod spec;
 pub mod train;
@@ -36,6 +37,7 @@ use compare::Compare;
 use evaluate::Evaluate;
 use generate::Generate;
 use models::Weights;
+use project::Project;
 use sr3_coordinator::{Kind, Kinds};
 use sr3_worker::{Runner, Runners, gang::Peers};
 use train::Train;
@@ -43,24 +45,26 @@ use upscale::{EngineModels, Upscale};
 
 /// Every kind, for a coordinator.
 pub fn kinds(models: &Arc<EngineModels>) -> Kinds {
-    let all: [Arc<dyn Kind>; 5] = [
+    let all: [Arc<dyn Kind>; 6] = [
         Arc::new(Upscale::new(Arc::clone(models))),
         Arc::new(Evaluate::new(Arc::clone(models))),
         Arc::new(Generate::new(Arc::clone(models))),
         Arc::new(Compare::new(Weights::of_process())),
         Arc::new(Train::new(Arc::clone(models.library()))),
+        Arc::new(Project),
     ];
     Kinds::new(all)
 }
 
 /// Every kind, for a worker that reaches others by `peers`.
 pub fn runners(models: &Arc<EngineModels>, peers: Arc<dyn Peers>) -> Runners {
-    let all: [Arc<dyn Runner>; 5] = [
+    let all: [Arc<dyn Runner>; 6] = [
         Arc::new(Upscale::new(Arc::clone(models))),
         Arc::new(Evaluate::new(Arc::clone(models))),
         Arc::new(Generate::new(Arc::clone(models))),
         Arc::new(Compare::new(Weights::of_process())),
         Arc::new(Train::with_peers(Arc::clone(models.library()), peers)),
+        Arc::new(Project),
     ];
     Runners::new(all)
 }

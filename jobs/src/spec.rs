@@ -11,13 +11,20 @@ use crate::{
     compare::{self, CompareSpec},
     evaluate::{self, EvaluateSpec},
     generate::{self, GenerateSpec},
+    project::{self, ProjectSpec},
     train::{self, TrainSpec},
     upscale::{self, UpscaleSpec},
 };
 
 /// Names of the kinds.
-pub const KINDS: &[&str] =
-    &[upscale::NAME, evaluate::NAME, compare::NAME, train::NAME, generate::NAME];
+pub const KINDS: &[&str] = &[
+    upscale::NAME,
+    evaluate::NAME,
+    compare::NAME,
+    train::NAME,
+    generate::NAME,
+    project::NAME,
+];
 
 /// A job for sr3, told apart by `kind`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -33,6 +40,8 @@ pub enum JobSpec {
     Train(Box<TrainSpec>),
     /// Make samples.
     Generate(Box<GenerateSpec>),
+    /// Make what somebody else has enlarged reduce to its inputs.
+    Project(ProjectSpec),
 }
 
 impl JobSpec {
@@ -47,6 +56,7 @@ impl JobSpec {
             compare::NAME => Self::Compare(CompareSpec::read(&document)?),
             train::NAME => Self::Train(Box::new(TrainSpec::read(&document)?)),
             generate::NAME => Self::Generate(Box::new(GenerateSpec::read(&document)?)),
+            project::NAME => Self::Project(ProjectSpec::read(&document)?),
             _ => Self::Upscale(UpscaleSpec::read(&document)?),
         })
     }
@@ -70,6 +80,7 @@ impl JobSpec {
             Self::Compare(spec) => job_spec::to_yaml(compare::NAME, spec),
             Self::Train(spec) => job_spec::to_yaml(train::NAME, spec),
             Self::Generate(spec) => job_spec::to_yaml(generate::NAME, spec),
+            Self::Project(spec) => job_spec::to_yaml(project::NAME, spec),
         }
     }
 
@@ -86,6 +97,7 @@ impl JobSpec {
             of_kind(compare::NAME, schemars::schema_for!(CompareSpec).to_value()),
             of_kind(train::NAME, schemars::schema_for!(TrainSpec).to_value()),
             of_kind(generate::NAME, schemars::schema_for!(GenerateSpec).to_value()),
+            of_kind(project::NAME, schemars::schema_for!(ProjectSpec).to_value()),
         ];
         json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -105,6 +117,12 @@ impl From<UpscaleSpec> for JobSpec {
 impl From<CompareSpec> for JobSpec {
     fn from(spec: CompareSpec) -> Self {
         Self::Compare(spec)
+    }
+}
+
+impl From<ProjectSpec> for JobSpec {
+    fn from(spec: ProjectSpec) -> Self {
+        Self::Project(spec)
     }
 }
 

@@ -15,6 +15,7 @@ fn order() -> UpscaleOrder {
         memory_bytes: 0,
         recipe: RecipeSpec::plain(Digest::of(b"model"), "m", 4, "as played"),
         naming: Naming::Mirror,
+        enlarged: None,
         include: Vec::new(),
         exclude: Vec::new(),
         bytes_min: None,

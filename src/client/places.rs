@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sr3_jobs::images::{FormatChoice, Naming, OutputFormat, Source, naming};
+use sr3_jobs::images::{FormatChoice, Naming, OutputFormat, Partners, Source, naming};
 use sr3_proto::{
     Key, Store, StoreError,
     store::{Location, Settings, Staging, real_path},
@@ -144,6 +144,104 @@ pub fn resolve(
             Ok(Places { source: Source::All(store), source_name: from.to_string(), destination })
         }
     }
+}
+
+/// Checks HIGH, where somebody else's enlargements of the inputs lie, and finds them: with them comes their place, by which a
+/// later run recognises it. All as given on the command line.
+pub fn enlarged(
+    places: &Places,
+    low: &str,
+    high: &str,
+    out: &str,
+    format: FormatChoice,
+) -> Result<(Partners, String), CommandError> {
+    if high.is_empty() {
+        return Err(CommandError::usage("LOW, HIGH and OUT must not be empty"));
+    }
+    let location: Location = high.parse()?;
+    let one = match &places.source {
+        Source::All(_) => None,
+        Source::These(_, keys) => keys.first(),
+    };
+    let Some(path) = location.path() else {
+        if one.is_none() {
+            let low: Location = low.parse()?;
+            refuse_enlarged_among(&low, &location, high)?;
+        }
+        if let Destination::Bucket(out_location) = &places.destination {
+            refuse_results_among(out_location, &location, out, high)?;
+        }
+        let store = Store::open_with(&location, &Settings::of_process())?;
+        return Ok((Partners::mirrored(store), location.to_string()));
+    };
+    let real = real_source(high, path)?;
+    let name = real.display().to_string();
+    if real.is_dir() {
+        let location = Location::folder(&real);
+        if let (None, Some(path)) = (one, low.parse::<Location>()?.path()) {
+            refuse_enlarged_among(&Location::folder(real_source(low, path)?), &location, high)?;
+        }
+        match &places.destination {
+            Destination::Folder(folder) => {
+                refuse_results_among(&Location::folder(folder), &location, out, high)?;
+            }
+            Destination::File(..) | Destination::Bucket(_) => {}
+        }
+        return Ok((Partners::mirrored(Store::open_with(&location, &Settings::of_process())?), name));
+    }
+    let Some(input) = one.filter(|_| real.is_file()) else {
+        return Err(CommandError::usage(format!(
+            "`{high}` is no folder, and LOW is one: name the folder of what was enlarged as HIGH"
+        )));
+    };
+    let result = match &places.destination {
+        Destination::File(folder, key) => Some(folder.join(key.as_str())),
+        Destination::Folder(folder) => {
+            naming::output_key(input, format).ok().map(|(key, _)| folder.join(key.as_str()))
+        }
+        Destination::Bucket(_) => None,
+    };
+    if result.as_deref() == Some(&real) {
+        return Err(CommandError::usage(format!(
+            "the result would replace `{high}` itself: choose another OUT"
+        )));
+    }
+    let low_path = real_source(low, low.parse::<Location>()?.path().unwrap_or(Path::new(low)))?;
+    if low_path == real {
+        return Err(CommandError::usage(format!(
+            "LOW and HIGH are both `{low}`: name what was enlarged as HIGH"
+        )));
+    }
+    let store = Store::folder(real.parent().unwrap_or(Path::new("/")), Staging::Beside)?;
+    Ok((Partners { store, naming: Naming::Exact(last_name(&real)?) }, name))
+}
+
+fn refuse_enlarged_among(low: &Location, enlarged: &Location, high: &str) -> Result<(), CommandError> {
+    if low == enlarged {
+        return Err(CommandError::usage(format!(
+            "LOW and HIGH are both `{high}`: name the place of what was enlarged as HIGH"
+        )));
+    }
+    if low.contains(enlarged) {
+        return Err(CommandError::usage(format!(
+            "HIGH `{high}` lies inside LOW: what was enlarged would be enlarged itself; move it beside LOW"
+        )));
+    }
+    Ok(())
+}
+
+fn refuse_results_among(
+    results: &Location,
+    enlarged: &Location,
+    out: &str,
+    high: &str,
+) -> Result<(), CommandError> {
+    if results.overlaps(enlarged) {
+        return Err(CommandError::usage(format!(
+            "OUT `{out}` overlaps with HIGH `{high}`: results could land among what they are made of; choose another OUT"
+        )));
+    }
+    Ok(())
 }
 
 fn folders(

@@ -42,7 +42,7 @@ pub(super) async fn run(plan: Plan<'_>, forecast: &dyn Forecast, json: bool) -> 
     let seconds_of_work = forecast.seconds_of_work().map_err(CommandError::failed)?;
     let (mut due, mut unknown, mut skipped, mut apart) = (0, 0, 0, 0);
     let (mut megapixels, mut seconds) = (0.0, 0.0);
-    let scan = Scan { source, outputs, order, recipe: &recipe, history: &history };
+    let scan = Scan { source, enlarged: None, outputs, order, recipe: &recipe, history: &history };
     let mut entries = pin!(scan.plan(&selected, None));
     while let Some(entry) = entries.next().await {
         let item = match entry? {

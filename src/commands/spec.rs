@@ -123,6 +123,12 @@ fn validate(text: &str) -> Result<String, SpecError> {
             check_globs(&spec.selection)?;
             Ok(printable(&fid::summary(&spec)))
         }
+        JobSpec::Project(spec) => {
+            check_globs(&spec.selection)?;
+            let [source, enlarged, destination] =
+                [&spec.job.source, &spec.job.enlarged, &spec.job.destination].map(|place| printable(place));
+            Ok(format!("project {enlarged} onto {source} to {destination}"))
+        }
         JobSpec::Train(spec) => {
             check_globs(&spec.selection)?;
             Train::new(Arc::new(Library::of_process()))

@@ -3,30 +3,25 @@
 use std::{sync::Arc, time::Instant};
 
 use clap::Args;
-use sr3_coordinator::{Kind, Kinds};
 use sr3_engine::ops::{Isa, Precision};
 use sr3_jobs::{
     Dtype, Selection, Writing,
-    cut::UnitLimits,
     images::Selected,
     lazy::Lazy,
-    upscale::{
-        ItemRecord, Journal, Models, OpenModel, Opened, OpenedUpscale, Run, RunError, Upscale, UpscaleJob,
-        UpscaleOrder, report,
-    },
+    upscale::{Models, OpenModel, RunError, Upscale, UpscaleOrder},
 };
-use sr3_proto::{Cancel, Store, StoreError, layout, off_thread};
-use sr3_worker::{Runner, Runners};
+use sr3_proto::off_thread;
 
 use crate::{
-    client::{
-        local::{self, LocalJob, Members},
-        places::{self, Destination, Places},
+    client::places::{self, Places},
+    commands::{
+        dry_run,
+        model_args::ModelArgs,
+        pictures_here::{self, Here},
+        remote_args::CallArgs,
+        upscale_remote,
     },
-    commands::{dry_run, model_args::ModelArgs, remote_args::CallArgs, upscale_remote},
-    ended::Ended,
     exit::{self, CommandError, Ending},
-    signals,
 };
 
 /// Arguments of `sr3 upscale`.
@@ -132,6 +127,7 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &Arc<M>) -> Result<
         memory_bytes: resolved.memory_bytes,
         recipe: resolved.recipe(wish, &arguments.writing, bits),
         naming: destination.naming(),
+        enlarged: None,
         include,
         exclude,
         bytes_min,
@@ -148,73 +144,18 @@ async fn upscale<M: Models>(arguments: &UpscaleArgs, models: &Arc<M>) -> Result<
         let plan = dry_run::Plan { source: &source, outputs: outputs.as_ref(), order: &order };
         return dry_run::run(plan, &*forecast, arguments.json).await;
     }
-    let interrupt = Cancel::new();
-    // Even the second leaves nothing to repair: no output is ever under its name before it is whole.
-    tokio::spawn(signals::watch(interrupt.clone(), Some("stopping; once more to stop at once")));
-    let (outputs, state) = destination.open()?;
-    if let Destination::Bucket(_) = destination {
-        outputs.check().await?;
-        warn_of_a_single_writer(&outputs).await?;
-    }
-    let owner = format!("process {} {:016x}", std::process::id(), rand::random::<u64>());
-    let run = Run::begin(state.clone(), &outputs, order.clone(), owner).await?;
-    if matches!(destination, Destination::Folder(_)) && !run.is_locked() && !arguments.quiet {
-        tell!(
-            "sr3: warning: the file system of `{written}` has no locks: let nothing else write there while this runs"
-        );
-    }
-    let journal = Arc::new(Journal::open(state.clone()).await?);
-    let opened = Opened::new(
-        order.clone(),
-        Lazy::ready(processor),
-        Arc::new(source.store().clone()),
-        Arc::new(outputs.clone()),
-        Arc::new(state.clone()),
-        Some(Arc::clone(&journal)),
-    );
-    let runner: Arc<dyn Runner> = Arc::new(OpenedUpscale(Arc::new(opened)));
-    let kind: Arc<dyn Kind> = Arc::new(Upscale::new(Arc::clone(models)));
-    let job = LocalJob {
-        order: Arc::new(order.envelope(None, 1)?),
-        begun: Box::new(UpscaleJob::new(
-            source,
-            outputs,
-            run,
-            journal.found().clone(),
-            UnitLimits::default(),
-        )?),
-        kinds: Kinds::new([kind]),
-        members: Members::one(Runners::new([runner])),
+    pictures_here::run(Here {
+        begun,
+        source,
+        enlarged: None,
+        destination,
+        written,
+        order,
+        processor: Lazy::ready(processor),
         forecast: Some(forecast),
-        journal: Some(journal),
-    };
-    let show = local::Show { json: arguments.json, quiet: arguments.quiet };
-    let job = local::run(job, show, &interrupt).await?;
-    let records = if job.reported { read_report(&state, &order.source).await? } else { Vec::new() };
-    let report = (job.reported && destination.keeps_state())
-        .then(|| format!("{}/{}", written.trim_end_matches('/'), layout::report_key()));
-    let ended = Ended::here(&job, &records, &order, report, begun.elapsed());
-    ended.print(arguments.json, arguments.quiet);
-    Ok(ended.ending())
-}
-
-/// What the report says of the job of `source` that has just ended.
-async fn read_report(state: &Store, source: &str) -> Result<Vec<ItemRecord>, CommandError> {
-    let (_, bytes) = state.get(&layout::report_key()).await?;
-    report::records_of(&bytes, source)
-        .map_err(|e| CommandError::failed(format!("the report cannot be read again: {e}")))
-}
-
-/// Without conditional writes one run alone is safe, two at once are not: it goes on, but says so.
-async fn warn_of_a_single_writer(outputs: &Store) -> Result<(), CommandError> {
-    match outputs.probe_conditional_put().await {
-        Err(StoreError::NotConditional { location, found }) => {
-            tell!(
-                "sr3: warning: `{location}` has no safe conditional writes ({found}): let nothing else write there \
-                 while this runs"
-            );
-            Ok(())
-        }
-        other => Ok(other?),
-    }
+        kind: Arc::new(Upscale::new(Arc::clone(models))),
+        json: arguments.json,
+        quiet: arguments.quiet,
+    })
+    .await
 }

@@ -13,7 +13,8 @@ use super::{
     upscale::UpscaleArgs,
 };
 use crate::{
-    client, ended,
+    client::{self, remote::Client},
+    ended,
     exit::{CommandError, Ending},
     remote_job, signals,
 };
@@ -21,24 +22,46 @@ use crate::{
 /// Submits the job and stays with it; an interruption cancels it.
 pub(super) fn run(arguments: &UpscaleArgs) -> Result<Ending, CommandError> {
     let spec = JobSpec::from(job(arguments)?);
-    spec.check().map_err(|e| CommandError::usage(e.to_string()))?;
     let client = arguments.call.client(client::addresses(&arguments.coordinator)?)?;
+    by_cluster(&client, &spec, arguments.overwrite, arguments.json, arguments.quiet)
+}
+
+/// The same for any job that makes pictures of pictures.
+pub(super) fn by_cluster(
+    client: &Client,
+    spec: &JobSpec,
+    overwrite: bool,
+    json: bool,
+    quiet: bool,
+) -> Result<Ending, CommandError> {
+    spec.check().map_err(|e| CommandError::usage(e.to_string()))?;
     block_on(async {
         let interrupt = Cancel::new();
         let said = Some("cancelling the job; once more to leave it to itself");
         tokio::spawn(signals::watch(interrupt.clone(), said));
         let (job, _) = client.submit(&spec.to_yaml(), &random_key()).await?;
         let id = JobId::new(job.id);
-        let people = !arguments.json && !arguments.quiet;
+        let people = !json && !quiet;
         if people {
             tell!("job {id}");
         }
         let show = if people { Show::Progress } else { Show::Nothing };
-        let job = follow::follow(&client, id, show, &interrupt, OnInterrupt::Cancel).await?.unwrap_or(job);
-        let ended = remote_job::ended(&job, ended::go_on(arguments.overwrite));
-        ended.print(arguments.json, arguments.quiet);
+        let job = follow::follow(client, id, show, &interrupt, OnInterrupt::Cancel).await?.unwrap_or(job);
+        let ended = remote_job::ended(&job, ended::go_on(overwrite));
+        ended.print(json, quiet);
         Ok(ended.ending())
     })
+}
+
+/// A place of which a cluster takes folders only.
+pub(super) fn folder(written: &str, what: &str) -> Result<String, CommandError> {
+    if Path::new(written).is_file() {
+        return Err(CommandError::usage(format!(
+            "`{written}` is a file, and a cluster takes folders as {what}: name its folder and --include, or leave \
+             --coordinator out"
+        )));
+    }
+    place(written)
 }
 
 fn job(arguments: &UpscaleArgs) -> Result<UpscaleSpec, CommandError> {
@@ -61,12 +84,7 @@ fn job(arguments: &UpscaleArgs) -> Result<UpscaleSpec, CommandError> {
             sources.len()
         )));
     };
-    if Path::new(source).is_file() {
-        return Err(CommandError::usage(format!(
-            "`{source}` is a file, and a cluster takes folders: name its folder and --include, or leave --coordinator out"
-        )));
-    }
-    let mut spec = UpscaleSpec::new(place(source)?, place(destination)?);
+    let mut spec = UpscaleSpec::new(folder(source, "SRC")?, place(destination)?);
     spec.wish = wish;
     if Bundled::find(&spec.wish.model).is_none() && Path::new(&spec.wish.model).is_dir() {
         spec.wish.model = place(&spec.wish.model)?;
@@ -84,7 +102,7 @@ pub(super) fn place(written: &str) -> Result<String, CommandError> {
         return Ok(written.to_string());
     }
     if written.is_empty() {
-        return Err(CommandError::usage("SRC and DST must not be empty"));
+        return Err(CommandError::usage("places must not be empty"));
     }
     let absolute = std::path::absolute(written)
         .map_err(|e| CommandError::usage(format!("`{written}` cannot be made absolute ({e})")))?;

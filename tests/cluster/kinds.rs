@@ -8,7 +8,7 @@ use crate::{
     pictures,
     processes::{Coordinator, Environment, Process, json, run, until, worker},
     s3::Server,
-    whole::{upload, upscaled_locally},
+    whole::{download, upload, upscaled_locally},
 };
 
 /// The numbers of an evaluation, as they were written.
@@ -107,4 +107,51 @@ fn a_job_of_each_kind_at_once_survives_the_death_of_a_worker() {
     assert!(numbers(&path("there")) == numbers(&path("here")), "other numbers");
     let (_, printed, _) = run(&["jobs", "--json", "--coordinator", address], &none);
     assert_eq!(printed.matches("\"state\":\"succeeded\"").count(), 2, "{printed}");
+}
+
+/// What another tool has enlarged comes out the same from folders by one process and from buckets by any number of workers.
+#[test]
+fn projecting_gives_the_same_bytes_from_a_folder_from_a_bucket_and_by_workers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let text = |name: &str| path(name).to_str().unwrap().to_string();
+    pictures::write(&path("low"), 30, true);
+    upscaled_locally(&path("low"), &path("high"));
+    let high = pictures::files(&path("high"));
+    let none = Environment::new();
+    let arguments = ["project", &text("low"), &text("high"), &text("here"), "--quiet"];
+    let (code, _, errors) = run(&arguments, &none);
+    assert_eq!(code, 3, "the bad files are set aside: {errors}");
+    let expected = pictures::files(&path("here"));
+    assert_eq!(expected.len(), high.len());
+
+    let server = Server::seaweedfs();
+    let environment: Environment = server.environment().to_vec();
+    let [low, enlarged, state] = [server.fresh(), server.fresh(), server.fresh()];
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(upload(&server.open(&low), &path("low")));
+    runtime.block_on(upload(&server.open(&enlarged), &path("high")));
+    let [low, enlarged] = [low, enlarged].map(|place| place.to_string());
+    let out = server.fresh();
+    let (code, _, errors) = run(&["project", &low, &enlarged, &out.to_string(), "--quiet"], &environment);
+    assert_eq!(code, 3, "{errors}");
+    assert!(runtime.block_on(download(&server.open(&out))) == expected, "from a bucket, other bytes");
+
+    let coordinator = Coordinator::start(&state.to_string(), &[], &environment);
+    let _workers = [0, 1].map(|_| worker(&coordinator.address, &environment));
+    let out = server.fresh();
+    let place = out.to_string();
+    let arguments = ["project", &low, &enlarged, &place, "--quiet", "--coordinator", &coordinator.address];
+    let (code, _, errors) = run(&arguments, &environment);
+    assert_eq!(code, 3, "{errors}");
+    assert!(runtime.block_on(download(&server.open(&out))) == expected, "by workers, other bytes");
+    // The same as a spec.
+    let spec = path("job.yaml");
+    let again = server.fresh();
+    let written = format!("kind: project\nsource: '{low}'\nenlarged: '{enlarged}'\ndestination: '{again}'\n");
+    fs::write(&spec, written).unwrap();
+    let submit = ["submit", spec.to_str().unwrap(), "--watch", "--coordinator", &coordinator.address];
+    let (code, _, errors) = run(&submit, &environment);
+    assert_eq!(code, 3, "{errors}");
+    assert!(runtime.block_on(download(&server.open(&again))) == expected, "from a spec, other bytes");
 }

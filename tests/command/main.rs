@@ -9,6 +9,7 @@ mod hard_pictures;
 mod hidden_colours;
 #[path = "../inception/mod.rs"]
 mod inception;
+mod project;
 mod real_pictures;
 mod same_bytes;
 mod seams;

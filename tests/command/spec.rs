@@ -48,7 +48,9 @@ fn every_recipe_can_be_used() {
         let is_known = says(&[": upscale ", "photo-4x"])
             || says(&[": evaluate ", " against "])
             || says(&[": compare ", " with "])
-            || says(&[": train "]);
+            || says(&[": generate ", " into "])
+            || says(&[": train "])
+            || says(&[": project ", " onto "]);
         assert!(ran.status.success() && is_known, "{file:?}: {line}");
         assert_eq!(line.lines().count(), 1);
     }

@@ -24,8 +24,8 @@ use sr3::{
         Wish, Writing,
         images::OutputFormat,
         upscale::{
-            Bits, Computed, Encoded, F32_CLASS, Forecast, ItemError, Machine, ModelError, Models, OpenModel,
-            Processor, Resolved,
+            Bits, Computed, Encoded, F32_CLASS, Files, Forecast, ItemError, Machine, ModelError, Models,
+            OpenModel, Processor, Resolved,
         },
     },
     proto::{Cancel, Digest, Key},
@@ -56,7 +56,12 @@ impl Processor for Double {
         Ok(())
     }
 
-    fn decode(&self, _: &Key, bytes: &[u8], _: OutputFormat) -> Result<Vec<u8>, ItemError> {
+    fn decode(
+        &self,
+        _: &Key,
+        Files { input: bytes, .. }: Files<'_>,
+        _: OutputFormat,
+    ) -> Result<Vec<u8>, ItemError> {
         let text = String::from_utf8_lossy(bytes);
         assert!(!text.contains("PANIC"), "decoder broke");
         if text.contains("BAD") { Err(ItemError::bad("not readable")) } else { Ok(bytes.to_vec()) }
@@ -96,6 +101,7 @@ impl Processor for Double {
             input_size: [decoded.len() as u32, 1],
             output_size: [decoded.len() as u32 * 4, 4],
             consistency_error: Some(1e-7),
+            repaired: None,
             notes: vec!["in capitals".into()],
         })
     }

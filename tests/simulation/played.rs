@@ -7,8 +7,8 @@ use sr3::{
         Wish, Writing,
         images::OutputFormat,
         upscale::{
-            Bits, Computed, Encoded, Forecast, ItemError, Machine, ModelError, Models, OpenModel, Processor,
-            Resolved,
+            Bits, Computed, Encoded, Files, Forecast, ItemError, Machine, ModelError, Models, OpenModel,
+            Processor, Resolved,
         },
     },
     proto::{Cancel, Digest, Key},
@@ -78,7 +78,12 @@ impl Processor for Played {
         Ok(())
     }
 
-    fn decode(&self, _: &Key, bytes: &[u8], _: OutputFormat) -> Result<String, ItemError> {
+    fn decode(
+        &self,
+        _: &Key,
+        Files { input: bytes, .. }: Files<'_>,
+        _: OutputFormat,
+    ) -> Result<String, ItemError> {
         let text = String::from_utf8(bytes.to_vec()).map_err(ItemError::bad)?;
         if text.starts_with(BAD) { Err(ItemError::bad("it is no picture")) } else { Ok(text) }
     }
@@ -101,6 +106,7 @@ impl Processor for Played {
             input_size: [1, 1],
             output_size: [4, 4],
             consistency_error: Some(0.0),
+            repaired: None,
             notes: Vec::new(),
         })
     }

@@ -2,23 +2,13 @@
 
 use std::ops::ControlFlow;
 
-use rayon::prelude::*;
-
 use super::passes::Passes;
 use super::picture::{LowRes, RGB, UpscaleError, Upscaled};
+use super::project::{PASSES, project_by};
 use super::{Upscaler, canvas};
 use crate::diffusion::Consistency;
 use crate::model::Denoiser;
 use crate::ops::resize::{Filter, resize};
-
-/// Mean squared error, in [-1, 1], from which clamping has kept a picture from reducing to its input: 8 levels of 255.
-const INCONSISTENT: f64 = 4e-3;
-/// Input pixels along a region whose mean is kept.
-const REGION: usize = 16;
-/// How far a region's mean may be off, in [-1, 1]: half a level of 255.
-const REGION_ERROR: f32 = 1.0 / 255.0;
-/// Each round leaves the share of pixels that have no room.
-const REGION_ROUNDS: usize = 8;
 
 impl<D: Denoiser> Upscaler<D> {
     /// Enlarges an image by any `scale` ≥ 1, in the [`Passes`] that the network's own scale makes of it; in the end the
@@ -95,41 +85,9 @@ impl<D: Denoiser> Upscaler<D> {
         let consistency =
             Consistency::with_reduction(self.recipe().reduction, [image.height, image.width], size)?;
         if self.recipe().projection {
-            // Values are in [-1, 1] here: errors are four times those in [0, 1] units.
-            let error_max = if image.lossy { 4.0 * super::LOSSY_ERROR_MAX } else { 0.0 };
-            // The second pass takes most of what clamping left after the first.
-            for _ in 0..2 {
-                consistency.project_within(rgb, image.rgb, error_max);
-                canvas::clamp(rgb);
-            }
-            keep_means(&consistency, rgb, image, size);
+            project_by(&consistency, image, rgb, size, PASSES);
         }
         Ok(consistency.mean_squared_error(rgb, image.rgb) / 4.0)
-    }
-}
-
-/// Corrects what clamping has done to the mean brightness of regions: where a picture swings between black and white from
-/// pixel to pixel (a dithered scan), an enlargement that reduces to it would have to swing further, and is cut off on
-/// one side more than on the other. What is left is added again, region by region, to the pixels that have room for it.
-/// Other pictures are consistent already and stay as they are, and so do those that are smaller than a region.
-fn keep_means(consistency: &Consistency, rgb: &mut [f32], image: &LowRes<'_>, size: [usize; 2]) {
-    if consistency.mean_squared_error(rgb, image.rgb) <= INCONSISTENT {
-        return;
-    }
-    let low = [image.height, image.width];
-    let regions = low.map(|side| side / REGION);
-    if regions.contains(&0) {
-        return;
-    }
-    for _ in 0..REGION_ROUNDS {
-        let rest: Vec<f32> = image.rgb.iter().zip(consistency.reduce(rgb)).map(|(y, d)| y - d).collect();
-        let means = resize(&rest, [low[0], low[1], RGB], regions, Filter::Area);
-        if means.iter().all(|mean| mean.abs() <= REGION_ERROR) {
-            return;
-        }
-        let shift = resize(&means, [regions[0], regions[1], RGB], size, Filter::Bicubic);
-        rgb.par_iter_mut().with_min_len(1 << 16).zip(&shift).for_each(|(value, shift)| *value += shift);
-        canvas::clamp(rgb);
     }
 }
 

@@ -27,20 +27,18 @@ use super::{
 };
 use crate::{
     cut::{Cutter, UnitLimits},
-    images::{FormatChoice, Found, GlobError, OutputFormat, Selected, Source, naming},
+    images::{Found, GlobError, Partners, Selected, Source},
 };
 
 /// So many results are looked for at a time.
 const LOOKS_AT_ONCE: usize = 16;
-/// Extensions under which a result may lie beside its own name's: the formats that are written.
-const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "tif", "tiff"];
 
 /// A job's stores.
 pub struct EvaluateJob {
     /// What pictures should be: those of the reference, or of the source where there is none.
     truths: Source,
     /// What is measured; none where it is made.
-    results: Option<Store>,
+    results: Option<Partners>,
     /// Where the numbers go.
     numbers: Store,
     selected: Selected,
@@ -71,7 +69,7 @@ impl EvaluateJob {
     ) -> Result<Self, GlobError> {
         let selected = Selected::new(&order.selection)?;
         let (truths, results) = match reference {
-            Some(reference) => (reference, Some(source)),
+            Some(reference) => (reference, Some(Partners::mirrored(source))),
             None => (source, None),
         };
         Ok(Self { truths: Source::All(truths), results, numbers, selected, limits })
@@ -85,13 +83,10 @@ impl EvaluateJob {
             Found::Bad { path, what } => return Ok(Entry::Bad(Row::set_aside(path, what))),
         };
         let Some(results) = &self.results else { return Ok(Entry::Item(truth, None)) };
-        for key in names_of_result(&truth.key) {
-            if let Some(result) = results.head(&key).await? {
-                return Ok(Entry::Item(truth, Some(result)));
-            }
-        }
-        let reason = "the source has no picture of this name";
-        Ok(Entry::Bad(Row::set_aside(truth.key.as_str(), reason)))
+        Ok(match results.find(&truth.key).await? {
+            Some(result) => Entry::Item(truth, Some(result)),
+            None => Entry::Bad(Row::set_aside(truth.key.as_str(), "the source has no picture of this name")),
+        })
     }
 
     fn entries(&self, after: Option<&Key>) -> impl Stream<Item = Result<Entry, StoreError>> + Send + '_ {
@@ -100,24 +95,6 @@ impl EvaluateJob {
             .map(move |found| async move { self.entry(found?).await })
             .buffered(LOOKS_AT_ONCE)
     }
-}
-
-/// Where a picture's result may lie, the likeliest first.
-fn names_of_result(truth: &Key) -> Vec<Key> {
-    let mut names = vec![truth.clone()];
-    for format in [FormatChoice::Auto, FormatChoice::Fixed(OutputFormat::Png)] {
-        if let Ok((key, _)) = naming::output_key(truth, format) {
-            names.push(key);
-        }
-    }
-    let text = truth.as_str();
-    if let Some(extension) = truth.extension() {
-        let stem = &text[..text.len() - extension.len()];
-        names.extend(EXTENSIONS.iter().filter_map(|other| Key::new(format!("{stem}{other}")).ok()));
-    }
-    let mut seen = std::collections::BTreeSet::new();
-    names.retain(|name| seen.insert(name.clone()));
-    names
 }
 
 #[async_trait]
@@ -286,20 +263,4 @@ pub(super) fn set_aside(item: &Item, reason: &str) -> sr3_coordinator::kind::Set
     let name = item.truth.key.to_string();
     let record = record(item.place, &Row::set_aside(name.as_str(), reason));
     sr3_coordinator::kind::SetAside { item: name, record }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_result_is_found_under_the_names_that_upscaling_gives() {
-        let names = |truth: &str| {
-            let names = names_of_result(&Key::new(truth).unwrap());
-            names.iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
-        assert_eq!(names("a/cat.png")[..2], ["a/cat.png", "a/cat.jpg"]);
-        assert_eq!(names("cat.gif")[..3], ["cat.gif", "cat.gif.png", "cat.png"]);
-        assert_eq!(names("cat"), ["cat", "cat.sr3.png"]);
-    }
 }

@@ -69,7 +69,8 @@ impl EvaluateOrder {
             places,
             models: recipes
                 .clone()
-                .map(|recipe| ModelName { name: recipe.model_name.clone(), sha256: recipe.model.clone() })
+                .filter_map(|recipe| Some((recipe.model_name.clone(), recipe.model.clone()?)))
+                .map(|(name, sha256)| ModelName { name, sha256 })
                 .collect(),
             // Measuring alone is the same everywhere.
             needs: Needs {

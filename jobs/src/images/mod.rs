@@ -3,6 +3,7 @@
 mod filter;
 pub mod naming;
 mod nothing;
+pub mod partner;
 mod read;
 mod rgb;
 pub(crate) mod shard;
@@ -12,6 +13,7 @@ mod system_files;
 
 pub use filter::Filter;
 pub use naming::{FormatChoice, Naming, OutputFormat, is_image_extension};
+pub use partner::Partners;
 pub use read::{check_length, read, read_part};
 pub(crate) use rgb::Rgb;
 pub use source::{Found, Selected, Source, SourceError};

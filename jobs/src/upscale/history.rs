@@ -2,7 +2,7 @@
 //!
 //! | recorded ok under this recipe | input | output | then |
 //! |---|---|---|---|
-//! | yes | same tag, or same digest | there, of the recorded length | finished |
+//! | yes | same tag, or same digest (where somebody else has enlarged it, of both pictures) | there, of the recorded length | finished |
 //! | yes | changed, same source | any | computed again, the earlier result replaced |
 //! | yes | changed, of another source | any | computed, nothing replaced |
 //! | yes | same | gone or of another length | computed again; only the earlier result itself is replaced |
@@ -110,12 +110,13 @@ impl History {
         self.results.contains_key(input)
     }
 
-    /// What to do with `input`, now that `output` is what lies at `output_key`. None if its tag does not decide:
-    /// then read the input and ask [`History::decide_by_digest`].
+    /// What to do with `input`, which somebody has made `enlarged` of, now that `output` is what lies at `output_key`. None if
+    /// their tags do not decide: then read both and ask [`History::decide_by_digest`].
     pub fn decide(
         &self,
         recipe: &Digest,
         input: &ObjectInfo,
+        enlarged: Option<&ObjectInfo>,
         output_key: &sr3_proto::Key,
         output: Option<&ObjectInfo>,
     ) -> Option<Decision> {
@@ -134,31 +135,43 @@ impl History {
             return Some(Decision::Compute(ours()));
         }
         let whole = output.is_some_and(|o| Some(o.bytes) == record.output_bytes);
-        if whole && input.etag.is_some() && input.etag == record.input_etag {
+        let same = |now: &Option<String>, then: &Option<String>| now.is_some() && now == then;
+        let same_enlarged = enlarged.is_none_or(|now| {
+            record.enlarged.as_ref().is_some_and(|then| then.path == now.key && same(&now.etag, &then.etag))
+        });
+        if whole && same(&input.etag, &record.input_etag) && same_enlarged {
             Some(Decision::Finished(Box::new(record.clone())))
         } else {
             None
         }
     }
 
-    /// The second half of [`History::decide`]: `input_sha256` is the digest of the input as it is now.
+    /// The second half of [`History::decide`]: `input_sha256` is the digest of the input as it is now; with what somebody
+    /// else has made of it comes the digest of that.
     pub fn decide_by_digest(
         &self,
         source: &str,
         input: &ObjectInfo,
         input_sha256: &Digest,
+        enlarged: Option<(&ObjectInfo, &Digest)>,
         output: Option<&ObjectInfo>,
     ) -> Decision {
         let Some(past) = self.results.get(input.key.as_str()) else {
             return Decision::Compute(OnExisting::Keep);
         };
         let record = &past.record;
-        let same_input = record.input_sha256.as_ref() == Some(input_sha256);
+        let enlarged_then = record.enlarged.as_ref().and_then(|then| then.sha256.as_ref());
+        let same_input = record.input_sha256.as_ref() == Some(input_sha256)
+            && enlarged_then == enlarged.map(|(_, digest)| digest);
         let whole = output.is_some_and(|o| Some(o.bytes) == record.output_bytes);
         let same_source = self.jobs.get(&past.run).is_some_and(|job| job.source == source);
         match &record.output_sha256 {
             _ if same_input && whole => {
-                Decision::Finished(Box::new(ItemRecord { input_etag: input.etag.clone(), ..record.clone() }))
+                let mut record = ItemRecord { input_etag: input.etag.clone(), ..record.clone() };
+                if let (Some(then), Some((now, _))) = (&mut record.enlarged, enlarged) {
+                    (then.path, then.etag) = (now.key.clone(), now.etag.clone());
+                }
+                Decision::Finished(Box::new(record))
             }
             Some(digest) if same_input || same_source => {
                 Decision::Compute(OnExisting::ReplaceOwn(digest.clone()))
@@ -172,7 +185,10 @@ impl History {
 mod tests {
     use sr3_proto::{Key, UnitId};
 
-    use super::{super::record::VERSION, *};
+    use super::{
+        super::{EnlargedRecord, record::VERSION},
+        *,
+    };
 
     fn recipe(seed: u64) -> RecipeSpec {
         RecipeSpec { seed, ..RecipeSpec::plain(Digest::of(b"model"), "m", 4, "as played") }
@@ -199,7 +215,15 @@ mod tests {
 
     fn job(number: u64, recipe: &RecipeSpec, overwrite: bool) -> RunRecord {
         let (run, recipe) = (RunId::new(number), recipe.clone());
-        RunRecord { version: VERSION, run, recipe, source: "/in".into(), owner: String::new(), overwrite }
+        RunRecord {
+            version: VERSION,
+            run,
+            recipe,
+            source: "/in".into(),
+            enlarged: None,
+            owner: String::new(),
+            overwrite,
+        }
     }
 
     fn manifest(number: u64, recipe: &RecipeSpec, items: Vec<ItemRecord>) -> ShardManifest {
@@ -230,7 +254,7 @@ mod tests {
         let (history, digest) = (history(), recipe(0).digest());
         let whole = object("a.png", 100, "o");
         let decide = |input: &ObjectInfo, output: Option<&ObjectInfo>| {
-            history.decide(&digest, input, &key("a.png"), output)
+            history.decide(&digest, input, None, &key("a.png"), output)
         };
         let same = object("a.png", 7, "e1");
         assert!(matches!(decide(&same, Some(&whole)), Some(Decision::Finished(_))));
@@ -243,9 +267,9 @@ mod tests {
             Some(Decision::Compute(OnExisting::Keep))
         );
         // The same input under another output name, as after a change of layout.
-        let renamed = history.decide(&digest, &same, &key("a.png.png"), None);
+        let renamed = history.decide(&digest, &same, None, &key("a.png.png"), None);
         assert_eq!(renamed, Some(Decision::Compute(OnExisting::Keep)));
-        assert_eq!(history.decide(&recipe(1).digest(), &same, &key("a.png"), Some(&whole)), own());
+        assert_eq!(history.decide(&recipe(1).digest(), &same, None, &key("a.png"), Some(&whole)), own());
     }
 
     #[test]
@@ -253,7 +277,7 @@ mod tests {
         let history = history();
         let (input, whole) = (object("a.png", 7, "e2"), object("a.png", 100, "o"));
         let decide = |source: &str, content: &[u8], output: Option<&ObjectInfo>| {
-            Some(history.decide_by_digest(source, &input, &Digest::of(content), output))
+            Some(history.decide_by_digest(source, &input, &Digest::of(content), None, output))
         };
         match decide("/in", b"input", Some(&whole)) {
             Some(Decision::Finished(record)) => assert_eq!(record.input_etag.as_deref(), Some("e2")),
@@ -272,8 +296,13 @@ mod tests {
         let bad = ItemRecord::without_result("a.png", None, ItemStatus::Quarantined, "broken", &recipe(0));
         history.add_manifest(manifest(2, &recipe(0), vec![bad]));
         let input = object("a.png", 7, "e1");
-        let decided =
-            history.decide(&recipe(0).digest(), &input, &key("a.png"), Some(&object("a.png", 100, "o")));
+        let decided = history.decide(
+            &recipe(0).digest(),
+            &input,
+            None,
+            &key("a.png"),
+            Some(&object("a.png", 100, "o")),
+        );
         assert!(matches!(decided, Some(Decision::Finished(_))));
     }
 
@@ -290,8 +319,9 @@ mod tests {
                 history.add_manifest(manifests[i].clone());
             }
             let (input, digest) = (object("a.png", 7, "e1"), recipe(0).digest());
-            let decide =
-                |bytes| history.decide(&digest, &input, &key("a.png"), Some(&object("a.png", bytes, "o")));
+            let decide = |bytes| {
+                history.decide(&digest, &input, None, &key("a.png"), Some(&object("a.png", bytes, "o")))
+            };
             assert!(matches!(decide(200), Some(Decision::Finished(_))));
             assert_eq!(decide(100), None);
             assert_eq!(history.next_run(), RunId::new(3));
@@ -311,5 +341,44 @@ mod tests {
         history.add_manifest(manifest(3, &recipe(2), vec![ok_record("a.png", &recipe(2))]));
         assert_eq!(history.foreign(&recipe(1)).count(), 1);
         assert_eq!(history.next_run(), RunId::new(4));
+    }
+
+    #[test]
+    fn a_pair_is_finished_only_if_both_of_it_are_what_they_were() {
+        let recipe = RecipeSpec::projection(&crate::Writing::default());
+        let enlarged = EnlargedRecord {
+            path: key("a.png"),
+            sha256: Some(Digest::of(b"enlarged")),
+            bytes: Some(50),
+            etag: Some("f1".into()),
+            consistency_error: None,
+            mean_shift: None,
+        };
+        let mut history = History::default();
+        history.add_run(job(1, &recipe, false));
+        let record = ItemRecord { enlarged: Some(enlarged), ..ok_record("a.png", &recipe) };
+        history.add_manifest(manifest(1, &recipe, vec![record]));
+        let (input, whole) = (object("a.png", 7, "e1"), object("a.png", 100, "o"));
+        let decide = |enlarged: &ObjectInfo| {
+            history.decide(&recipe.digest(), &input, Some(enlarged), &key("a.png"), Some(&whole))
+        };
+        let (same, touched) = (object("a.png", 50, "f1"), object("a.jpg", 50, "f2"));
+        assert!(matches!(decide(&same), Some(Decision::Finished(_))));
+        assert_eq!(decide(&touched), None);
+        let by_digest = |content: &[u8]| {
+            let enlarged = Digest::of(content);
+            history.decide_by_digest(
+                "/in",
+                &input,
+                &Digest::of(b"input"),
+                Some((&touched, &enlarged)),
+                Some(&whole),
+            )
+        };
+        assert_eq!(Some(by_digest(b"changed")), own());
+        match by_digest(b"enlarged") {
+            Decision::Finished(record) => assert_eq!(record.enlarged.unwrap().path, key("a.jpg")),
+            other => panic!("{other:?}"),
+        }
     }
 }

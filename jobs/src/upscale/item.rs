@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message;
-use sr3_proto::{Digest, Key};
+use sr3_proto::{Digest, Key, store::ObjectInfo};
 
 use super::record::ItemRecord;
 use crate::images::OutputFormat;
@@ -30,6 +30,8 @@ pub struct ItemTask {
     pub input_bytes: u64,
     /// The store's tag of the input as listed.
     pub input_etag: Option<String>,
+    /// What somebody else has made of it, where no model enlarges.
+    pub enlarged: Option<ObjectInfo>,
     /// Key of the output.
     pub output: Key,
     /// Format of the output.
@@ -73,6 +75,13 @@ struct ItemBytes {
     on_existing: u32,
     #[prost(string, tag = "8")]
     own_sha256: String,
+    /// Empty for none.
+    #[prost(string, tag = "9")]
+    enlarged: String,
+    #[prost(uint64, tag = "10")]
+    enlarged_bytes: u64,
+    #[prost(string, tag = "11")]
+    enlarged_etag: String,
 }
 
 const KEEP: u32 = 0;
@@ -154,17 +163,22 @@ impl Settled {
 }
 
 fn item_bytes(place: u32, item: &ItemTask) -> ItemBytes {
-    let ItemTask { input, input_bytes, input_etag, output, format, on_existing } = item.clone();
+    let ItemTask { input, input_bytes, input_etag, enlarged, output, format, on_existing } = item.clone();
     let (on_existing, own_sha256) = match on_existing {
         OnExisting::Keep => (KEEP, String::new()),
         OnExisting::ReplaceOwn(own) => (REPLACE_OWN, own.into()),
         OnExisting::Replace => (REPLACE, String::new()),
     };
+    let (enlarged, enlarged_bytes, enlarged_etag) =
+        enlarged.map_or_else(Default::default, |e| (e.key.into(), e.bytes, e.etag.unwrap_or_default()));
     ItemBytes {
         place,
         input: input.into(),
         input_bytes,
         etag: input_etag.unwrap_or_default(),
+        enlarged,
+        enlarged_bytes,
+        enlarged_etag,
         output: output.into(),
         format: format.name().to_string(),
         on_existing,
@@ -173,11 +187,20 @@ fn item_bytes(place: u32, item: &ItemTask) -> ItemBytes {
 }
 
 fn item(bytes: ItemBytes) -> Result<(u32, ItemTask), UnitError> {
-    let ItemBytes { place, input, input_bytes, etag, output, format, on_existing, own_sha256 } = bytes;
+    let ItemBytes { place, input, input_bytes, etag, output, format, on_existing, own_sha256, .. } = bytes;
+    let enlarged = match bytes.enlarged.is_empty() {
+        true => None,
+        false => Some(ObjectInfo {
+            key: Key::new(bytes.enlarged).map_err(wrong)?,
+            bytes: bytes.enlarged_bytes,
+            etag: Some(bytes.enlarged_etag).filter(|etag| !etag.is_empty()),
+        }),
+    };
     let task = ItemTask {
         input: Key::new(input).map_err(wrong)?,
         input_bytes,
         input_etag: Some(etag).filter(|etag| !etag.is_empty()),
+        enlarged,
         output: Key::new(output).map_err(wrong)?,
         format: OutputFormat::from_name(&format)
             .ok_or_else(|| wrong(format!("the format `{format}` is none of ours")))?,
@@ -201,6 +224,7 @@ mod tests {
             input: Key::new("a/é#.gif").unwrap(),
             input_bytes: 5,
             input_etag: Some("e".into()),
+            enlarged: None,
             output: Key::new("a/é#.gif.png").unwrap(),
             format: OutputFormat::Png,
             on_existing,
@@ -211,6 +235,9 @@ mod tests {
             (7, item(OnExisting::ReplaceOwn(Digest::of(b"own")))),
         ]);
         assert_eq!(Items::from_bytes(&items.to_bytes()).unwrap(), items);
+        let enlarged = ObjectInfo { key: Key::new("b/é.png").unwrap(), bytes: 9, etag: Some("f".into()) };
+        let pair = Items(vec![(1, ItemTask { enlarged: Some(enlarged), ..item(OnExisting::Keep) })]);
+        assert_eq!(Items::from_bytes(&pair.to_bytes()).unwrap(), pair);
         assert!(Settled::default().to_bytes().is_empty());
     }
 

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     cut::{Cutter, UnitLimits},
-    images::{Selected, Source},
+    images::{Partners, Selected, Source},
 };
 
 /// So many manifests are read at a time for the report.
@@ -33,6 +33,8 @@ const READS_AT_ONCE: usize = 32;
 #[derive(Debug)]
 pub struct UpscaleJob {
     source: Source,
+    /// What somebody else has made of the inputs, where no model enlarges.
+    enlarged: Option<Partners>,
     outputs: Store,
     run: Run,
     /// What took an earlier process down here, for a job in one process.
@@ -44,7 +46,7 @@ pub struct UpscaleJob {
 /// An entry on its way into a unit.
 enum Entry {
     /// To be computed.
-    Item(ItemTask),
+    Item(Box<ItemTask>),
     /// Has its verdict.
     Settled(Box<ItemRecord>),
 }
@@ -62,7 +64,13 @@ impl UpscaleJob {
         limits: UnitLimits,
     ) -> Result<Self, RunError> {
         let selected = Selected::new(&run.order().selection())?;
-        Ok(Self { source, outputs, run, suspects, selected, limits })
+        Ok(Self { source, enlarged: None, outputs, run, suspects, selected, limits })
+    }
+
+    /// With what somebody else has made of the inputs.
+    #[must_use]
+    pub fn with_enlarged(self, enlarged: Option<Partners>) -> Self {
+        Self { enlarged, ..self }
     }
 
     /// Its run.
@@ -77,6 +85,7 @@ impl UpscaleJob {
         let after = Key::new(so_far.cursor.clone()).ok();
         let scan = Scan {
             source: &self.source,
+            enlarged: self.enlarged.as_ref(),
             outputs: &self.outputs,
             order: self.run.order(),
             recipe: self.run.recipe_digest(),
@@ -119,7 +128,7 @@ impl UpscaleJob {
                 record.output.as_ref().map(claim);
                 Entry::Settled(record)
             }
-            Planned::Compute(item) if claim(&item.output) => Entry::Item(item),
+            Planned::Compute(item) if claim(&item.output) => Entry::Item(Box::new(item)),
             Planned::Compute(item) => {
                 let reason = format!(
                     "its result would be one file with that of another input, because DST does not tell such names \
@@ -277,7 +286,7 @@ fn unit(entries: Vec<Entry>) -> PlannedUnit {
                 planned.items += 1;
                 planned.work += item.input_bytes;
                 planned.cursor = item.input.to_string();
-                items.0.push((place, item));
+                items.0.push((place, *item));
             }
             Entry::Settled(record) => {
                 match record.status {

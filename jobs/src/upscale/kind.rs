@@ -9,7 +9,7 @@ use sr3_coordinator::{
     core::open_to_write,
     kind::{Begin, Begun, Known, Ordered, SetAside},
 };
-use sr3_proto::{FailureKind, Location, Order, SpecError, job_spec, job_spec::Document, off_thread};
+use sr3_proto::{Digest, FailureKind, Location, Order, SpecError, job_spec, job_spec::Document, off_thread};
 use sr3_worker::{Failure, OpenOrder, Runner, Stores};
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     cut::UnitLimits,
-    images::{Naming, Selected, Source},
+    images::{Naming, Partners, Selected, Source},
     lazy::Lazy,
 };
 
@@ -65,6 +65,7 @@ impl<M: Models> Kind for Upscale<M> {
             memory_bytes,
             recipe,
             naming: Naming::Mirror,
+            enlarged: None,
             include: spec.selection.include,
             exclude: spec.selection.exclude,
             bytes_min: spec.selection.bytes_min,
@@ -77,42 +78,64 @@ impl<M: Models> Kind for Upscale<M> {
     }
 
     async fn begin(&self, order: Arc<Order>, begin: Begin) -> Result<Box<dyn Begun>, JobError> {
-        let (source, destination) = places(&order).map_err(|e| JobError::Kind(e.into()))?;
-        let order = UpscaleOrder::read(&order).map_err(|e| JobError::Kind(e.into()))?;
-        let source = Source::All((begin.open_store)(source)?);
-        let outputs = open_to_write(&begin.open_store, destination)?;
-        let run = match begin.run {
-            None => {
-                source.store().check().await?;
-                outputs.check().await?;
-                // Two workers may write one key: what decides between them must hold.
-                if !outputs.is_local() {
-                    outputs.probe_conditional_put().await?;
-                }
-                let selected = Selected::new(&order.selection()).map_err(RunError::from)?;
-                let images = source.require_images(&selected).await;
-                images.map_err(|e| RunError::of_source(e, &order.source))?;
-                Run::begin(outputs.clone(), &outputs, order, begin.owner).await?
-            }
-            Some(run) => Run::resume(outputs.clone(), order, run, begin.planning).await?,
-        };
-        if outputs.is_local() && !run.is_locked() {
-            tracing::warn!(
-                destination = run.order().destination,
-                "the destination's file system has no locks: let nothing else write there"
-            );
-        }
-        Ok(Box::new(UpscaleJob::new(source, outputs, run, InFlight::default(), self.limits)?))
+        self::begin(&order, begin, self.limits).await
     }
 
     fn set_aside(&self, order: &Order, unit: &Bytes, records: &[Bytes], reason: &str) -> Option<SetAside> {
-        let recipe = UpscaleOrder::read(order).ok()?.recipe;
-        let (_, open) = open_items(Items::from_bytes(unit).ok()?, records);
-        let item = open.into_iter().next()?;
-        let (input, status) = (item.input.to_string(), ItemStatus::Quarantined);
-        let record = ItemRecord::without_result(input.as_str(), Some(item.output), status, reason, &recipe);
-        Some(SetAside { item: input, record: record.to_bytes() })
+        set_aside(order, unit, records, reason)
     }
+}
+
+/// Takes the places of an order of such a kind.
+pub(crate) async fn begin(
+    order: &Order,
+    begin: Begin,
+    limits: UnitLimits,
+) -> Result<Box<dyn Begun>, JobError> {
+    let Places { source, enlarged, destination } = places(order).map_err(|e| JobError::Kind(e.into()))?;
+    let upscale = UpscaleOrder::read(order).map_err(|e| JobError::Kind(e.into()))?;
+    let source = Source::All((begin.open_store)(source)?);
+    let enlarged = enlarged.zip(upscale.enlarged.as_ref()).map(|(location, enlarged)| {
+        Ok::<_, JobError>(Partners { store: (begin.open_store)(location)?, naming: enlarged.naming.clone() })
+    });
+    let enlarged = enlarged.transpose()?;
+    let outputs = open_to_write(&begin.open_store, destination)?;
+    let run = match begin.run {
+        None => {
+            source.store().check().await?;
+            if let Some(enlarged) = &enlarged {
+                enlarged.store.check().await?;
+            }
+            outputs.check().await?;
+            // Two workers may write one key: what decides between them must hold.
+            if !outputs.is_local() {
+                outputs.probe_conditional_put().await?;
+            }
+            let selected = Selected::new(&upscale.selection()).map_err(RunError::from)?;
+            let images = source.require_images(&selected).await;
+            images.map_err(|e| RunError::of_source(e, &upscale.source))?;
+            Run::begin(outputs.clone(), &outputs, upscale, begin.owner).await?
+        }
+        Some(run) => Run::resume(outputs.clone(), upscale, run, begin.planning).await?,
+    };
+    if outputs.is_local() && !run.is_locked() {
+        tracing::warn!(
+            destination = run.order().destination,
+            "the destination's file system has no locks: let nothing else write there"
+        );
+    }
+    let job = UpscaleJob::new(source, outputs, run, InFlight::default(), limits)?;
+    Ok(Box::new(job.with_enlarged(enlarged)))
+}
+
+/// Gives the first open item of a unit its verdict.
+pub(crate) fn set_aside(order: &Order, unit: &Bytes, records: &[Bytes], reason: &str) -> Option<SetAside> {
+    let recipe = UpscaleOrder::read(order).ok()?.recipe;
+    let (_, open) = open_items(Items::from_bytes(unit).ok()?, records);
+    let item = open.into_iter().next()?;
+    let (input, status) = (item.input.to_string(), ItemStatus::Quarantined);
+    let record = ItemRecord::without_result(input.as_str(), Some(item.output), status, reason, &recipe);
+    Some(SetAside { item: input, record: record.to_bytes() })
 }
 
 #[async_trait]
@@ -123,7 +146,7 @@ impl<M: Models> Runner for Upscale<M> {
 
     async fn open(&self, order: &Arc<Order>, stores: &Arc<Stores>) -> Result<Arc<dyn OpenOrder>, Failure> {
         let cannot = |reason: String| Failure::new(FailureKind::Worker, reason);
-        let (source, destination) = places(order).map_err(cannot)?;
+        let Places { source, destination, .. } = places(order).map_err(cannot)?;
         let upscale = UpscaleOrder::read(order).map_err(cannot)?;
         let destination = stores.get(destination).await?;
         let source = stores.get(source).await?;
@@ -143,10 +166,11 @@ impl<M: Models> Runner for Upscale<M> {
 /// One line that says what differs.
 pub fn check_model<P>(opened: OpenModel<P>, recipe: &RecipeSpec, model: &str) -> Result<P, ModelError> {
     let here = opened.resolved;
-    if here.digest != recipe.model {
+    if recipe.model.as_ref() != Some(&here.digest) {
+        let asked = recipe.model.as_ref().map_or("none", Digest::as_str);
         return Err(ModelError::Wish(format!(
-            "model `{model}` has sha256 {} here and {} in the job: give every machine the same checkpoint",
-            here.digest, recipe.model
+            "model `{model}` has sha256 {} here and {asked} in the job: give every machine the same checkpoint",
+            here.digest
         )));
     }
     if opened.bits.class != recipe.class {
@@ -165,10 +189,21 @@ pub fn check_model<P>(opened: OpenModel<P>, recipe: &RecipeSpec, model: &str) ->
 }
 
 /// Where a job reads, and where it writes.
-fn places(order: &Order) -> Result<(&Location, &Location), String> {
-    let find = |writes| order.head.places.iter().find(|place| place.writes == writes);
-    match (find(false), find(true)) {
-        (Some(source), Some(destination)) => Ok((&source.location, &destination.location)),
+pub(crate) struct Places<'a> {
+    pub(crate) source: &'a Location,
+    /// What somebody else has made of the inputs, where no model enlarges.
+    pub(crate) enlarged: Option<&'a Location>,
+    pub(crate) destination: &'a Location,
+}
+
+/// Those of an order.
+pub(crate) fn places(order: &Order) -> Result<Places<'_>, String> {
+    let find = |what: &str| {
+        let place = order.head.places.iter().find(|place| place.what == what);
+        place.map(|place| &place.location)
+    };
+    match (find("source"), find("destination")) {
+        (Some(source), Some(destination)) => Ok(Places { source, enlarged: find("enlarged"), destination }),
         _ => Err("the order names no source or no destination".to_string()),
     }
 }

@@ -7,7 +7,9 @@
 //! | a unit's bytes | `item` |
 //! | an item from its input to its output | `runner`, [`Processor`], `publish`, `manifest` |
 //! | a destination's `.sr3/` | `run`, `record`, `report`, `journal` |
-//! | models, devices and the engine | `models`, `bits`, `engine_models`, `super_resolution` |
+//! | models, devices and the engine | `models`, `bits`, `engine_models`, `super_resolution`, `pictures` |
+//!
+//! Another kind lends it what it makes pictures with: [`crate::project`].
 
 mod bits;
 mod claims;
@@ -23,6 +25,7 @@ mod manifest;
 mod models;
 mod order;
 mod pace;
+pub(crate) mod pictures;
 mod processor;
 pub(crate) mod publish;
 pub mod record;
@@ -40,16 +43,21 @@ pub use item::{ItemTask, Items, OnExisting, Settled, UnitError};
 pub use job::UpscaleJob;
 pub use journal::Journal;
 pub use kind::{Upscale, check_model};
+pub(crate) use kind::{begin, places, set_aside};
 pub use models::{Machine, ModelError, Models, OpenModel, Resolved};
-pub use order::{F32_CLASS, RecipeSpec, UpscaleOrder};
+pub use order::{Enlarged, F32_CLASS, RecipeSpec, UpscaleOrder};
 pub use pace::Pace;
-pub use processor::{Computed, Encoded, ItemError, Processor};
-pub use record::{ItemRecord, ItemStatus, RunRecord, ShardManifest, Success};
+pub use processor::{Computed, Distance, Encoded, Files, ItemError, Processor};
+pub use record::{EnlargedRecord, ItemRecord, ItemStatus, RunRecord, ShardManifest, Success};
 pub use run::{Run, RunError, read_history};
 pub use runner::{Opened, OpenedUpscale};
 pub use scan::{Planned, Scan};
 pub use spec::{UpscaleFields, UpscaleSpec};
+pub(crate) use super_resolution::COMPUTED_PIXELS_MAX;
 pub use super_resolution::{Network, SuperResolution};
 
 /// The kind's name.
 pub const NAME: &str = "upscale";
+
+/// The name of the kind that makes what somebody else has enlarged reduce to its inputs: [`crate::project`].
+pub const PROJECT: &str = "project";

@@ -78,7 +78,7 @@ impl Resolved {
         let Self { name, digest, preset, sampling, scale, .. } = self;
         let Bits { dtype, class } = bits;
         RecipeSpec {
-            model: digest,
+            model: Some(digest),
             model_name: name,
             preset,
             sampler: wish.sampler.clone(),

@@ -37,6 +37,9 @@ pub struct UpscaleOrder {
     pub recipe: RecipeSpec,
     /// How outputs are named.
     pub naming: Naming,
+    /// What somebody else has enlarged, where no model does: the kind is then [`PROJECT`](super::PROJECT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enlarged: Option<Enlarged>,
     /// Globs on the path relative to the source, an extension in any case; if there are any, an item must match one.
     pub include: Vec<String>,
     /// Globs on the path relative to the source; an item that matches one is left out.
@@ -51,7 +54,21 @@ pub struct UpscaleOrder {
     pub overwrite: bool,
 }
 
+/// Where the enlarged pictures lie.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enlarged {
+    /// As the user named it.
+    pub place: String,
+    /// Under which names: those of their inputs, as [`images::partner`](crate::images::partner) says, or this very one.
+    pub naming: Naming,
+}
+
 impl UpscaleOrder {
+    /// Its kind's name.
+    pub fn kind(&self) -> &'static str {
+        if self.enlarged.is_some() { super::PROJECT } else { super::NAME }
+    }
+
     /// Its envelope.
     ///
     /// # Errors
@@ -60,30 +77,32 @@ impl UpscaleOrder {
         let place = |what: &str, location: &str, writes| {
             Ok::<_, StoreError>(Place { what: what.into(), location: location.parse::<Location>()?, writes })
         };
+        let mut places = vec![place("source", &self.source, false)?];
+        if let Some(enlarged) = &self.enlarged {
+            places.push(place("enlarged", &enlarged.place, false)?);
+        }
+        places.push(place("destination", &self.destination, true)?);
+        let model = self.recipe.model.iter();
         let head = Head {
             name,
             priority,
-            places: vec![
-                place("source", &self.source, false)?,
-                place("destination", &self.destination, true)?,
-            ],
-            models: vec![ModelName {
-                name: self.recipe.model_name.clone(),
-                sha256: self.recipe.model.clone(),
-            }],
+            places,
+            models: model
+                .map(|sha256| ModelName { name: self.recipe.model_name.clone(), sha256: sha256.clone() })
+                .collect(),
             needs: Needs { class: self.recipe.class.clone(), memory_bytes: self.memory_bytes },
             bad_items_max: self.max_bad_items,
         };
         let payload = envelope::write(VERSION, self);
-        Ok(Order { kind: super::NAME.into(), head, payload: Bytes::from(payload) })
+        Ok(Order { kind: self.kind().into(), head, payload: Bytes::from(payload) })
     }
 
-    /// What an envelope of this kind holds.
+    /// What an envelope of such a kind holds.
     ///
     /// # Errors
     /// One line: it is of another version.
     pub fn read(order: &Order) -> Result<Self, String> {
-        envelope::read(super::NAME, VERSION, &order.payload)
+        envelope::read(&order.kind, VERSION, &order.payload)
     }
 
     /// Which of the source's objects it takes.
@@ -101,8 +120,8 @@ impl UpscaleOrder {
 /// Everything that decides the bytes of an output, apart from the input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecipeSpec {
-    /// Digest of the checkpoint.
-    pub model: Digest,
+    /// Digest of the checkpoint; none where somebody else has enlarged.
+    pub model: Option<Digest>,
     /// Its name for people; does not count towards the digest.
     pub model_name: String,
     /// Preset of the checkpoint.
@@ -115,7 +134,7 @@ pub struct RecipeSpec {
     pub sampling: String,
     /// Seed of the noise.
     pub seed: u64,
-    /// Output size over input size.
+    /// Output size over input size; 0 where every picture brings its own.
     pub scale: u32,
     /// Output format.
     pub format: FormatChoice,
@@ -151,7 +170,7 @@ impl RecipeSpec {
     pub fn plain(model: Digest, model_name: &str, scale: u32, sampling: &str) -> Self {
         let Writing { format, quality, background } = Writing::default();
         Self {
-            model,
+            model: Some(model),
             model_name: model_name.to_string(),
             preset: "default".to_string(),
             sampler: None,
@@ -167,6 +186,29 @@ impl RecipeSpec {
             projection: true,
             dtype: Dtype::F32,
             class: f32_class(),
+        }
+    }
+
+    /// Making what somebody else has enlarged reduce to its inputs, which takes no model. Everybody's bits are the same.
+    pub fn projection(writing: &Writing) -> Self {
+        let Writing { format, quality, background } = *writing;
+        Self {
+            model: None,
+            model_name: String::new(),
+            preset: String::new(),
+            sampler: None,
+            steps: None,
+            sampling: "bicubic reduction".to_string(),
+            seed: 0,
+            scale: 0,
+            format,
+            quality,
+            background,
+            image_class: None,
+            tile: None,
+            projection: true,
+            dtype: Dtype::F32,
+            class: String::new(),
         }
     }
 
@@ -226,8 +268,20 @@ impl RecipeSpec {
     }
 
     fn identity(&self) -> Value {
+        let Some(model) = &self.model else {
+            let mut identity = serde_json::json!({
+                "made by": "projection",
+                "reduction": self.sampling,
+                "format": self.format,
+                "quality": self.quality,
+            });
+            if let Some(background) = self.background {
+                identity["background"] = background.to_string().into();
+            }
+            return identity;
+        };
         let mut identity = serde_json::json!({
-            "model": self.model,
+            "model": model,
             "preset": self.preset,
             "sampler": self.sampler,
             "steps": self.steps,
@@ -312,7 +366,7 @@ mod tests {
     fn every_field_that_decides_bytes_changes_the_digest_and_the_name_does_not() {
         let base = recipe();
         let changes: [fn(&mut RecipeSpec); 15] = [
-            |r| r.model = Digest::of(b"other"),
+            |r| r.model = Some(Digest::of(b"other")),
             |r| r.preset = "fast".into(),
             |r| r.sampler = Some("ddim".into()),
             |r| r.steps = Some(3),
@@ -356,6 +410,7 @@ mod tests {
             memory_bytes: 9,
             recipe: RecipeSpec { seed: u64::MAX, ..recipe() },
             naming: Naming::Mirror,
+            enlarged: None,
             include: vec!["*.png".into()],
             exclude: Vec::new(),
             bytes_min: None,
@@ -368,5 +423,27 @@ mod tests {
         assert_eq!(envelope.written().map(|place| place.location.to_string()).collect::<Vec<_>>(), ["/out"]);
         envelope.payload = br#"{"version":7,"order":"all new"}"#.as_slice().into();
         assert!(UpscaleOrder::read(&envelope).unwrap_err().contains("version 7"));
+    }
+
+    #[test]
+    fn what_others_have_enlarged_is_another_recipe_that_every_choice_of_writing_changes() {
+        let base = RecipeSpec::projection(&Writing::default());
+        let mut text = String::new();
+        write_canonical(&base.identity(), &mut text);
+        assert_eq!(
+            text,
+            r#"{"format":"auto","made by":"projection","quality":95,"reduction":"bicubic reduction"}"#
+        );
+        let changes: [fn(&mut Writing); 3] = [
+            |w| w.format = "png".parse().unwrap(),
+            |w| w.quality = 80,
+            |w| w.background = Some(Colour([255; 3])),
+        ];
+        for change in changes {
+            let mut writing = Writing::default();
+            change(&mut writing);
+            assert_ne!(RecipeSpec::projection(&writing).digest(), base.digest());
+        }
+        assert!(base.differences(&recipe()).contains(&"made by the default, now projection".to_string()));
     }
 }

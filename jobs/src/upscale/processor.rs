@@ -28,7 +28,8 @@ pub trait Processor: Send + Sync + 'static {
 
     /// Decodes an input whose output is to have this format, or says why there can be none. Bounds what it allocates by
     /// itself.
-    fn decode(&self, input: &Key, bytes: &[u8], format: OutputFormat) -> Result<Self::Decoded, ItemError>;
+    fn decode(&self, input: &Key, files: Files<'_>, format: OutputFormat)
+    -> Result<Self::Decoded, ItemError>;
 
     /// Number of pixels of the output that is due for a decoded input: what memory use is bounded by.
     fn output_pixels(&self, decoded: &Self::Decoded) -> u64;
@@ -48,6 +49,24 @@ pub trait Processor: Send + Sync + 'static {
     fn encode(&self, computed: Self::Computed, format: OutputFormat) -> Result<Encoded, ItemError>;
 }
 
+/// What an item is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Files<'a> {
+    /// The input.
+    pub input: &'a [u8],
+    /// What somebody else has made of it, where no model enlarges.
+    pub enlarged: Option<&'a [u8]>,
+}
+
+/// How far a picture is from reducing to its input.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Distance {
+    /// Mean squared difference of the reduced picture and the input, both in 0..1.
+    pub consistency_error: f64,
+    /// Mean of red, green and blue of the reduced picture above that of the input, in steps of 255.
+    pub mean_shift: [f64; 3],
+}
+
 /// A computed output, and what the record says about it.
 #[derive(Clone, Debug)]
 pub struct Computed<T> {
@@ -59,6 +78,8 @@ pub struct Computed<T> {
     pub output_size: [u32; 2],
     /// Mean squared difference of the reduced output and the input, both in 0..1.
     pub consistency_error: Option<f64>,
+    /// How far what somebody else has enlarged was from its input, and the output's own mean shift.
+    pub repaired: Option<(Distance, [f64; 3])>,
     /// What the user should know, from decoding and computing.
     pub notes: Vec<String>,
 }

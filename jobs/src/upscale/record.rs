@@ -54,8 +54,8 @@ pub struct ItemRecord {
     pub output_size: Option<[u32; 2]>,
     /// Seed of the noise.
     pub seed: u64,
-    /// Digest of the checkpoint.
-    pub model: Digest,
+    /// Digest of the checkpoint; none where somebody else has enlarged.
+    pub model: Option<Digest>,
     /// Digest of the recipe.
     pub recipe: Digest,
     /// What convolutions were computed in.
@@ -63,10 +63,34 @@ pub struct ItemRecord {
     pub dtype: Dtype,
     /// Mean squared difference of the reduced output and the input, both in 0..1.
     pub consistency_error: Option<f64>,
+    /// Mean of red, green and blue of the reduced output above that of the input, in steps of 255, where somebody else has
+    /// enlarged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_shift: Option<[f64; 3]>,
+    /// What somebody else has made of the input, and how far that was from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enlarged: Option<EnlargedRecord>,
     /// Time spent on the device for this item, in seconds.
     pub seconds: Option<f64>,
     /// The store's tag of the input's state when it was read.
     pub input_etag: Option<String>,
+}
+
+/// What somebody else has made of an input, as it was read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EnlargedRecord {
+    /// Path relative to where the enlarged pictures lie.
+    pub path: Key,
+    /// Digest of its bytes.
+    pub sha256: Option<Digest>,
+    /// Length.
+    pub bytes: Option<u64>,
+    /// The store's tag of its state when it was read.
+    pub etag: Option<String>,
+    /// As the record's own number of this name, before anything was done.
+    pub consistency_error: Option<f64>,
+    /// As the record's own number of this name, before anything was done.
+    pub mean_shift: Option<[f64; 3]>,
 }
 
 impl ItemRecord {
@@ -109,6 +133,8 @@ impl ItemRecord {
             recipe: recipe.digest(),
             dtype: recipe.dtype,
             consistency_error: None,
+            mean_shift: None,
+            enlarged: None,
             seconds: None,
             input_etag: None,
         }
@@ -157,6 +183,9 @@ pub struct RunRecord {
     pub recipe: RecipeSpec,
     /// Its source, as the user named it.
     pub source: String,
+    /// Where lies what somebody else has enlarged, as the user named it; none where a model enlarges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enlarged: Option<String>,
     /// Who began it: a name that no other run has. Whoever finds its own name began the run, whatever became of the
     /// answer. Empty in records of versions before there were names.
     #[serde(default)]

@@ -145,6 +145,7 @@ impl Run {
             run,
             recipe: order.recipe.clone(),
             source: order.source.clone(),
+            enlarged: order.enlarged.as_ref().map(|enlarged| enlarged.place.clone()),
             owner,
             overwrite: order.overwrite,
         };

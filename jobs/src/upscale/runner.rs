@@ -10,8 +10,8 @@ use sr3_proto::{Digest, FailureKind, Grant, Order, RunId, Store, UnitId, off_thr
 use sr3_worker::{Attempt, Failure, OpenOrder, Pipeline, Runner, Stop, Stores, UnitWork, telemetry};
 
 use super::{
-    Computed, Encoded, ItemError, ItemRecord, ItemStatus, ItemTask, Items, Journal, NAME, Processor,
-    ShardManifest, UpscaleOrder, manifest,
+    Computed, Encoded, EnlargedRecord, Files, ItemError, ItemRecord, ItemStatus, ItemTask, Items, Journal,
+    Processor, ShardManifest, UpscaleOrder, manifest,
     publish::{NotPublished, publish},
 };
 use crate::{
@@ -25,6 +25,8 @@ pub struct Opened<P> {
     recipe_digest: Digest,
     processor: Lazy<P>,
     source: Arc<Store>,
+    /// What somebody else has made of the inputs, where no model enlarges.
+    enlarged: Option<Arc<Store>>,
     destination: Arc<Store>,
     /// Where manifests go.
     state: Arc<Store>,
@@ -43,7 +45,13 @@ impl<P: Processor> Opened<P> {
         journal: Option<Arc<Journal>>,
     ) -> Self {
         let recipe_digest = order.recipe.digest();
-        Self { order, recipe_digest, processor, source, destination, state, journal }
+        Self { order, recipe_digest, processor, source, enlarged: None, destination, state, journal }
+    }
+
+    /// With what somebody else has made of the inputs.
+    #[must_use]
+    pub fn with_enlarged(self, enlarged: Option<Arc<Store>>) -> Self {
+        Self { enlarged, ..self }
     }
 }
 
@@ -53,7 +61,7 @@ pub struct OpenedUpscale<P>(pub Arc<Opened<P>>);
 #[async_trait]
 impl<P: Processor> Runner for OpenedUpscale<P> {
     fn kind(&self) -> &'static str {
-        NAME
+        self.0.order.kind()
     }
 
     async fn open(&self, _: &Arc<Order>, _: &Arc<Stores>) -> Result<Arc<dyn OpenOrder>, Failure> {
@@ -148,11 +156,13 @@ impl<P: Processor> Opened<P> {
         pipeline: &Pipeline,
     ) -> Result<(), Stop> {
         let processor = self.processor.get().await.map_err(Stop::Failed)?;
-        let room = pipeline.encoded_room(item.input_bytes, attempt).await?;
+        let bytes = item.input_bytes + item.enlarged.as_ref().map_or(0, |enlarged| enlarged.bytes);
+        let room = pipeline.encoded_room(bytes, attempt).await?;
         let fetched = self.fetch(item, record, attempt, pipeline).await?;
+        let enlarged = self.fetch_enlarged(item, record, attempt, pipeline).await?;
         let (computing, _pixels) = {
             let decoding = pipeline.decoding(attempt).await?;
-            let decoded = decode(&processor, item, fetched, record).await?;
+            let decoded = decode(&processor, item, fetched, enlarged, record).await?;
             drop(room);
             let due = processor.output_pixels(&decoded);
             let pixels = decoding.hold_pixels(due).await;
@@ -169,11 +179,16 @@ impl<P: Processor> Opened<P> {
             (computing.await?, pixels)
         };
         let (computed, seconds) = computing.done().await?;
-        let Computed { output, input_size, output_size, consistency_error, notes } = computed;
+        let Computed { output, input_size, output_size, consistency_error, repaired, notes } = computed;
         record.seconds = Some(seconds);
         record.input_size = Some(input_size);
         record.output_size = Some(output_size);
         record.consistency_error = consistency_error;
+        if let (Some(enlarged), Some((before, mean_shift))) = (&mut record.enlarged, repaired) {
+            enlarged.consistency_error = Some(before.consistency_error);
+            enlarged.mean_shift = Some(before.mean_shift);
+            record.mean_shift = Some(mean_shift);
+        }
         record.notes.extend(notes);
         let format = item.format;
         let encoded = verdict_off_thread(move || {
@@ -212,19 +227,57 @@ impl<P: Processor> Opened<P> {
         };
         read(&self.source, &item.input, item.input_etag.as_deref(), bytes_max, attempt, seen).await
     }
+
+    /// What somebody else has made of the input. What is wrong with it says whose fault it is.
+    async fn fetch_enlarged(
+        &self,
+        item: &ItemTask,
+        record: &mut ItemRecord,
+        attempt: &Attempt,
+        pipeline: &Pipeline,
+    ) -> Result<Option<Bytes>, Stop> {
+        let (Some(store), Some(listed)) = (&self.enlarged, &item.enlarged) else { return Ok(None) };
+        let of_enlarged = |stop| match stop {
+            Stop::Bad { reason } => Stop::Bad { reason: format!("the enlarged picture: {reason}") },
+            other => other,
+        };
+        let entry = record.enlarged.insert(EnlargedRecord {
+            path: listed.key.clone(),
+            sha256: None,
+            bytes: Some(listed.bytes),
+            etag: None,
+            consistency_error: None,
+            mean_shift: None,
+        });
+        let bytes_max = pipeline.input_bytes_max();
+        check_length(listed.bytes, bytes_max).map_err(of_enlarged)?;
+        let seen = |info: &sr3_proto::store::ObjectInfo| {
+            entry.bytes = Some(info.bytes);
+            entry.etag.clone_from(&info.etag);
+        };
+        let bytes = read(store, &listed.key, listed.etag.as_deref(), bytes_max, attempt, seen).await;
+        bytes.map(Some).map_err(of_enlarged)
+    }
 }
 
 async fn decode<P: Processor>(
     processor: &Arc<P>,
     item: &ItemTask,
     bytes: Bytes,
+    enlarged: Option<Bytes>,
     record: &mut ItemRecord,
 ) -> Result<P::Decoded, Stop> {
     let (processor, input, format) = (Arc::clone(processor), item.input.clone(), item.format);
-    let decoding =
-        verdict_off_thread(move || Ok((Digest::of(&bytes), processor.decode(&input, &bytes, format))));
-    let (digest, decoded) = decoding.await?;
+    let decoding = verdict_off_thread(move || {
+        let digests = (Digest::of(&bytes), enlarged.as_deref().map(Digest::of));
+        let files = Files { input: &bytes, enlarged: enlarged.as_deref() };
+        Ok((digests, processor.decode(&input, files, format)))
+    });
+    let ((digest, of_enlarged), decoded) = decoding.await?;
     record.input_sha256 = Some(digest);
+    if let Some(enlarged) = &mut record.enlarged {
+        enlarged.sha256 = of_enlarged;
+    }
     Ok(decoded?)
 }
 

@@ -7,7 +7,7 @@ use super::{
     ItemRecord, ItemStatus, ItemTask, OnExisting, RunError, UpscaleOrder,
     history::{Decision, History},
 };
-use crate::images::{Found, Naming, Selected, Source, naming};
+use crate::images::{Found, Naming, Partners, Selected, Source, naming};
 
 /// How many images are decided about at a time.
 const LOOKS_AT_ONCE: usize = 16;
@@ -28,6 +28,8 @@ pub enum Planned {
 pub struct Scan<'a> {
     /// The inputs.
     pub source: &'a Source,
+    /// What somebody else has made of the inputs, where no model enlarges.
+    pub enlarged: Option<&'a Partners>,
     /// The outputs.
     pub outputs: &'a Store,
     /// What is to be done.
@@ -70,7 +72,17 @@ impl<'a> Scan<'a> {
             Ok(named) => named,
             Err(e) => return Ok(self.settled(path, None, ItemStatus::Quarantined, e.to_string())),
         };
-        let decision = match self.decide(&info, &output).await {
+        let enlarged = match self.enlarged {
+            None => None,
+            Some(partners) => match partners.find(&info.key).await? {
+                Some(found) => Some(found),
+                None => {
+                    let what = "no enlarged picture of this name was found".to_string();
+                    return Ok(self.settled(path, Some(output), ItemStatus::Quarantined, what));
+                }
+            },
+        };
+        let decision = match self.decide(&info, enlarged.as_ref(), &output).await {
             Ok(decision) => decision,
             Err(e) if e.is_about_one_key() => {
                 return Ok(self.settled(path, Some(output), ItemStatus::Quarantined, e.to_string()));
@@ -87,6 +99,7 @@ impl<'a> Scan<'a> {
                 input: info.key,
                 input_bytes: info.bytes,
                 input_etag: info.etag,
+                enlarged,
                 output,
                 format,
                 on_existing,
@@ -94,7 +107,12 @@ impl<'a> Scan<'a> {
         })
     }
 
-    async fn decide(self, input: &ObjectInfo, output: &Key) -> Result<Decision, StoreError> {
+    async fn decide(
+        self,
+        input: &ObjectInfo,
+        enlarged: Option<&ObjectInfo>,
+        output: &Key,
+    ) -> Result<Decision, StoreError> {
         if self.order.overwrite {
             return Ok(Decision::Compute(OnExisting::Replace));
         }
@@ -103,18 +121,22 @@ impl<'a> Scan<'a> {
             return Ok(Decision::Compute(OnExisting::Keep));
         }
         let there = self.outputs.head(output).await?;
-        if let Some(decided) = self.history.decide(self.recipe, input, output, there.as_ref()) {
+        if let Some(decided) = self.history.decide(self.recipe, input, enlarged, output, there.as_ref()) {
             return Ok(decided);
         }
         // An input that cannot be read is the worker's to report; until then it explains nothing.
-        let Ok((_, bytes)) = self.source.store().get(&input.key).await else {
+        let Some(digest) = digest_of(self.source.store(), &input.key).await else {
             return Ok(Decision::Compute(OnExisting::Keep));
         };
-        let digest = off_thread(move || Digest::of(&bytes)).await;
-        Ok(match digest {
-            Ok(digest) => self.history.decide_by_digest(&self.order.source, input, &digest, there.as_ref()),
-            Err(_) => Decision::Compute(OnExisting::Keep),
-        })
+        let other = match (enlarged, self.enlarged) {
+            (Some(info), Some(partners)) => match digest_of(&partners.store, &info.key).await {
+                Some(digest) => Some((info, digest)),
+                None => return Ok(Decision::Compute(OnExisting::Keep)),
+            },
+            _ => None,
+        };
+        let other = other.as_ref().map(|(info, digest)| (*info, digest));
+        Ok(self.history.decide_by_digest(&self.order.source, input, &digest, other, there.as_ref()))
     }
 
     fn settled(self, path: String, output: Option<Key>, status: ItemStatus, reason: String) -> Planned {
@@ -126,4 +148,10 @@ impl<'a> Scan<'a> {
             &self.order.recipe,
         )))
     }
+}
+
+/// The digest of an object, unless it cannot be read.
+async fn digest_of(store: &Store, key: &Key) -> Option<Digest> {
+    let (_, bytes) = store.get(key).await.ok()?;
+    off_thread(move || Digest::of(&bytes)).await.ok()
 }

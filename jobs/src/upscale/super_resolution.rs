@@ -10,10 +10,9 @@ use std::time::Instant;
 
 use sr3_engine::device::Device;
 use sr3_engine::diffusion::Consistency;
-use sr3_engine::image::{self, Channels, DecodeLimits, Decoded, EncodeError, Picture, Samples};
+use sr3_engine::image::{self, DecodeLimits, Decoded, Picture, Samples};
 use sr3_engine::model::Denoiser;
 use sr3_engine::model::checkpoint::Checkpoint;
-use sr3_engine::ops::resize::{Filter, resize};
 use sr3_engine::upscaler::{LowRes, Passes, Recipe, UpscaleError, Upscaler};
 use sr3_proto::{Cancel, Key};
 
@@ -21,15 +20,13 @@ use sr3_worker::memory::{self, Room};
 
 use crate::images::OutputFormat;
 
-use super::{Computed, Encoded, ItemError, Pace, Processor};
+use super::{Computed, Encoded, Files, ItemError, Pace, Processor, pictures};
 
 /// Pixels of the largest picture that is computed: 16 times the 100 megapixels that an input may have at most would not
 /// fit any memory.
-const COMPUTED_PIXELS_MAX: u64 = 400_000_000;
+pub(crate) const COMPUTED_PIXELS_MAX: u64 = 400_000_000;
 /// Bytes that such a pixel takes meanwhile: four RGB images of floats, and the finished samples.
 const BYTES_PER_PIXEL: u64 = 54;
-/// Mean squared error in [0, 1] from which it is said that a result does not reduce to its input: 8 levels of 255.
-const INCONSISTENT: f64 = 1e-3;
 /// Bytes that a network takes besides, with the tiles in it.
 pub(super) const NETWORK_BYTES: u64 = 150 << 20;
 
@@ -116,7 +113,7 @@ impl SuperResolution {
     /// Refuses what the format cannot hold, whatever the pixels are.
     fn check_format(&self, size: [usize; 2], format: OutputFormat) -> Result<(), ItemError> {
         let [width, height] = size.map(|side| side.saturating_mul(self.scale));
-        image::check_size(width, height, file_format(format)).map_err(ItemError::bad)
+        image::check_size(width, height, pictures::file_format(format)).map_err(ItemError::bad)
     }
 
     /// Refuses what is more than is ever computed, or more than `room` holds.
@@ -154,7 +151,8 @@ impl Processor for SuperResolution {
         self.device.open(&config.model, weights, self.recipe.precision).map_err(|e| e.to_string())
     }
 
-    fn decode(&self, _: &Key, bytes: &[u8], format: OutputFormat) -> Result<Decoded, ItemError> {
+    fn decode(&self, _: &Key, files: Files<'_>, format: OutputFormat) -> Result<Decoded, ItemError> {
+        let bytes = files.input;
         // What other pictures take now they give back: here only what could never be had counts.
         let check = |size| {
             self.check_format(size, format)?;
@@ -165,9 +163,7 @@ impl Processor for SuperResolution {
         image::probe(bytes).filter(plausible).map_or(Ok(()), check)?;
         let decoded = image::decode(bytes, &self.limits).map_err(ItemError::bad)?;
         check([decoded.picture.width, decoded.picture.height])?;
-        if format == OutputFormat::Jpeg && self.background.is_none() && !decoded.picture.is_opaque() {
-            return Err(ItemError::bad(EncodeError::AlphaInJpeg));
-        }
+        pictures::check_alpha(&decoded.picture, format, self.background)?;
         Ok(decoded)
     }
 
@@ -205,22 +201,12 @@ impl Processor for SuperResolution {
             other => ItemError::bad(other),
         })?;
         let size = [upscaled.height, upscaled.width];
-        let alpha = planes.alpha.as_ref().map(|alpha| {
-            let mut alpha = resize(alpha, [height, width, 1], size, Filter::Bicubic);
-            alpha.iter_mut().for_each(|a| *a = a.clamp(0.0, 1.0));
-            alpha
-        });
-        round_to_file(&mut upscaled.rgb, channels, sixteen_bit);
+        let alpha = planes.alpha.as_ref().map(|alpha| pictures::enlarged_alpha(alpha, [height, width], size));
+        pictures::round_to_file(&mut upscaled.rgb, channels, sixteen_bit);
         let consistency = Consistency::with_reduction(self.recipe.reduction, [height, width], size)
             .map_err(ItemError::bad)?;
         let error = consistency.mean_squared_error(&upscaled.rgb, &planes.rgb) / 4.0;
-        if error > INCONSISTENT {
-            notes.push(format!(
-                "reduced again it is not its input: {:.0} of 255 off on average (a dithered or very noisy picture loses \
-                 its dots)",
-                255.0 * error.sqrt()
-            ));
-        }
+        notes.extend(pictures::inconsistent(error));
         let result = image::Planes { width: size[1], height: size[0], rgb: upscaled.rgb, alpha };
         let mut output = image::from_planes(&result, channels, sixteen_bit, metadata);
         if let Some(hidden) = hidden {
@@ -230,46 +216,13 @@ impl Processor for SuperResolution {
             output_size: [output.width, output.height].map(|side| side as u32),
             input_size: [width, height].map(|side| side as u32),
             consistency_error: Some(error),
+            repaired: None,
             notes,
             output,
         })
     }
 
     fn encode(&self, computed: Picture, format: OutputFormat) -> Result<Encoded, ItemError> {
-        let mut notes = Vec::new();
-        let computed = match self.background {
-            Some(background) if format == OutputFormat::Jpeg && !computed.is_opaque() => {
-                notes.push("transparent parts lie on the background: JPEG holds no transparency".to_string());
-                computed.flattened(background)
-            }
-            _ => computed,
-        };
-        let encoded = image::encode(&computed, file_format(format), self.quality).map_err(ItemError::bad)?;
-        notes.extend(encoded.notes);
-        Ok(Encoded { bytes: encoded.bytes, notes })
-    }
-}
-
-/// Puts values where the file's samples will be, so that what is measured is what is written.
-fn round_to_file(rgb: &mut [f32], channels: Channels, sixteen_bit: bool) {
-    let half = if sixteen_bit { 32_767.5f32 } else { 127.5 };
-    for pixel in rgb.chunks_exact_mut(3) {
-        if !channels.is_colour() {
-            let mean = (pixel[0] + pixel[1] + pixel[2]) / 3.0;
-            pixel.fill(mean);
-        }
-        for value in pixel {
-            *value = ((*value + 1.0) * half).round().clamp(0.0, 2.0 * half) / half - 1.0;
-        }
-    }
-}
-
-/// The engine's format of a wire format.
-const fn file_format(format: OutputFormat) -> image::OutputFormat {
-    match format {
-        OutputFormat::Png => image::OutputFormat::Png,
-        OutputFormat::Jpeg => image::OutputFormat::Jpeg,
-        OutputFormat::Webp => image::OutputFormat::Webp,
-        OutputFormat::Tiff => image::OutputFormat::Tiff,
+        pictures::encode(computed, format, self.quality, self.background)
     }
 }

@@ -16,7 +16,7 @@ use sr3_jobs::{
     cut::UnitLimits,
     images::OutputFormat,
     upscale::{
-        Computed, Encoded, F32_CLASS, ItemError, ItemRecord, ItemStatus, ItemTask, Items, Machine,
+        Computed, Encoded, F32_CLASS, Files, ItemError, ItemRecord, ItemStatus, ItemTask, Items, Machine,
         ModelError, Models, OpenModel, Processor, Resolved, ShardManifest, Upscale, UpscaleOrder,
         UpscaleSpec,
         record::{VERSION, write_document},
@@ -65,7 +65,7 @@ impl Processor for Nothing {
         match *self {}
     }
 
-    fn decode(&self, _: &Key, _: &[u8], _: OutputFormat) -> Result<(), ItemError> {
+    fn decode(&self, _: &Key, _: Files<'_>, _: OutputFormat) -> Result<(), ItemError> {
         match *self {}
     }
 

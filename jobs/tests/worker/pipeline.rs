@@ -14,8 +14,8 @@ use sr3_jobs::{
     Wish, Writing,
     images::OutputFormat,
     upscale::{
-        Bits, Computed, Encoded, ItemError, ItemRecord, ItemStatus, ItemTask, Machine, ModelError, Models,
-        OnExisting, OpenModel, Processor, ShardManifest, Upscale, record::read_document,
+        Bits, Computed, Encoded, Files, ItemError, ItemRecord, ItemStatus, ItemTask, Machine, ModelError,
+        Models, OnExisting, OpenModel, Processor, ShardManifest, Upscale, record::read_document,
     },
 };
 use sr3_proto::{
@@ -60,7 +60,12 @@ impl Processor for Watched {
         self.device.map_or(Ok(()), |why| Err(why.to_string()))
     }
 
-    fn decode(&self, _: &Key, bytes: &[u8], _: OutputFormat) -> Result<Vec<u8>, ItemError> {
+    fn decode(
+        &self,
+        _: &Key,
+        Files { input: bytes, .. }: Files<'_>,
+        _: OutputFormat,
+    ) -> Result<Vec<u8>, ItemError> {
         self.look();
         if bytes == b"bad" {
             return Err(ItemError::bad("not readable"));
@@ -99,7 +104,14 @@ impl Processor for Watched {
         decoded.reverse();
         let size = [decoded.len() as u32, 1];
         let notes = Vec::new();
-        Ok(Computed { output: decoded, input_size: size, output_size: size, consistency_error: None, notes })
+        Ok(Computed {
+            output: decoded,
+            input_size: size,
+            output_size: size,
+            consistency_error: None,
+            repaired: None,
+            notes,
+        })
     }
 
     fn encode(&self, computed: Vec<u8>, _: OutputFormat) -> Result<Encoded, ItemError> {
@@ -147,6 +159,7 @@ async fn run(
                 input: key(name),
                 input_bytes: content.len() as u64,
                 input_etag: None,
+                enlarged: None,
                 output: key(name),
                 format: OutputFormat::Png,
                 on_existing: on_existing.clone(),

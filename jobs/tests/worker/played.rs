@@ -14,9 +14,9 @@ use sr3_jobs::{
     Wish, Writing,
     images::{Naming, OutputFormat},
     upscale::{
-        Bits, Computed, Encoded, Forecast, ItemError, ItemRecord, ItemStatus, ItemTask, Items, Machine,
-        ModelError, Models, OnExisting, OpenModel, Processor, RecipeSpec, Resolved, ShardManifest, Upscale,
-        UpscaleOrder, record::read_document,
+        Bits, Computed, Encoded, Files, Forecast, ItemError, ItemRecord, ItemStatus, ItemTask, Items,
+        Machine, ModelError, Models, OnExisting, OpenModel, Processor, RecipeSpec, Resolved, ShardManifest,
+        Upscale, UpscaleOrder, record::read_document,
     },
 };
 use sr3_proto::{
@@ -65,7 +65,12 @@ impl Processor for Turned {
         Ok(())
     }
 
-    fn decode(&self, input: &Key, bytes: &[u8], _: OutputFormat) -> Result<Vec<u8>, ItemError> {
+    fn decode(
+        &self,
+        input: &Key,
+        Files { input: bytes, .. }: Files<'_>,
+        _: OutputFormat,
+    ) -> Result<Vec<u8>, ItemError> {
         if bytes == b"bad" {
             return Err(ItemError::bad("not readable"));
         }
@@ -102,7 +107,14 @@ impl Processor for Turned {
         }
         decoded.reverse();
         let (size, notes) = ([decoded.len() as u32, 1], Vec::new());
-        Ok(Computed { output: decoded, input_size: size, output_size: size, consistency_error: None, notes })
+        Ok(Computed {
+            output: decoded,
+            input_size: size,
+            output_size: size,
+            consistency_error: None,
+            repaired: None,
+            notes,
+        })
     }
 
     fn encode(&self, computed: Vec<u8>, _: OutputFormat) -> Result<Encoded, ItemError> {
@@ -251,6 +263,7 @@ impl Scene {
                 input: key(name),
                 input_bytes: content.len() as u64,
                 input_etag: self.stores["in"].head(&key(name)).await.unwrap().unwrap().etag,
+                enlarged: None,
                 output: key(name),
                 format: OutputFormat::Png,
                 on_existing: OnExisting::Keep,
@@ -370,6 +383,7 @@ pub(crate) fn spec(model: &str, destination: &str) -> UpscaleOrder {
         memory_bytes: 0,
         recipe: RecipeSpec::plain(Digest::of(model.as_bytes()), model, 4, "as played"),
         naming: Naming::Mirror,
+        enlarged: None,
         include: Vec::new(),
         exclude: Vec::new(),
         bytes_min: None,
