@@ -26,6 +26,7 @@ use crate::{
         pack::{self, PackArgs},
         plot::{self, PlotArgs},
         project::{self, ProjectArgs},
+        report::{self, ReportArgs},
         shell::{self, CompletionsArgs, ManArgs},
         spec::{self, SpecCommand},
         submit::{self, SubmitArgs},
@@ -94,6 +95,8 @@ enum Command {
     Pack(PackArgs),
     /// Draw the curve of a training run, or of several in one picture.
     Plot(PlotArgs),
+    /// Write what runs came to as one page of HTML that needs nothing else.
+    Report(ReportArgs),
     /// Import a generator checkpoint of the public SR3 implementation.
     Convert(ConvertArgs),
     /// Run a coordinator: it spreads jobs over workers and keeps their state.
@@ -183,6 +186,7 @@ fn run<M: Models>(command: &Command, models: &Arc<M>) -> Result<Ending, CommandE
         Command::Checkpoints(arguments) => checkpoints::run(arguments),
         Command::Pack(arguments) => pack::run(arguments),
         Command::Plot(arguments) => plot::run(arguments),
+        Command::Report(arguments) => report::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
         Command::Ledger(command) => ledger::run(command),
         Command::Worker(arguments) => worker::run(arguments),

@@ -27,5 +27,6 @@ pub mod exit;
 mod forecast;
 mod progress;
 mod remote_job;
+mod report;
 mod signals;
 mod telemetry;

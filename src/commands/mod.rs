@@ -26,6 +26,7 @@ mod pictures_here;
 pub mod plot;
 pub mod project;
 mod remote_args;
+pub mod report;
 mod run_place;
 pub mod shell;
 pub mod spec;

@@ -90,7 +90,8 @@ fn name(place: &str) -> String {
     last.unwrap_or(place).to_string()
 }
 
-fn panels(runs: &[(String, Vec<Row>)]) -> Vec<Panel> {
+/// What is drawn of runs, each with its name.
+pub(crate) fn panels(runs: &[(String, Vec<Row>)]) -> Vec<Panel> {
     let is_one = runs.len() == 1;
     let named = |run: &str, what: &str| match (is_one, what) {
         (true, _) => what.to_string(),

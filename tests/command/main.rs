@@ -11,6 +11,7 @@ mod hidden_colours;
 mod inception;
 mod project;
 mod real_pictures;
+mod report;
 mod same_bytes;
 mod seams;
 mod spec;

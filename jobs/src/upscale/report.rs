@@ -43,6 +43,17 @@ pub fn replaced(report: &[u8], source: &str, lines: &[u8]) -> Vec<u8> {
     all
 }
 
+/// The sources that a report has lines of, in order.
+pub fn sources_of(report: &[u8]) -> Vec<String> {
+    let mut sources: Vec<String> = Vec::new();
+    for source in lines_of(report).filter_map(source_of) {
+        if !sources.iter().any(|known| *known == source) {
+            sources.push(source.into_owned());
+        }
+    }
+    sources
+}
+
 /// The records of `source`.
 ///
 /// # Errors
@@ -103,6 +114,7 @@ mod tests {
         let again = replaced(&both, "/a", &lines("/a", &["3.png"]));
         assert_eq!(again, [lines("/b", &["1.png"]), lines("/a", &["3.png"])].concat());
         assert_eq!(records_of(&again, "/b").unwrap(), [record("1.png")]);
+        assert_eq!(sources_of(&again), ["/b", "/a"]);
         assert_eq!(replaced(&again, "/a", b""), lines("/b", &["1.png"]));
     }
 
