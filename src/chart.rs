@@ -32,6 +32,8 @@ const COLOURS: [RGBColor; 6] = [
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Panel {
     pub(crate) title: String,
+    /// What the lines run over.
+    pub(crate) across: &'static str,
     /// Whether each step up the axis multiplies. Only values above 0 are drawn then.
     pub(crate) logarithmic: bool,
     pub(crate) lines: Vec<Line>,
@@ -142,7 +144,7 @@ fn draw_panel<B: DrawingBackend>(area: &DrawingArea<B, Shift>, panel: &Panel) ->
         .y_labels(MARKS_MAX)
         .x_label_formatter(&|x| count(*x))
         .y_label_formatter(&|y| number(if panel.logarithmic { 10f64.powf(*y) } else { *y }))
-        .x_desc("samples")
+        .x_desc(panel.across)
         .draw()
         .map_err(because)?;
     for (line, points) in &lines {
@@ -256,7 +258,7 @@ mod tests {
             line(Style::Plain, "loss of learning", points),
             line(Style::Marked, "held out", vec![(1000.0, 0.5), (49_000.0, f64::NAN)]),
         ];
-        Panel { title: "loss".into(), logarithmic, lines }
+        Panel { title: "loss".into(), across: "samples", logarithmic, lines }
     }
 
     #[test]

@@ -32,6 +32,7 @@ use crate::{
         submit::{self, SubmitArgs},
         tokens::{self, TokensCommand},
         train::{self, TrainArgs},
+        tune::{self, TuneArgs},
         upscale::{self, UpscaleArgs},
         weights::{self, WeightsCommand},
         worker::{self, WorkerArgs},
@@ -89,6 +90,8 @@ enum Command {
     Train(TrainArgs),
     /// Make samples from a job spec, in this process: out of noise, through the stages of a cascade.
     Generate(GenerateArgs),
+    /// Search how a checkpoint is best sampled, on pictures that it has not learned from.
+    Tune(TuneArgs),
     /// List what a training run has written down.
     Checkpoints(CheckpointsArgs),
     /// Put generated samples into one file: .npz or .tar.
@@ -183,6 +186,7 @@ fn run<M: Models>(command: &Command, models: &Arc<M>) -> Result<Ending, CommandE
         Command::Project(arguments) => project::run(arguments),
         Command::Train(arguments) => train::run(arguments),
         Command::Generate(arguments) => generate::run(arguments),
+        Command::Tune(arguments) => tune::run(arguments),
         Command::Checkpoints(arguments) => checkpoints::run(arguments),
         Command::Pack(arguments) => pack::run(arguments),
         Command::Plot(arguments) => plot::run(arguments),

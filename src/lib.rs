@@ -30,3 +30,4 @@ mod remote_job;
 mod report;
 mod signals;
 mod telemetry;
+mod tune;

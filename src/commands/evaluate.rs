@@ -34,6 +34,7 @@ use crate::{
     client::{
         self,
         local::{self, LocalJob, Members},
+        remote::Client,
     },
     exit::{self, CommandError, Ending},
     remote_job, signals,
@@ -83,10 +84,37 @@ pub fn run(arguments: &EvaluateArgs) -> Result<Ending, CommandError> {
 }
 
 async fn here(arguments: &EvaluateArgs, spec: EvaluateSpec) -> Result<Ending, CommandError> {
+    let interrupt = Cancel::new();
+    tokio::spawn(signals::watch(interrupt.clone(), Some("stopping; once more to stop at once")));
+    let show = local::Show { json: arguments.json, quiet: false };
+    let Some(measured) = measure(spec, arguments.model.machine()?, show, &interrupt).await? else {
+        return Ok(Ending::Interrupted);
+    };
+    print(&measured.rows, &measured.summary, arguments.json);
+    match measured.failure {
+        None => Ok(ending(&measured.rows)),
+        Some(reason) => Err(CommandError::failed(reason)),
+    }
+}
+
+/// What an evaluation came to.
+pub(super) struct Measured {
+    pub(super) rows: Vec<Row>,
+    pub(super) summary: Summary,
+    /// Why it did not get to its end.
+    pub(super) failure: Option<String>,
+}
+
+/// Evaluates in this process; none if it was interrupted.
+pub(super) async fn measure(
+    spec: EvaluateSpec,
+    machine: Machine,
+    show: local::Show,
+    interrupt: &Cancel,
+) -> Result<Option<Measured>, CommandError> {
     let evaluate = Arc::new(Evaluate::new(Arc::<EngineModels>::default()));
-    let machine = arguments.model.machine()?;
     let bits = bits(&spec, machine)?;
-    let (asked, resolving) = (spec.clone(), Arc::clone(&evaluate));
+    let (asked, resolving) = (spec, Arc::clone(&evaluate));
     let resolved = off_thread(move || resolving.resolve(&asked, &bits)).await;
     let order = resolved.map_err(|e| CommandError::failed(e.to_string()))??;
     let open = |written: &String| Ok::<_, CommandError>(Store::at(&written.parse()?)?);
@@ -103,8 +131,6 @@ async fn here(arguments: &EvaluateArgs, spec: EvaluateSpec) -> Result<Ending, Co
         }
         None => (Store::in_memory(), None),
     };
-    let interrupt = Cancel::new();
-    tokio::spawn(signals::watch(interrupt.clone(), Some("stopping; once more to stop at once")));
     let envelope = Arc::new(order.envelope(None, 1)?);
     let model = evaluate.model(&order, machine);
     let begun =
@@ -120,20 +146,19 @@ async fn here(arguments: &EvaluateArgs, spec: EvaluateSpec) -> Result<Ending, Co
         forecast: None,
         journal: None,
     };
-    let show = local::Show { json: arguments.json, quiet: false };
-    let ended = local::run(job, show, &interrupt).await?;
+    let ended = local::run(job, show, interrupt).await?;
     if interrupt.is_cancelled() {
-        return Ok(Ending::Interrupted);
+        return Ok(None);
     }
     if !ended.reported {
         return Err(CommandError::failed(ended.reason));
     }
-    let rows = rows(&numbers).await?;
-    print(&rows, &summary(&ended.summary)?, arguments.json);
-    match ended.phase {
-        sr3_coordinator::core::view::Phase::Succeeded => Ok(ending(&rows)),
-        _ => Err(CommandError::failed(ended.reason)),
-    }
+    let is_whole = ended.phase == sr3_coordinator::core::view::Phase::Succeeded;
+    Ok(Some(Measured {
+        rows: rows(&numbers).await?,
+        summary: summary(&ended.summary)?,
+        failure: (!is_whole).then_some(ended.reason),
+    }))
 }
 
 /// Those of the device that was asked for.
@@ -161,42 +186,60 @@ fn by_cluster(arguments: &EvaluateArgs, mut spec: EvaluateSpec) -> Result<Ending
     spec.job.source = place(&spec.job.source)?;
     spec.job.reference = spec.job.reference.as_deref().map(place).transpose()?;
     spec.job.destination = Some(destination.clone());
-    let spec = JobSpec::from(spec);
-    spec.check().map_err(|e| CommandError::usage(e.to_string()))?;
     let client = arguments.call.client(client::addresses(&arguments.coordinator)?)?;
     block_on(async {
         let interrupt = Cancel::new();
         let said = Some("cancelling the job; once more to leave it to itself");
         tokio::spawn(signals::watch(interrupt.clone(), said));
-        let (job, _) = client.submit(&spec.to_yaml(), &random_key()).await?;
-        let id = JobId::new(job.id);
-        if !arguments.json {
-            tell!("job {id}");
-        }
         let show = if arguments.json { Show::Nothing } else { Show::Progress };
-        let job = follow::follow(&client, id, show, &interrupt, OnInterrupt::Cancel).await?.unwrap_or(job);
-        if interrupt.is_cancelled() {
+        let Some(measured) = measure_by(&client, spec, show, &interrupt).await? else {
             return Ok(Ending::Interrupted);
-        }
-        if !job.reported || job.summary.is_empty() {
-            return Err(CommandError::failed(printable(&job.reason)));
-        }
-        // The cluster may write where this machine cannot read.
-        let rows = match Store::open(&destination) {
-            Ok(store) => rows(&store).await.unwrap_or_default(),
-            Err(_) => Vec::new(),
         };
-        let summary = summary(&job.summary)?;
-        print(&rows, &summary, arguments.json);
+        print(&measured.rows, &measured.summary, arguments.json);
         if !arguments.json {
             say!("rows: {}/{}", destination.trim_end_matches('/'), rows_key());
         }
-        match remote_job::state(&job) {
-            "succeeded" if summary.set_aside == 0 => Ok(Ending::Done),
-            "succeeded" => Ok(Ending::WithQuarantined),
-            _ => Err(CommandError::failed(printable(&job.reason))),
+        match measured.failure {
+            None if measured.summary.set_aside == 0 => Ok(Ending::Done),
+            None => Ok(Ending::WithQuarantined),
+            Some(reason) => Err(CommandError::failed(reason)),
         }
     })
+}
+
+/// Evaluates by a cluster, whose places the spec names as it sees them; none if it was interrupted, and cancelled.
+pub(super) async fn measure_by(
+    client: &Client,
+    spec: EvaluateSpec,
+    show: Show,
+    interrupt: &Cancel,
+) -> Result<Option<Measured>, CommandError> {
+    let destination = spec.job.destination.clone().unwrap_or_default();
+    let spec = JobSpec::from(spec);
+    spec.check().map_err(|e| CommandError::usage(e.to_string()))?;
+    let (job, _) = client.submit(&spec.to_yaml(), &random_key()).await?;
+    let id = JobId::new(job.id);
+    if show == Show::Progress {
+        tell!("job {id}");
+    }
+    let job = follow::follow(client, id, show, interrupt, OnInterrupt::Cancel).await?.unwrap_or(job);
+    if interrupt.is_cancelled() {
+        return Ok(None);
+    }
+    if !job.reported || job.summary.is_empty() {
+        return Err(CommandError::failed(printable(&job.reason)));
+    }
+    // The cluster may write where this machine cannot read.
+    let rows = match Store::open(&destination) {
+        Ok(store) => rows(&store).await.unwrap_or_default(),
+        Err(_) => Vec::new(),
+    };
+    let is_whole = remote_job::state(&job) == "succeeded";
+    Ok(Some(Measured {
+        rows,
+        summary: summary(&job.summary)?,
+        failure: (!is_whole).then(|| printable(&job.reason)),
+    }))
 }
 
 pub(super) fn open_to_write(written: &str) -> Result<Store, CommandError> {

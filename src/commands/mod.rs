@@ -36,6 +36,7 @@ mod table;
 pub mod tokens;
 pub mod train;
 mod train_forecast;
+pub mod tune;
 pub mod upscale;
 mod upscale_remote;
 pub mod weights;

@@ -149,7 +149,12 @@ pub(crate) fn panels(runs: &[(String, Vec<Row>)]) -> Vec<Panel> {
     ];
     all.into_iter()
         .filter(|(_, _, lines)| lines.iter().any(|line| !line.points.is_empty()))
-        .map(|(title, logarithmic, lines)| Panel { title: title.to_string(), logarithmic, lines })
+        .map(|(title, logarithmic, lines)| Panel {
+            title: title.to_string(),
+            across: "samples",
+            logarithmic,
+            lines,
+        })
         .collect()
 }
 

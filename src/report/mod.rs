@@ -7,6 +7,7 @@ mod evaluate;
 pub(crate) mod html;
 mod pictures;
 mod train;
+mod tune;
 mod upscale;
 
 use futures::future::BoxFuture;
@@ -33,9 +34,10 @@ pub(crate) struct Place {
 type Section = for<'a> fn(&'a Place) -> BoxFuture<'a, Result<Option<Html>, CommandError>>;
 
 /// What may lie at a place.
-const SECTIONS: [(&str, Section); 3] = [
+const SECTIONS: [(&str, Section); 4] = [
     ("Training", |place| Box::pin(train::section(place))),
     ("Evaluation", |place| Box::pin(evaluate::section(place))),
+    ("Search", |place| Box::pin(tune::section(place))),
     ("Pictures", |place| Box::pin(upscale::section(place))),
 ];
 
@@ -58,7 +60,7 @@ pub(crate) async fn page(places: &[Place]) -> Result<String, CommandError> {
         }
         if sections.len() == before {
             return Err(CommandError::usage(format!(
-                "`{}` holds nothing to report on: no training run, no evaluation, no results of `sr3 upscale` or `sr3 project`",
+                "`{}` holds nothing to report on: no training run, no evaluation, no search, no results of `sr3 upscale` or `sr3 project`",
                 sr3_proto::words::printable(&place.name)
             )));
         }

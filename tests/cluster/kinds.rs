@@ -155,3 +155,30 @@ fn projecting_gives_the_same_bytes_from_a_folder_from_a_bucket_and_by_workers() 
     assert_eq!(code, 3, "{errors}");
     assert!(runtime.block_on(download(&server.open(&again))) == expected, "from a spec, other bytes");
 }
+
+/// A search finds the same whoever measures, and goes on where another process stopped.
+#[test]
+fn a_search_by_workers_finds_what_one_process_finds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let text = |name: &str| path(name).to_str().unwrap().to_string();
+    pictures::write_of(&path("in"), 9, 40..48);
+    let none = Environment::new();
+    let tune = |out: &str, more: &[&str]| {
+        let (source, out) = (text("in"), text(out));
+        let fixed =
+            ["tune", "photo-4x", "--source", &source, "--out", &out, "--json", "--sampler", "dpmpp_2m"];
+        let options = ["--shape", "log_snr", "--last", "7"];
+        let (code, printed, errors) = run(&[&fixed[..], &options, more].concat(), &none);
+        assert_eq!(code, 0, "{errors}");
+        printed
+    };
+    let here = tune("here", &["--steps", "1,2,3"]);
+    let coordinator = Coordinator::start(&text("state"), &[], &none);
+    let _workers = [0, 1].map(|_| worker(&coordinator.address, &none));
+    tune("there", &["--steps", "2"]);
+    let there = tune("there", &["--steps", "1,2,3", "--coordinator", &coordinator.address]);
+    assert_eq!(here, there);
+    let search = |place: &str| fs::read(path(place).join("tune.json")).unwrap();
+    assert!(search("here") == search("there"), "other files");
+}

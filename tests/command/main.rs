@@ -15,3 +15,4 @@ mod report;
 mod same_bytes;
 mod seams;
 mod spec;
+mod tune;
