@@ -100,6 +100,10 @@ impl<'a> Npz<'a> {
             (Dtype::U8, &[count, height, width, 3])
                 if (1..=SIDE_MAX).contains(&height) && (1..=SIDE_MAX).contains(&width) =>
             {
+                let bytes = count.checked_mul(height * width * 3).and_then(|n| n.checked_add(place.offset));
+                if bytes.is_none_or(|end| end > self.info.bytes) {
+                    return Err(wrong(format!("it ends before its array {SAMPLES} does: copy it again")));
+                }
                 Ok(Samples { offset: place.offset, count, height: height as u32, width: width as u32 })
             }
             (dtype, shape) => Err(wrong(format!(

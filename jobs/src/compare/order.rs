@@ -124,3 +124,50 @@ pub(super) struct Keeps {
     /// The classifier's answers.
     pub(super) logits: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order() -> CompareOrder {
+        CompareOrder {
+            source: "s3://bucket/a".into(),
+            reference: Some("s3://bucket/stats.npz".into()),
+            held_out: None,
+            destination: Some("s3://bucket/out".into()),
+            mode: Mode::default(),
+            metrics: vec![Metric::Fid, Metric::PrecisionRecall],
+            save_statistics: false,
+            network: Known {
+                name: "inception-2015-12-05".into(),
+                sha256: Digest::of(b"file"),
+                network: Digest::of(b"network").to_string(),
+                classifies: true,
+                bytes: 3,
+                file: None,
+            },
+            selection: Selection::default(),
+            max_bad_items: Some(0),
+        }
+    }
+
+    #[test]
+    fn the_canonical_form_is_pinned_and_reads_back() {
+        let envelope = order().envelope(None, 1).unwrap();
+        assert_eq!(CompareOrder::read(&envelope).unwrap(), order());
+        let places: Vec<String> =
+            envelope.head.places.iter().map(|place| format!("{} {}", place.what, place.location)).collect();
+        assert_eq!(places, ["source s3://bucket/a", "reference s3://bucket", "destination s3://bucket/out"]);
+        let expected = "{\"version\":1,\"order\":{\"source\":\"s3://bucket/a\",\"reference\":\"s3://bucket/stats.npz\",\
+                        \"held_out\":null,\"destination\":\"s3://bucket/out\",\"mode\":\"pytorch-fid\",\"metrics\":[\"fid\",\
+                        \"precision-recall\"],\"save_statistics\":false,\"network\":{\"name\":\"inception-2015-12-05\",\
+                        \"sha256\":\"";
+        let payload = String::from_utf8(envelope.payload.to_vec()).unwrap();
+        assert!(payload.starts_with(expected), "{payload}");
+        // Features are found again by this.
+        let looks = order().looks();
+        assert_eq!(looks, format!("inception {} pytorch-fid 2048", Digest::of(b"network")));
+        let more = CompareOrder { metrics: vec![Metric::Sfid, Metric::InceptionScore], ..order() };
+        assert!(more.looks().ends_with(" 2048 spatial logits"));
+    }
+}

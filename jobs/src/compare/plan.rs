@@ -307,3 +307,82 @@ impl Unit {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sr3_engine::model::tensors::{Dtype, HostTensor, TensorMap, write_npz};
+    use sr3_proto::{Digest, store::PutMode};
+
+    use super::*;
+    use crate::{Selection, models::Known};
+
+    fn order(source: &str) -> CompareOrder {
+        let digest = Digest::of(b"weights");
+        let network = Known {
+            name: "inception".into(),
+            network: digest.to_string(),
+            sha256: digest,
+            classifies: false,
+            bytes: 0,
+            file: None,
+        };
+        CompareOrder {
+            source: source.into(),
+            reference: None,
+            held_out: None,
+            destination: None,
+            mode: Default::default(),
+            metrics: Vec::new(),
+            save_statistics: true,
+            network,
+            selection: Selection::default(),
+            max_bad_items: None,
+        }
+    }
+
+    async fn units(
+        order: &CompareOrder,
+        store: &Store,
+        progress: Progress,
+    ) -> Result<Vec<Planned>, JobError> {
+        let sets = sets(order, std::slice::from_ref(store)).unwrap();
+        let selected = Selected::new(&order.selection).unwrap();
+        sets[0].units(order, &selected, &Store::in_memory(), progress).try_collect().await
+    }
+
+    async fn put(store: &Store, key: &str, bytes: Vec<u8>) {
+        store.put(&Key::new(key).unwrap(), bytes.into(), PutMode::Create).await.unwrap();
+    }
+
+    async fn goes_on_anywhere(order: &CompareOrder, store: &Store, images: u32) {
+        let all = units(order, store, Progress::None).await.unwrap();
+        assert_eq!(all.iter().map(|unit| unit.items).sum::<u32>(), images);
+        assert!(all[0].items == 0 && all.len() > 2, "the first says what the set is");
+        for (at, unit) in all.iter().enumerate() {
+            let (_, rest) = unit.cursor.split_once(':').unwrap();
+            let rest = units(order, store, Progress::read(rest)).await.unwrap();
+            assert_eq!(rest, all[at + 1..], "after {}", unit.cursor);
+        }
+    }
+
+    #[tokio::test]
+    async fn planning_goes_on_after_any_unit_with_those_that_are_left() {
+        let store = Store::in_memory();
+        for number in 0..30 {
+            let name = if number % 7 == 0 { "notes" } else { "picture" };
+            let extension = if number % 7 == 0 { "txt" } else { "png" };
+            put(&store, &format!("{name} {number:02}: a.{extension}"), b"bytes".to_vec()).await;
+        }
+        goes_on_anywhere(&order("folder"), &store, 25).await;
+        let store = Store::in_memory();
+        let samples = HostTensor { dtype: Dtype::U8, shape: vec![21, 2, 2, 3], data: vec![0; 252] };
+        let file = write_npz(&TensorMap::from([("arr_0".into(), samples)]));
+        put(&store, "samples.npz", file.clone()).await;
+        goes_on_anywhere(&order("folder/samples.npz"), &store, 21).await;
+        put(&store, "cut.npz", file[..file.len() - 30].to_vec()).await;
+        for name in ["cut.npz", "missing.npz", "missing.tar"] {
+            let refused = units(&order(&format!("folder/{name}")), &store, Progress::None).await.unwrap_err();
+            assert!(refused.to_string().contains(name), "{refused}");
+        }
+    }
+}
