@@ -17,14 +17,8 @@ use crate::{
 };
 
 /// Names of the kinds.
-pub const KINDS: &[&str] = &[
-    upscale::NAME,
-    evaluate::NAME,
-    compare::NAME,
-    train::NAME,
-    generate::NAME,
-    project::NAME,
-];
+pub const KINDS: &[&str] =
+    &[upscale::NAME, evaluate::NAME, compare::NAME, train::NAME, generate::NAME, project::NAME];
 
 /// A job for sr3, told apart by `kind`.
 #[derive(Clone, Debug, PartialEq, Serialize)]

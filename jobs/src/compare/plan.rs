@@ -303,7 +303,7 @@ impl Unit {
             cursor: format!("{set}:{size}:{last}"),
             at_end: at_end.encode(),
             unit: UnitBytes::Look { set, items }.encode(),
-            seat: None,
+            ..Planned::default()
         })
     }
 }

@@ -19,11 +19,11 @@ use sr3_worker::{Attempt, Failure, Pipeline, Stop, UnitWork, telemetry};
 use super::{
     index::{self, Entry, Part},
     order::Recipe,
+    spec::LabelsName,
 };
 use crate::images::{
     check_length, read,
     shard::{self, Place},
-    spec::LabelsName,
 };
 
 /// Reasons that are told beside the numbers.
