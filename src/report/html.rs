@@ -20,6 +20,7 @@ pre { background: #8881; padding: 10px 12px; overflow: auto; max-height: 420px; 
 th, td { text-align: left; padding: 4px 14px 4px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.number, th.number { text-align: right; white-space: nowrap; } .bad { color: var(--bad); }
 svg, img { max-width: 100%; height: auto; } .curve { background: #fff; }
+.whole { overflow-x: auto; } .whole img { max-width: none; } footer { margin-top: 30px; }
 .row { display: flex; flex-wrap: wrap; gap: 10px; margin: 8px 0 18px; } figure { margin: 0; } figcaption { font-size: 13px; color: var(--quiet); }
 ";
 
@@ -95,8 +96,15 @@ impl Html {
         self.0.push_str("</div>\n");
     }
 
+    /// A wide picture, PNG, at its own size.
+    pub(crate) fn whole(&mut self, png: &[u8], caption: &str) {
+        self.0.push_str("<div class=\"whole\">");
+        self.figure(png, caption);
+        self.0.push_str("</div>\n");
+    }
+
     /// A picture, PNG.
-    pub(crate) fn figure(&mut self, png: &[u8], caption: &str) {
+    fn figure(&mut self, png: &[u8], caption: &str) {
         self.0.push_str("<figure><img alt=\"");
         self.text(caption);
         self.0.push_str("\" src=\"data:image/png;base64,");
@@ -183,7 +191,7 @@ mod tests {
         body.paragraph(ATTACK);
         body.listing(ATTACK);
         body.table(&[ATTACK, ATTACK], &[vec![Cell::Text(ATTACK.into()), Cell::Code(ATTACK.into())]]);
-        body.figure(b"png", ATTACK);
+        body.whole(b"png", ATTACK);
         body.drawing("<svg/>", ATTACK);
         let page = page(ATTACK, &[(ATTACK.into(), body)]);
         assert!(!page.contains("<script") && !page.contains("onerror='") && !page.contains('\u{202e}'));

@@ -32,7 +32,7 @@ pub(super) async fn section(place: &Place) -> Result<Option<Html>, CommandError>
     if let Some((step, png)) = newest_grid(place).await? {
         body.heading("Held-out pictures");
         let caption = format!("step {step}; rows: what it was given, what it made, what it should have made");
-        body.figure(&png, &caption);
+        body.whole(&png, &caption);
     }
     body.heading("Checkpoints");
     let loss = |loss: Option<f64>| loss.map_or_else(|| "–".to_string(), |loss| format!("{loss:.5}"));

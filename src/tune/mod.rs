@@ -109,8 +109,8 @@ impl Space {
                     for &steps in &self.steps {
                         let levels = spacing.levels(steps as usize).map_err(|e| e.to_string())?;
                         let (word, preset) = preset(sampler, eta, levels);
-                        let family = format!("{word}-{shape}");
-                        let name = format!("{word}-{steps}-{shape}");
+                        let family = format!("{word}_{shape}");
+                        let name = format!("{word}-{steps}_{shape}");
                         // A single level has no end, so some are the same.
                         if all.iter().all(|known| !is_same(&known.preset, &preset)) {
                             all.push(Candidate { name, family, steps, preset });
@@ -136,7 +136,7 @@ impl Space {
                         // The same noise level, as a part of the image; an end that is no number is told when levels are spread.
                         let ends = LevelSpacing::LogSnr { first, last: first + 1.0 };
                         let level = ends.levels(1).map_or(f64::NAN, |levels| levels[0]);
-                        all.push((format!("{first}cosine"), LevelSpacing::Cosine { first: level }));
+                        all.push((format!("{first}_cosine"), LevelSpacing::Cosine { first: level }));
                     }
                 }
             }
@@ -260,7 +260,7 @@ mod tests {
         let all = space().candidates().unwrap();
         let names: Vec<_> = all.iter().map(|candidate| candidate.name.as_str()).collect();
         // A single step has no end, whatever the end; eta is DDIM's alone.
-        assert_eq!(names[..4], ["ddim-1--7to5", "ddim-4--7to5", "ddim-4--7to7.5", "ddim-4--7cosine"]);
+        assert_eq!(names[..4], ["ddim-1_-7to5", "ddim-4_-7to5", "ddim-4_-7to7.5", "ddim-4_-7_cosine"]);
         assert_eq!(names.len(), 3 * 4);
         for candidate in &all {
             assert_eq!(candidate.preset.noise_levels().len(), candidate.steps as usize);

@@ -66,11 +66,11 @@ fn the_best_is_what_evaluate_says_and_becomes_a_preset() {
     let seen = |name: &str| {
         fs::metadata(path(&format!("out/candidates/{name}/evaluation.json"))).unwrap().modified().unwrap()
     };
-    let before = seen("ddim-2--7to7");
+    let before = seen("ddim-2_-7to7");
     let ran = tune(&["--steps", "1,2", "--sampler", "ddim,dpmpp_2m", "--metric", "ssim", "--write", "found"]);
     assert!(ran.status.success(), "{}", said(&ran));
     assert!(said(&ran).contains("2 candidates measured by an earlier run"), "{}", said(&ran));
-    assert_eq!(seen("ddim-2--7to7"), before);
+    assert_eq!(seen("ddim-2_-7to7"), before);
     let search: Value = serde_json::from_slice(&fs::read(path("out/tune.json")).unwrap()).unwrap();
     let best = &search["found"][0];
     assert_eq!((search["found"].as_array().unwrap().len(), &search["metric"]), (4, &"ssim".into()));
