@@ -50,6 +50,14 @@ pub struct GenerateArgs {
     pub quiet: bool,
 }
 
+impl GenerateArgs {
+    /// A spec, and nothing asked for.
+    pub(super) fn of(file: String) -> Self {
+        let (index, out, threads) = (None, None, None);
+        Self { file, index, out, device: Device::Cpu, threads, dry_run: false, json: false, quiet: false }
+    }
+}
+
 /// Runs it.
 pub fn run(arguments: &GenerateArgs) -> Result<Ending, CommandError> {
     super::model_args::start_threads(arguments.threads);
@@ -67,7 +75,12 @@ async fn here(arguments: &GenerateArgs) -> Result<Ending, CommandError> {
     let dtype = if class.starts_with("bf16/") { Dtype::Bf16 } else { Dtype::F32 };
     let kind = Arc::new(Generate::new(Arc::new(EngineModels::default().on(device))));
     let (resolving, asked, bits) = (Arc::clone(&kind), spec.clone(), Bits { dtype, class });
-    let resolved = off_thread(move || resolving.resolve(&asked, &bits)).await;
+    let planned = arguments.dry_run;
+    let resolved = off_thread(move || match planned {
+        true => resolving.plan(&asked, &bits),
+        false => resolving.resolve(&asked, &bits),
+    });
+    let resolved = resolved.await;
     let order = resolved.map_err(|e| CommandError::failed(e.to_string()))?;
     let order = order.map_err(|(field, message)| wrong(document.wrong(field, &message)))?;
     if let (Some(index), Some(out)) = (arguments.index, arguments.out.clone()) {

@@ -114,7 +114,7 @@ fn validate(text: &str) -> Result<String, SpecError> {
                 |stage: &StageSpec| Bundled::find(&stage.model).is_none() && is_elsewhere(&stage.model);
             if !spec.job.stages.iter().any(elsewhere) {
                 Generate::new(Arc::new(EngineModels::default()))
-                    .resolve(&spec, &Bits::default())
+                    .plan(&spec, &Bits::default())
                     .map_err(|(field, error)| located(field, error))?;
             }
             Ok(printable(&generate::summary(&spec)))

@@ -11,7 +11,9 @@ use sr3_proto::{JobId, job_spec::TEXT_BYTES_MAX};
 
 use super::{
     follow,
+    generate::{self, GenerateArgs},
     remote_args::{RemoteArgs, block_on},
+    train::{self, TrainArgs},
 };
 use crate::{
     exit::{self, CommandError, Ending},
@@ -29,6 +31,9 @@ pub struct SubmitArgs {
     /// Shared options.
     #[command(flatten)]
     pub remote: RemoteArgs,
+    /// Say what it takes (of kind train and generate: sizes, memory, and time on this machine), and submit nothing.
+    #[arg(long, conflicts_with = "watch")]
+    pub dry_run: bool,
     /// Stay with the job until it has ended, as `sr3 watch` does.
     #[arg(long)]
     pub watch: bool,
@@ -44,6 +49,9 @@ pub struct SubmitArgs {
 /// Runs it.
 pub fn run(arguments: &SubmitArgs) -> Result<Ending, CommandError> {
     let spec = read(&arguments.file)?;
+    if arguments.dry_run {
+        return forecast(&arguments.file, &spec);
+    }
     let client = arguments.remote.client()?;
     let key = arguments.idempotency_key.clone().unwrap_or_else(random_key);
     block_on(async {
@@ -58,6 +66,18 @@ pub fn run(arguments: &SubmitArgs) -> Result<Ending, CommandError> {
         }
         if arguments.watch { follow::watch(&client, id, arguments.json).await } else { Ok(Ending::Done) }
     })
+}
+
+/// What a job takes, by a short run on this machine.
+fn forecast(file: &str, spec: &str) -> Result<Ending, CommandError> {
+    let file = file.to_string();
+    match JobSpec::parse(spec) {
+        Ok(JobSpec::Train(_)) => train::run(&TrainArgs { dry_run: true, ..TrainArgs::of(file) }),
+        Ok(JobSpec::Generate(_)) => generate::run(&GenerateArgs { dry_run: true, ..GenerateArgs::of(file) }),
+        _ => Err(CommandError::usage(
+            "--dry-run is of jobs of kind train and generate; the commands of other kinds have their own",
+        )),
+    }
 }
 
 /// A key that no other call has: so that asking again within this one makes no second job.

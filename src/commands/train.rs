@@ -54,6 +54,14 @@ pub struct TrainArgs {
     pub quiet: bool,
 }
 
+impl TrainArgs {
+    /// A spec, and nothing asked for.
+    pub(super) fn of(file: String) -> Self {
+        let (workers, steps, threads) = (1, None, None);
+        Self { file, workers, steps, threads, dry_run: false, json: false, quiet: false }
+    }
+}
+
 /// Runs it.
 pub fn run(arguments: &TrainArgs) -> Result<Ending, CommandError> {
     super::model_args::start_threads(arguments.threads);

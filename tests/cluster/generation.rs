@@ -263,3 +263,27 @@ fn a_cascade_that_cannot_be_is_refused_in_one_line_with_the_way_out() {
         assert_eq!(errors.trim_end().lines().count(), 1, "{errors}");
     }
 }
+
+#[test]
+fn what_a_job_takes_is_said_before_its_networks_are_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("plan.yaml");
+    let text =
+        "kind: generate\ndestination: nowhere\ncount: 50k\nstages:\n- {model: iddpm-64-uncond, steps: 100}\n";
+    fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let none = Environment::new();
+    let (code, out, errors) = run(&["submit", file, "--dry-run"], &none);
+    assert_eq!(code, 0, "{errors}");
+    for part in [
+        "50000 samples",
+        "iddpm-64-uncond to 64 pixels, 100 evaluations a sample",
+        "3125 units",
+        "device-hours",
+    ] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    assert!(!folder.path().join("nowhere").exists());
+    let (code, _, errors) = run(&["generate", file], &none);
+    assert!(code != 0 && errors.contains("unknown model `iddpm-64-uncond`"), "{errors}");
+}

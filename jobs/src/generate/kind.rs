@@ -48,6 +48,14 @@ impl Generate {
         resolve::resolve(spec, self.models.library(), bits)
     }
 
+    /// The same for a plan: a stage may name a published network instead of a model. May block.
+    ///
+    /// # Errors
+    /// The field that is wrong, and why.
+    pub fn plan(&self, spec: &GenerateSpec, bits: &Bits) -> Result<GenerateOrder, (&'static str, String)> {
+        resolve::plan(spec, self.models.library(), bits)
+    }
+
     /// The sample of an index alone, as PNG: the bytes that the job would write. May block for as long as it takes.
     ///
     /// # Errors
@@ -71,12 +79,16 @@ impl Generate {
         picture.ok_or_else(|| "there is no stage".to_string())
     }
 
-    /// A stage of an order, opened. May block.
+    /// A stage of an order or a plan, opened. May block.
     ///
     /// # Errors
     /// One line.
     pub fn open_stage(&self, order: &GenerateOrder, number: usize) -> Result<OpenStage, String> {
-        OpenStage::open(order, number, self.models.library(), self.models.device()).map_err(|e| e.to_string())
+        let (library, device) = (self.models.library(), self.models.device());
+        match resolve::network(&order.stages[number].model) {
+            Some(network) => OpenStage::untrained(order, number, &network, device),
+            None => OpenStage::open(order, number, library, device).map_err(|e| e.to_string()),
+        }
     }
 }
 

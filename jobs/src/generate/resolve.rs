@@ -1,6 +1,9 @@
 //! From a spec to an order: names to digests, defaults spelt out, and whether the stages make a cascade.
 
-use sr3_engine::{model::checkpoint::CheckpointConfig, ops::Precision};
+use sr3_engine::{
+    model::{Preset, checkpoint::CheckpointConfig, presets},
+    ops::Precision,
+};
 use sr3_proto::Digest;
 
 use super::{
@@ -28,11 +31,32 @@ pub(super) type Wrong = (&'static str, String);
 /// # Errors
 /// [`Wrong`].
 pub(super) fn resolve(spec: &GenerateSpec, library: &Library, bits: &Bits) -> Result<GenerateOrder, Wrong> {
+    resolve_with(spec, &|model| library.config(model).map_err(|e| e.to_string()), bits)
+}
+
+/// The same with published networks, by their names, beside models: for plans.
+pub(super) fn plan(spec: &GenerateSpec, library: &Library, bits: &Bits) -> Result<GenerateOrder, Wrong> {
+    let config = |model: &str| match network(model) {
+        Some(network) => Ok(network.untrained()),
+        None => library.config(model).map_err(|e| e.to_string()),
+    };
+    resolve_with(spec, &config, bits)
+}
+
+/// The published network of that name.
+pub(super) fn network(name: &str) -> Option<Preset> {
+    presets().into_iter().find(|preset| preset.name == name)
+}
+
+fn resolve_with(
+    spec: &GenerateSpec,
+    config: &dyn Fn(&str) -> Result<CheckpointConfig, String>,
+    bits: &Bits,
+) -> Result<GenerateOrder, Wrong> {
     let job = &spec.job;
     let mut configs = Vec::new();
     for (number, stage) in job.stages.iter().enumerate() {
-        let config = library.config(&stage.model).map_err(|e| of_stage(number, &e.to_string()))?;
-        configs.push(config);
+        configs.push(config(&stage.model).map_err(|e| of_stage(number, &e))?);
     }
     let (classes, class_names) = classes(spec, &configs)?;
     let mut stages = Vec::new();

@@ -9,8 +9,9 @@ use sr3_engine::{
     generator::{Generator, GeneratorRecipe, Wanted},
     image::{self, Channels, DecodeLimits, Metadata, OutputFormat, Planes},
     model::{
-        Denoiser,
+        Denoiser, Graph, Preset,
         checkpoint::{Checkpoint, CheckpointConfig},
+        initial_weights,
     },
     ops::Precision,
     upscaler::{LowRes, Recipe, RecipeRequest, UpscaleError, Upscaler},
@@ -150,6 +151,28 @@ impl OpenStage {
         }
         // The checkpoint counts blur in pixels of the large picture.
         let augmentation = Augmentation { blur: stage.blur / stage.scale as f64, noise: stage.noise };
+        let (seed, told_class) = (order.seed, stage.told_class);
+        Ok(Self { checkpoint, way, device, precision, augmentation, seed, told_class })
+    }
+
+    /// A stage of a plan: a published network whose weights are drawn. It takes the time of one that has learned.
+    ///
+    /// # Errors
+    /// One line.
+    pub(super) fn untrained(
+        order: &GenerateOrder,
+        number: usize,
+        network: &Preset,
+        device: Device,
+    ) -> Result<Self, String> {
+        let stage = &order.stages[number];
+        let precision = if order.dtype == Dtype::Bf16 { Precision::Bf16 } else { Precision::F32 };
+        let config = network.untrained();
+        let makes = number == 0 && order.source.is_none();
+        let way = Way::new(&config, makes, stage.asked(order.seed, precision))?;
+        let graph = Graph::build(&config.model).map_err(|e| e.to_string())?;
+        let checkpoint = Checkpoint::new(config, initial_weights(&graph, 0)).map_err(|e| e.to_string())?;
+        let (checkpoint, augmentation) = (Arc::new(checkpoint), Augmentation::default());
         let (seed, told_class) = (order.seed, stage.told_class);
         Ok(Self { checkpoint, way, device, precision, augmentation, seed, told_class })
     }
