@@ -27,9 +27,9 @@ struct World {
 
 const UNITS: u64 = 6;
 
-/// Of the first job every other unit needs the one before.
+/// Of the first job some units need the one before.
 fn due(job: JobId, unit: u64) -> Due {
-    let after = (job.get() == 1 && unit % 2 == 1).then(|| UnitId::new(unit - 1));
+    let after = (job.get() == 1 && unit > 1 && unit % 2 == 1).then(|| UnitId::new(unit - 1));
     Due { unit: UnitId::new(unit), after }
 }
 
