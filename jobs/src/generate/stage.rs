@@ -1,6 +1,6 @@
 //! A stage: what its model does to a sample, opened on a device.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{ops::ControlFlow, sync::Arc, time::Instant};
 
 use sr3_engine::{
     augmentation::Augmentation,
@@ -188,42 +188,42 @@ impl OpenStage {
         self.device.open(&config.model, weights, self.precision).map_err(|e| e.to_string())
     }
 
-    /// Seconds that one sample takes on this machine: one step of one is computed to learn it. `side` is that of its picture.
+    /// Seconds that one sample takes on this machine: one step of one is computed, twice, and the second counts. `side` is that of
+    /// its picture.
     ///
     /// # Errors
     /// One line, where the network cannot be run.
     pub fn measure(&self, side: usize) -> Result<f64, String> {
         let mut network = self.open_device()?;
-        let evaluations = self.way.evaluations();
-        let begun = std::time::Instant::now();
-        match &self.way {
-            Way::Make(recipe) => {
-                let last = recipe.noise_levels.len() - 1;
-                let one = GeneratorRecipe {
-                    noise_levels: recipe.noise_levels[last..].to_vec(),
-                    ..(**recipe).clone()
-                };
-                let class = self.told_class.then_some(0);
-                let mut generator = Generator::new(&mut network, one).map_err(|e| e.to_string())?;
-                let made =
-                    generator.generate(&[Wanted { key: "", class }], &mut |_| ControlFlow::Continue(()));
-                made.map_err(|e| e.to_string())?;
-                Ok(begun.elapsed().as_secs_f64() * evaluations as f64
-                    / if recipe.guidance == 1.0 { 1.0 } else { 2.0 })
+        let (levels, scale) = match &self.way {
+            Way::Make(recipe) => (&recipe.noise_levels, 1),
+            Way::Enlarge(recipe) => (&recipe.noise_levels, recipe.scale),
+        };
+        let last = levels[levels.len() - 1..].to_vec();
+        let class = self.told_class.then_some(0);
+        let small = (side / scale).max(1);
+        let rgb: Vec<f32> = (0..3 * small * small).map(|i| (i % 251) as f32 / 125.0 - 1.0).collect();
+        let mut seconds = 0.0;
+        for _ in 0..2 {
+            let begun = Instant::now();
+            let go_on = &mut |_| ControlFlow::Continue(());
+            match &self.way {
+                Way::Make(recipe) => {
+                    let one =
+                        GeneratorRecipe { noise_levels: last.clone(), guidance: 1.0, ..(**recipe).clone() };
+                    let mut generator = Generator::new(&mut network, one).map_err(|e| e.to_string())?;
+                    generator.generate(&[Wanted { key: "", class }], go_on).map_err(|e| e.to_string())?;
+                }
+                Way::Enlarge(recipe) => {
+                    let one = Recipe { noise_levels: last.clone(), class, ..(**recipe).clone() };
+                    let low = LowRes { width: small, height: small, rgb: &rgb, key: "", lossy: false };
+                    let mut upscaler = Upscaler::new(&mut network, one).map_err(|e| e.to_string())?;
+                    upscaler.upscale(&[low], go_on).map_err(|e| e.to_string())?;
+                }
             }
-            Way::Enlarge(recipe) => {
-                let last = recipe.noise_levels.len() - 1;
-                let mut one = (**recipe).clone();
-                one.noise_levels = recipe.noise_levels[last..].to_vec();
-                one.class = self.told_class.then_some(0);
-                let small = (side / recipe.scale).max(1);
-                let rgb: Vec<f32> = (0..3 * small * small).map(|i| (i % 251) as f32 / 125.0 - 1.0).collect();
-                let low = LowRes { width: small, height: small, rgb: &rgb, key: "", lossy: false };
-                let mut upscaler = Upscaler::new(&mut network, one).map_err(|e| e.to_string())?;
-                upscaler.upscale(&[low], &mut |_| ControlFlow::Continue(())).map_err(|e| e.to_string())?;
-                Ok(begun.elapsed().as_secs_f64() * evaluations as f64)
-            }
+            seconds = begun.elapsed().as_secs_f64();
         }
+        Ok(seconds * self.way.evaluations() as f64)
     }
 
     /// What comes of some samples, as PNG, or why nothing does. `progress` hears the share that is done, and may end it.
