@@ -116,11 +116,15 @@ impl Models for EngineModels {
     }
 }
 
+/// Of each weight: as it was read, and four times that as convolutions take it (a network of 625 million parameters took 12.5
+/// GiB).
+const BYTES_A_PARAMETER: u64 = 5 * 4;
+
 /// Bytes that a network takes: its weights as they were read and as they are computed with, and the tiles in it.
 pub(crate) fn memory(config: &CheckpointConfig) -> Result<u64, ModelError> {
     let graph = Graph::build(&config.model).map_err(|e| ModelError::Wish(e.to_string()))?;
     let parameters: usize = graph.params.iter().map(|param| param.shape.iter().product::<usize>()).sum();
-    Ok(2 * 4 * parameters as u64 + NETWORK_BYTES)
+    Ok(BYTES_A_PARAMETER * parameters as u64 + NETWORK_BYTES)
 }
 
 /// A wish as a device takes it: `auto` is f32 on any but the CPU.
