@@ -1,6 +1,7 @@
 //! Payloads of orders: JSON with a version before it, so that a program says which it cannot read.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sr3_proto::{Location, Order};
 
 #[derive(Serialize)]
 struct Written<'a, O> {
@@ -39,4 +40,9 @@ pub(crate) fn read<O: DeserializeOwned>(kind: &str, version: u32, payload: &[u8]
         ));
     }
     Ok(serde_json::from_slice::<Read<O>>(payload).map_err(wrong)?.order)
+}
+
+/// The place of an order that is `what` to its job: the field of the spec that names it.
+pub(crate) fn place<'a>(order: &'a Order, what: &str) -> Option<&'a Location> {
+    order.head.places.iter().find(|place| place.what == what).map(|place| &place.location)
 }

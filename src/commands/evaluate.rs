@@ -20,13 +20,14 @@ use sr3_jobs::{
     images::{Selected, Source, SourceError},
     upscale::{Bits, EngineModels, Machine, engine_models::precision},
 };
-use sr3_proto::{Cancel, JobId, Location, Store, StoreError, off_thread, words::printable};
+use sr3_proto::{Cancel, JobId, Store, off_thread, words::printable};
 use sr3_worker::{Runner, Runners};
 
 use super::{
     ModelArgs,
     follow::{self, OnInterrupt, Show},
     remote_args::{CallArgs, block_on},
+    spec_file,
     submit::random_key,
     upscale_remote::place,
 };
@@ -243,11 +244,8 @@ pub(super) async fn measure_by(
 }
 
 pub(super) fn open_to_write(written: &str) -> Result<Store, CommandError> {
-    let location: Location = written.parse()?;
-    if let Some(path) = location.path() {
-        std::fs::create_dir_all(path).map_err(|e| StoreError::at(path, e))?;
-    }
-    Ok(Store::at(&location)?)
+    spec_file::make_folder(written)?;
+    Ok(Store::at(&written.parse()?)?)
 }
 
 fn no_images(error: SourceError, place: &str) -> CommandError {

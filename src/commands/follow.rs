@@ -89,12 +89,12 @@ pub(super) async fn watch(client: &Client, id: JobId, json: bool) -> Result<Endi
     };
     let ended = remote_job::ended(&job, format!("job {id} was cancelled"));
     ended.print(false, json);
-    if !json && job.kind == sr3_jobs::train::NAME {
-        super::train::tell_of(&job);
-        super::generate::tell_of(&job);
-    }
-    if !json && job.kind == sr3_jobs::compare::NAME {
-        super::fid::tell_of(&job.summary);
+    match job.kind.as_str() {
+        _ if json => {}
+        sr3_jobs::train::NAME => super::train::tell_of(&job),
+        sr3_jobs::generate::NAME => super::generate::tell_of(&job),
+        sr3_jobs::compare::NAME => super::fid::tell_of(&job.summary),
+        _ => {}
     }
     Ok(match ended.ending() {
         // Not this command was interrupted.

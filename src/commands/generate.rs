@@ -4,11 +4,10 @@ use std::{fs, path::PathBuf, sync::Arc};
 
 use clap::Args;
 use sr3_coordinator::{Kind, Kinds, core::view::Phase, kind::Begin};
-use sr3_engine::{device::Device, ops::Isa};
+use sr3_engine::device::Device;
 use sr3_jobs::{
-    Dtype,
     generate::{Generate, GenerateOrder, GenerateSpec, Generated, NAME},
-    upscale::{Bits, EngineModels, engine_models::precision},
+    upscale::{Bits, EngineModels},
 };
 use sr3_proto::{Cancel, SpecError, Store, off_thread, wire::v1::Job};
 use sr3_worker::{Runner, Runners};
@@ -69,12 +68,9 @@ async fn here(arguments: &GenerateArgs) -> Result<Ending, CommandError> {
     let wrong = |e: SpecError| CommandError::usage(e.in_file(&arguments.file));
     let spec = GenerateSpec::read(&document).map_err(wrong)?;
     let device = arguments.device;
-    let dtype = if device == Device::Cpu { spec.job.dtype } else { Dtype::F32 };
-    let class = device.class(precision(dtype, Isa::detect()));
-    let class = class.map_err(|e| CommandError::usage(e.to_string()))?;
-    let dtype = if class.starts_with("bf16/") { Dtype::Bf16 } else { Dtype::F32 };
+    let bits = Bits::here(device, spec.job.dtype).map_err(CommandError::usage)?;
     let kind = Arc::new(Generate::new(Arc::new(EngineModels::default().on(device))));
-    let (resolving, asked, bits) = (Arc::clone(&kind), spec.clone(), Bits { dtype, class });
+    let (resolving, asked, bits) = (Arc::clone(&kind), spec.clone(), bits);
     let planned = arguments.dry_run;
     let resolved = off_thread(move || match planned {
         true => resolving.plan(&asked, &bits),

@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 
 use clap::Args;
 use sr3_coordinator::{Kind, Kinds, core::view::Phase, kind::Begin};
-use sr3_engine::{device::Device, ops::Isa};
+use sr3_engine::device::Device;
 use sr3_jobs::{
     models::Library,
     train::{NAME, Train, TrainOrder, TrainSpec, Trained, sizes},
-    upscale::{Bits, engine_models::precision},
+    upscale::Bits,
 };
 use sr3_proto::{Cancel, Store, off_thread, wire::v1::Job};
 use sr3_worker::{
@@ -78,12 +78,10 @@ async fn here(arguments: &TrainArgs) -> Result<Ending, CommandError> {
     if let Some((field, message)) = spec.contradiction() {
         return Err(CommandError::usage(format!("{field}: {message}")));
     }
-    let precision = precision(spec.train.dtype, Isa::detect());
-    let class = Device::Cpu.class(precision).map_err(|e| CommandError::usage(e.to_string()))?;
-    let dtype = if class.starts_with("bf16/") { sr3_jobs::Dtype::Bf16 } else { sr3_jobs::Dtype::F32 };
+    let bits = Bits::here(Device::Cpu, spec.train.dtype).map_err(CommandError::usage)?;
     let library = Arc::new(Library::of_process());
     let kind = Arc::new(Train::new(Arc::clone(&library)));
-    let (resolving, asked, bits) = (Arc::clone(&kind), spec.clone(), Bits { dtype, class });
+    let (resolving, asked, bits) = (Arc::clone(&kind), spec.clone(), bits);
     let resolved = off_thread(move || resolving.resolve(&asked, &bits)).await;
     let order = resolved.map_err(|e| CommandError::failed(e.to_string()))?;
     let order: TrainOrder = order.map_err(|(field, message)| {

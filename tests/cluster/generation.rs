@@ -146,8 +146,9 @@ fn samples_are_the_same_whoever_makes_them_and_one_can_be_made_alone() {
         let name = format!("by {count}");
         let submitted =
             ["submit", &cascade.spec(&name, 20, ""), "--coordinator", &coordinator.address, "--watch"];
-        let (code, _, errors) = run(&submitted, &cascade.none);
+        let (code, out, errors) = run(&submitted, &cascade.none);
         assert_eq!(code, 0, "{errors}");
+        assert!(out.contains("20 samples in ") && out.contains("samples sha256:"), "{out}");
         assert!(cascade.files(&name) == expected, "{count} workers, other samples");
     }
 }

@@ -9,7 +9,7 @@ use sr3_coordinator::{
     core::open_to_write,
     kind::{Begin, Begun, Known, Ordered, SetAside},
 };
-use sr3_proto::{FailureKind, Location, Order, SpecError, job_spec, job_spec::Document, off_thread};
+use sr3_proto::{FailureKind, Order, SpecError, job_spec, job_spec::Document, off_thread};
 use sr3_worker::{Failure, OpenOrder, Runner, Stores};
 
 use super::{
@@ -19,6 +19,7 @@ use super::{
 use crate::{
     Writing,
     cut::UnitLimits,
+    envelope::place,
     images::{Selected, Source, SourceError},
     lazy::Lazy,
     upscale::{Bits, Machine, ModelError, Models, SuperResolution, check_model},
@@ -148,10 +149,6 @@ impl<M: Models<Processor = SuperResolution>> Runner for Evaluate<M> {
         let model = self.model(&evaluate, Machine::default());
         Ok(Arc::new(MeasuredOrder::new(evaluate, source, reference, destination, model)))
     }
-}
-
-fn place<'a>(order: &'a Order, what: &str) -> Option<&'a Location> {
-    order.head.places.iter().find(|place| place.what == what).map(|place| &place.location)
 }
 
 fn no_images(error: SourceError, location: &str) -> JobError {

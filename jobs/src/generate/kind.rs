@@ -9,7 +9,7 @@ use sr3_coordinator::{
     core::open_to_write,
     kind::{Begin, Begun, Known, Ordered, SetAside},
 };
-use sr3_proto::{FailureKind, Location, Order, SpecError, job_spec, job_spec::Document, off_thread};
+use sr3_proto::{FailureKind, Order, SpecError, job_spec, job_spec::Document, off_thread};
 use sr3_worker::{Failure, OpenOrder, Runner, Stores};
 
 use super::{
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     Wish,
+    envelope::place,
     images::Selected,
     lazy::Lazy,
     upscale::{Bits, EngineModels},
@@ -170,8 +171,4 @@ impl Runner for Generate {
         let stages = (0..generate.stages.len()).map(stage).collect();
         Ok(Arc::new(OpenGenerate { order: generate, source, destination, stages }))
     }
-}
-
-fn place<'a>(order: &'a Order, what: &str) -> Option<&'a Location> {
-    order.head.places.iter().find(|place| place.what == what).map(|place| &place.location)
 }

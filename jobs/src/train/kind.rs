@@ -10,7 +10,7 @@ use sr3_coordinator::{
     kind::{Begin, Begun, Known, Ordered, SetAside},
 };
 use sr3_proto::{
-    FailureKind, Grant, Location, Order, SpecError, Store, UnitId, job_spec, job_spec::Document, off_thread,
+    FailureKind, Grant, Order, SpecError, Store, UnitId, job_spec, job_spec::Document, off_thread,
 };
 use sr3_worker::{Failure, OpenOrder, Runner, Stores, UnitWork, gang::Peers};
 
@@ -24,7 +24,7 @@ use super::{
     spec::TrainSpec,
     survey::{self, SurveyUnit, UnitBytes, Verdict},
 };
-use crate::{Wish, models::Library, upscale::Bits};
+use crate::{Wish, envelope::place, models::Library, upscale::Bits};
 
 /// Training, with models that `library` opens, among workers that `peers` reaches.
 pub struct Train {
@@ -184,10 +184,6 @@ impl OpenTraining {
         let found = IndexFile::find(&self.destination).await.map_err(|e| e.to_string())?;
         found.ok_or_else(|| "the destination has no index: it was removed".to_string())
     }
-}
-
-fn place<'a>(order: &'a Order, what: &str) -> Option<&'a Location> {
-    order.head.places.iter().find(|place| place.what == what).map(|place| &place.location)
 }
 
 fn gib(bytes: u64) -> String {

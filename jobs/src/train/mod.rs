@@ -2,7 +2,7 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | what a person writes, and what becomes of it | `spec`, `order`, `resolve` |
+//! | what a person writes, and what becomes of it | `spec`, `choice`, `order`, `resolve` |
 //! | which pictures there are | `survey` (the first stage: pictures looked at by units), `shard` (many in one object), `index` |
 //! | the job as the coordinator sees it | `kind`, `job` |
 //! | from the index to what a step is given | `loader` |
@@ -19,6 +19,7 @@
 mod agree;
 mod audit;
 mod checkpoint;
+mod choice;
 mod compare;
 mod curve;
 mod facts;
@@ -39,14 +40,15 @@ mod validation;
 mod window;
 
 pub use checkpoint::{CheckpointError, CheckpointInfo, MemberFile, checkpoints};
+pub use choice::{
+    CropName, DecayName, GradientsName, LabelsName, LevelDrawName, LossName, ObjectiveName, OrientationsName,
+    TargetName,
+};
 pub use curve::{Row, Sampled, Time, Validation, decode_curve, read_curve};
 pub use job::Trained;
 pub use kind::Train;
 pub use order::{InitFrom, Recipe, ResumeFrom, TrainOrder, sizes};
-pub use spec::{
-    CropName, DecayName, GradientsName, LabelsName, LevelDrawName, LossName, ModelField, NumbersMap,
-    ObjectiveName, OrientationsName, TargetName, TrainFields, TrainSpec,
-};
+pub use spec::{ModelField, NumbersMap, TrainFields, TrainSpec};
 
 /// The kind's name.
 pub const NAME: &str = "train";

@@ -24,7 +24,7 @@ use sr3_proto::{
     order::{ModelName, Place},
 };
 
-use super::spec::{
+use super::choice::{
     CropName, DecayName, GradientsName, LabelsName, LossName, ObjectiveName, OrientationsName, TargetName,
 };
 use crate::{Dtype, Selection, envelope};

@@ -12,10 +12,9 @@ use sr3_engine::{
 use sr3_proto::Digest;
 
 use super::{
+    choice::{DecayName, LevelDrawName, LossName, ObjectiveName, TargetName},
     order::{InitFrom, Recipe, ResumeFrom, TrainOrder},
-    spec::{
-        DecayName, LevelDrawName, LossName, ModelField, NumbersMap, ObjectiveName, TargetName, TrainSpec,
-    },
+    spec::{ModelField, NumbersMap, TrainSpec},
 };
 use crate::{models::Library, upscale::Bits};
 

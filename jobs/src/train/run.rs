@@ -22,6 +22,7 @@ use super::{
     agree::{Apart, broken, said, written},
     audit::Audit,
     checkpoint::{self, CheckpointInfo},
+    choice::GradientsName,
     curve::{QUARTILES, Time, Validation},
     facts::Facts,
     index::key,
@@ -30,7 +31,6 @@ use super::{
     member::{At, Ours},
     order::TrainOrder,
     saving::{begin_checkpoint, collect, settle},
-    spec::GradientsName,
     validation::{self, Scored},
     window::{Window, quartiles, tell},
 };

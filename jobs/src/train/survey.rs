@@ -17,9 +17,9 @@ use sr3_proto::{
 use sr3_worker::{Attempt, Failure, Pipeline, Stop, UnitWork, telemetry};
 
 use super::{
+    choice::LabelsName,
     index::{self, Entry, Part},
     order::Recipe,
-    spec::LabelsName,
 };
 use crate::images::{
     check_length, read,

@@ -14,9 +14,10 @@
 
 use std::collections::BTreeMap;
 
+use sr3_engine::{device::Device, ops::Isa};
 use sr3_proto::Offer;
 
-use super::F32_CLASS;
+use super::{F32_CLASS, engine_models::precision};
 use crate::{DeviceChoice, Dtype, Wish};
 
 /// Which bits results have.
@@ -36,6 +37,16 @@ impl Default for Bits {
 }
 
 impl Bits {
+    /// Those that `device` gives where `dtype` is asked for: of a process that works for itself.
+    ///
+    /// # Errors
+    /// The device does not compute in that.
+    pub fn here(device: Device, dtype: Dtype) -> Result<Self, String> {
+        let dtype = if device == Device::Cpu { dtype } else { Dtype::F32 };
+        let class = device.class(precision(dtype, Isa::detect())).map_err(|e| e.to_string())?;
+        Ok(Self::of(&class))
+    }
+
     /// Those of a class.
     fn of(class: &str) -> Self {
         let dtype = if class.starts_with("bf16/") { Dtype::Bf16 } else { Dtype::F32 };
