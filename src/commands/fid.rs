@@ -325,7 +325,7 @@ fn about(set: &SetNumbers) -> String {
 }
 
 /// Names and numbers, in order.
-fn lines(numbers: &Numbers) -> Vec<(&'static str, String)> {
+pub(crate) fn lines(numbers: &Numbers) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     // No number is minus nothing.
     let number = |value: f64| format!("{:.6}", if value.abs() < 5e-7 { 0.0 } else { value });

@@ -16,7 +16,7 @@ use crate::{
 #[derive(Clone, Debug, Args)]
 #[command(after_help = exit::REMOTE_HELP)]
 pub struct ReportArgs {
-    /// Where runs have written (training runs, evaluations, results of `sr3 upscale` and `sr3 project`): folders or URLs; or
+    /// Where runs have written (training runs, samples, evaluations, comparisons, results of `sr3 upscale` and `sr3 project`): folders or URLs; or
     /// jobs of a cluster, by their numbers.
     #[arg(value_name = "JOB|PLACE", required = true)]
     pub of: Vec<String>,

@@ -3,7 +3,9 @@
 //! A section reads one kind of thing that lies at a place, and is a line in [`SECTIONS`]: a new kind of job adds a file here
 //! and its line. Nothing is written at the place, and what cannot be read there is left out or said.
 
+mod compare;
 mod evaluate;
+mod generate;
 pub(crate) mod html;
 mod pictures;
 mod train;
@@ -34,9 +36,11 @@ pub(crate) struct Place {
 type Section = for<'a> fn(&'a Place) -> BoxFuture<'a, Result<Option<Html>, CommandError>>;
 
 /// What may lie at a place.
-const SECTIONS: [(&str, Section); 4] = [
+const SECTIONS: [(&str, Section); 6] = [
     ("Training", |place| Box::pin(train::section(place))),
     ("Evaluation", |place| Box::pin(evaluate::section(place))),
+    ("Comparison", |place| Box::pin(compare::section(place))),
+    ("Samples", |place| Box::pin(generate::section(place))),
     ("Search", |place| Box::pin(tune::section(place))),
     ("Pictures", |place| Box::pin(upscale::section(place))),
 ];
@@ -60,7 +64,8 @@ pub(crate) async fn page(places: &[Place]) -> Result<String, CommandError> {
         }
         if sections.len() == before {
             return Err(CommandError::usage(format!(
-                "`{}` holds nothing to report on: no training run, no evaluation, no search, no results of `sr3 upscale` or `sr3 project`",
+                "`{}` holds nothing to report on: no training run, no evaluation, no comparison, no samples, no search, no results of `sr3 upscale` or `sr3 \
+                 project`",
                 sr3_proto::words::printable(&place.name)
             )));
         }

@@ -8,6 +8,8 @@ use std::{
 
 use sr3::engine::image::{DecodeLimits, OutputFormat, Picture, Samples, decode, encode};
 
+use crate::inception;
+
 /// A name that would be a script if a page took it for anything but a name.
 const ODD: &str = "a<script>alert(1)<!-- 'b' & \"c\".png";
 
@@ -146,6 +148,46 @@ fn a_training_run_shows_its_curve_its_samples_and_its_checkpoints() {
     assert_eq!(page.matches("data:image/svg+xml").count(), 1);
     assert_eq!(page.matches("data:image/png").count(), 1);
     assert!(page.contains("checkpoints/step-000000000040/average-1000"), "{page}");
+}
+
+#[test]
+fn samples_are_shown_by_class_and_a_comparison_with_all_that_decides_it() {
+    let folders = Folders::new();
+    for number in 0..12 {
+        let class = ["roses", "<b>tulips"][number % 2];
+        folders.cut(&format!("in/{class}/{number}.png"), [10 * number, 7, 28, 28]);
+    }
+    let [source, run, samples, numbers] = ["in", "run", "samples", "numbers"].map(|name| folders.text(name));
+    let spec = format!(
+        "kind: train\nsource: {source}\ndestination: {run}\nhigh_res: 16\nlabels: folders\nclasses: 2\nmodel: {{layout: iddpm, \
+         inner_channel: 8, norm_groups: 4, channel_mults: [1, 2], res_blocks: 1, heads: {{count: 2}}, \
+         use_affine_level: true, learned_variance: true}}\nsteps: 2\nbatch: 8\naverages: [1k]\nseed: 5\n"
+    );
+    fs::write(folders.path("train.yaml"), spec).unwrap();
+    let ran = sr3(&["train", &folders.text("train.yaml"), "--quiet"]);
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let model = format!("{run}/checkpoints/step-000000000002/average-1000");
+    let spec =
+        format!("kind: generate\ndestination: {samples}\ncount: 7\nstages:\n- model: {model}\n  steps: 2\n");
+    fs::write(folders.path("generate.yaml"), spec).unwrap();
+    let ran = sr3(&["generate", &folders.text("generate.yaml"), "--quiet"]);
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let page = folders.page(&[&samples]);
+    assert!(page.contains("7 samples, 0 set aside.") && page.contains("&lt;b&gt;tulips: 4"), "{page}");
+    assert!(page.contains("roses: 3"), "{page}");
+    assert_eq!(page.matches("data:image/png").count(), 7);
+    let compared = Command::new(env!("CARGO_BIN_EXE_sr3"))
+        .args(["fid", &samples, &source, "--out", &numbers, "--json"])
+        .env("SR3_CACHE", inception::cache().path())
+        .output()
+        .unwrap();
+    assert!(compared.status.success(), "{}", String::from_utf8_lossy(&compared.stderr));
+    let compared: serde_json::Value = serde_json::from_slice(&compared.stdout).unwrap();
+    let page = folders.page(&[&numbers]);
+    for digest in [&compared["sets"][0]["sha256"], &compared["sets"][1]["sha256"], &compared["weights"]] {
+        assert!(page.contains(digest.as_str().unwrap()), "{digest}");
+    }
+    assert!(page.contains(&format!("{:.6}", compared["numbers"]["fid"].as_f64().unwrap())), "{page}");
 }
 
 #[test]
