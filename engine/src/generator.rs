@@ -35,8 +35,11 @@ pub struct GeneratorRecipe {
     pub timesteps: Option<NoiseSchedule>,
     /// How x_t is taken from level to level.
     pub sampler: Sampler,
-    /// Noise levels at which the network is evaluated, rising; the level after the last is 1.
+    /// Noise levels at which the network is evaluated, rising.
     pub noise_levels: Vec<f64>,
+    /// The level after the last: 1 for clean pictures. Others are as noisy as it says, which a later stage of a cascade may have
+    /// learned to take (truncated conditioning augmentation).
+    pub end: f64,
     /// Classes that may be asked for; 0 where none may.
     pub classes: usize,
     /// What stands for any class; none where the network has not learned one.
@@ -105,6 +108,12 @@ pub enum GenerateError {
         /// What was asked for.
         guidance: f64,
     },
+    /// Nothing is left of the way.
+    #[error("noise of deviation {deviation} is more than sampling begins with")]
+    Truncated {
+        /// What was asked for.
+        deviation: f64,
+    },
     /// The sampler cannot run along these levels.
     #[error(transparent)]
     Sampler(#[from] SamplerError),
@@ -154,6 +163,7 @@ impl GeneratorRecipe {
             },
             sampler,
             noise_levels,
+            end: 1.0,
             classes,
             any_class,
             guidance,
@@ -161,6 +171,20 @@ impl GeneratorRecipe {
             seed: request.seed,
             precision: request.precision,
         })
+    }
+
+    /// Stopped early, where noise of `deviation`, in pictures of [-1, 1], is left on the pictures.
+    ///
+    /// # Errors
+    /// The network begins with less noise than that.
+    pub fn truncated(mut self, deviation: f64) -> Result<Self, GenerateError> {
+        // x_t / a is a picture with noise of deviation sqrt(1 - a²) / a on it.
+        self.end = 1.0 / (1.0 + deviation * deviation).sqrt();
+        self.noise_levels.retain(|level| *level < self.end);
+        match self.noise_levels.is_empty() {
+            true => Err(GenerateError::Truncated { deviation }),
+            false => Ok(self),
+        }
     }
 }
 
@@ -195,7 +219,7 @@ impl<D: Denoiser> Generator<D> {
         if inputs != RGB || outputs != expected {
             return Err(GenerateError::Channels { inputs, outputs });
         }
-        let steps = recipe.sampler.steps(&recipe.noise_levels)?;
+        let steps = recipe.sampler.steps_to(&recipe.noise_levels, recipe.end)?;
         Ok(Self { denoiser, recipe, steps })
     }
 
@@ -244,7 +268,8 @@ impl<D: Denoiser> Generator<D> {
         let finished = canvases.into_iter().map(|canvas| {
             let mut x = canvas.x;
             let is_finite = x.iter().all(|value| value.is_finite());
-            x.iter_mut().for_each(|value| *value = value.clamp(-1.0, 1.0));
+            let end = self.recipe.end as f32;
+            x.iter_mut().for_each(|value| *value = (*value / end).clamp(-1.0, 1.0));
             is_finite.then_some(x)
         });
         Ok(finished.collect())

@@ -86,7 +86,7 @@ pub fn job_spec(data: &[u8]) {
         }
         Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
     }
-    JobSpec::line_of(text, "source");
+    drop(JobSpec::documents(text).map(|all| all.iter().map(JobSpec::read).collect::<Vec<_>>()));
 }
 
 /// Every message of `sr3/v1` and the values made of them.

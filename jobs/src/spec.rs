@@ -39,19 +39,35 @@ pub enum JobSpec {
 }
 
 impl JobSpec {
-    /// Reads a spec: one YAML (or JSON) document.
+    /// Reads the spec of one job: a YAML (or JSON) document.
     ///
     /// # Errors
     /// The first thing that is wrong, with its line: never more than one line of text.
     pub fn parse(text: &str) -> Result<Self, SpecError> {
+        Self::read(&Document::parse(text, KINDS)?)
+    }
+
+    /// The documents of the jobs that a text asks for: several where it trains the stages of a cascade.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn documents(text: &str) -> Result<Vec<Document>, SpecError> {
         let document = Document::parse(text, KINDS)?;
+        if document.kind() == train::NAME { train::runs(&document) } else { Ok(vec![document]) }
+    }
+
+    /// Reads the spec of one job.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn read(document: &Document) -> Result<Self, SpecError> {
         Ok(match document.kind() {
-            evaluate::NAME => Self::Evaluate(EvaluateSpec::read(&document)?),
-            compare::NAME => Self::Compare(CompareSpec::read(&document)?),
-            train::NAME => Self::Train(Box::new(TrainSpec::read(&document)?)),
-            generate::NAME => Self::Generate(Box::new(GenerateSpec::read(&document)?)),
-            project::NAME => Self::Project(ProjectSpec::read(&document)?),
-            _ => Self::Upscale(UpscaleSpec::read(&document)?),
+            evaluate::NAME => Self::Evaluate(EvaluateSpec::read(document)?),
+            compare::NAME => Self::Compare(CompareSpec::read(document)?),
+            train::NAME => Self::Train(Box::new(TrainSpec::read(document)?)),
+            generate::NAME => Self::Generate(Box::new(GenerateSpec::read(document)?)),
+            project::NAME => Self::Project(ProjectSpec::read(document)?),
+            _ => Self::Upscale(UpscaleSpec::read(document)?),
         })
     }
 
@@ -78,11 +94,6 @@ impl JobSpec {
         }
     }
 
-    /// The line of `field` in a text that [`Self::parse`] takes, for what is found wrong with its value later.
-    pub fn line_of(text: &str, field: &str) -> Option<u32> {
-        Document::parse(text, KINDS).ok()?.line_of(field)
-    }
-
     /// JSON Schema (2020-12) of a job spec, for editors and other people's tools.
     pub fn schema() -> Value {
         let kinds = [
@@ -90,6 +101,7 @@ impl JobSpec {
             of_kind(evaluate::NAME, schemars::schema_for!(EvaluateSpec).to_value()),
             of_kind(compare::NAME, schemars::schema_for!(CompareSpec).to_value()),
             of_kind(train::NAME, schemars::schema_for!(TrainSpec).to_value()),
+            of_stages(of_kind(train::NAME, schemars::schema_for!(TrainSpec).to_value())),
             of_kind(generate::NAME, schemars::schema_for!(GenerateSpec).to_value()),
             of_kind(project::NAME, schemars::schema_for!(ProjectSpec).to_value()),
         ];
@@ -139,4 +151,24 @@ fn of_kind(name: &str, mut schema: Value) -> Value {
         required.push("kind".into());
     }
     schema
+}
+
+/// The schema of several by one spec: any field may stand beside its `stages`, or in them.
+fn of_stages(mut one: Value) -> Value {
+    one["required"] = json!(["kind", "stages"]);
+    let mut stage = one.clone();
+    stage["required"] = json!(["name"]);
+    for field in ["kind", "destination"] {
+        stage["properties"].as_object_mut().map(|fields| fields.remove(field));
+    }
+    if let Some(object) = stage.as_object_mut() {
+        object.remove("$defs");
+    }
+    one["properties"]["stages"] = json!({
+        "description": "The runs, each with what differs from what stands beside them.",
+        "type": "array",
+        "minItems": 1,
+        "items": stage,
+    });
+    one
 }

@@ -182,8 +182,70 @@ fn a_text_cannot_cost_more_than_it_weighs() {
 
 #[test]
 fn a_field_found_wrong_later_has_its_line() {
-    assert_eq!(JobSpec::line_of(&format!("{LEAST}preset: best\n"), "preset"), Some(4));
-    assert_eq!(JobSpec::line_of(LEAST, "preset"), None);
+    let line = |text: &str| JobSpec::documents(text).unwrap()[0].line_of("preset");
+    assert_eq!(line(&format!("{LEAST}preset: best\n")), Some(4));
+    assert_eq!(line(LEAST), None);
+}
+
+const STAGES: &str = "kind: train
+name: flowers
+source: in
+destination: runs/flowers/
+batch: 8
+steps: 10
+stages:
+- {name: base, high_res: 16, model: {inner_channel: 8, norm_groups: 4}}
+- name: enlarge
+  high_res: 32
+  low_res: 16
+  batch: 4
+  model: {inner_channel: 8, norm_groups: 4}
+";
+
+#[test]
+fn stages_of_one_spec_are_runs_of_their_own() {
+    let read = |text: &str| -> Result<Vec<_>, SpecError> {
+        JobSpec::documents(text)?.iter().map(JobSpec::read).collect()
+    };
+    let runs: Vec<_> = read(STAGES).unwrap();
+    let of = |run: &JobSpec| match run {
+        JobSpec::Train(spec) => {
+            let t = &spec.train;
+            (t.name.clone().unwrap(), t.destination.clone(), t.source.clone(), t.high_res, t.batch)
+        }
+        _ => panic!("another kind"),
+    };
+    assert_eq!(
+        runs.iter().map(of).collect::<Vec<_>>(),
+        [
+            ("flowers/base".into(), "runs/flowers/base".into(), "in".into(), 16, 8),
+            ("flowers/enlarge".into(), "runs/flowers/enlarge".into(), "in".into(), 32, 4),
+        ]
+    );
+    // Each has a text of its own, which is what a coordinator is given.
+    assert!(runs.iter().all(|run| run.check().is_ok()));
+    for (right, wrong, line, what) in [
+        ("- {name: base,", "- {", 8, "every stage needs a `name`"),
+        ("name: enlarge", "name: base", 9, "another stage is called so"),
+        ("name: enlarge", "name: ../enlarge", 9, "letters, digits"),
+        ("  low_res: 16\n", "  destination: elsewhere\n", 11, "leave it out"),
+        ("  low_res: 16\n", "  low_rse: 16\n", 11, "did you mean `low_res`"),
+        ("batch: 4", "batch: none", 12, "`batch`"),
+        ("- name: enlarge\n  high_res", "- enlarge\n- high_res", 9, "expected a map of fields"),
+    ] {
+        let error = read(&STAGES.replacen(right, wrong, 1)).unwrap_err();
+        assert_eq!(error.line, Some(line), "{error}");
+        assert!(error.message.contains(what), "{error}");
+    }
+    let one = JobSpec::parse(STAGES).unwrap_err();
+    assert!(one.line == Some(8) && one.message.contains("`sr3 submit`"), "{one}");
+    let mut job: Value = serde_json::json!({
+        "kind": "train", "source": "in", "destination": "out", "batch": 8,
+        "stages": [{"name": "base", "high_res": 16, "model": "sr3-64"}],
+    });
+    conforms(&job, &JobSpec::schema()).unwrap();
+    job["stages"][0]["low_rse"] = 8.into();
+    conforms(&job, &JobSpec::schema()).unwrap_err();
 }
 
 #[test]

@@ -68,7 +68,7 @@ async fn here(arguments: &GenerateArgs) -> Result<Ending, CommandError> {
     let wrong = |e: SpecError| CommandError::usage(e.in_file(&arguments.file));
     let spec = GenerateSpec::read(&document).map_err(wrong)?;
     let device = arguments.device;
-    let bits = Bits::here(device, spec.job.dtype).map_err(CommandError::usage)?;
+    let bits = Bits::here(device, spec.dtype()).map_err(CommandError::usage)?;
     let kind = Arc::new(Generate::new(Arc::new(EngineModels::default().on(device))));
     let (resolving, asked, bits) = (Arc::clone(&kind), spec.clone(), bits);
     let planned = arguments.dry_run;

@@ -16,7 +16,11 @@ use sr3_jobs::{
     train::Train,
     upscale::{Bits, EngineModels, engine_models::recipe},
 };
-use sr3_proto::{SpecError, job_spec::TEXT_BYTES_MAX, words::printable};
+use sr3_proto::{
+    SpecError,
+    job_spec::{Document, TEXT_BYTES_MAX},
+    words::printable,
+};
 
 use super::{fid, generate, train};
 use crate::exit::{CommandError, Ending};
@@ -42,8 +46,10 @@ pub fn run(command: &SpecCommand) -> Result<Ending, CommandError> {
         SpecCommand::Schema => say!("{:#}", JobSpec::schema()),
         SpecCommand::Validate { file } => {
             let (name, text) = read(file)?;
-            let summary = validate(&text).map_err(|error| CommandError::usage(error.in_file(&name)))?;
-            say!("{name}: {summary}");
+            let wrong = |error: SpecError| CommandError::usage(error.in_file(&name));
+            for document in JobSpec::documents(&text).map_err(wrong)? {
+                say!("{name}: {}", validate(&document).map_err(wrong)?);
+            }
         }
     }
     Ok(Ending::Done)
@@ -79,18 +85,16 @@ fn read(file: &str) -> Result<(String, String), CommandError> {
 }
 
 /// One line about a spec that can be used.
-fn validate(text: &str) -> Result<String, SpecError> {
-    let located = |field: &str, error: String| SpecError {
-        line: JobSpec::line_of(text, field),
-        message: printable(&error),
-    };
+fn validate(document: &Document) -> Result<String, SpecError> {
+    let located =
+        |field: &str, error: String| SpecError { line: document.line_of(field), message: printable(&error) };
     let check_globs = |selection: &Selection| {
         for (field, globs) in [("include", &selection.include), ("exclude", &selection.exclude)] {
             Filter::new(globs, &[]).map_err(|error| located(field, error.to_string()))?;
         }
         Ok::<_, SpecError>(())
     };
-    match JobSpec::parse(text)? {
+    match JobSpec::read(document)? {
         JobSpec::Upscale(spec) => {
             check_globs(&spec.selection)?;
             let model =

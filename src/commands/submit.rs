@@ -7,7 +7,10 @@ use std::{
 
 use clap::Args;
 use sr3_jobs::JobSpec;
-use sr3_proto::{JobId, job_spec::TEXT_BYTES_MAX};
+use sr3_proto::{
+    JobId, SpecError,
+    job_spec::{Document, TEXT_BYTES_MAX},
+};
 
 use super::{
     follow,
@@ -48,32 +51,52 @@ pub struct SubmitArgs {
 
 /// Runs it.
 pub fn run(arguments: &SubmitArgs) -> Result<Ending, CommandError> {
-    let spec = read(&arguments.file)?;
+    let specs = read(&arguments.file)?;
     if arguments.dry_run {
-        return forecast(&arguments.file, &spec);
+        return forecast(&arguments.file, &specs[0].job);
     }
     let client = arguments.remote.client()?;
     let key = arguments.idempotency_key.clone().unwrap_or_else(random_key);
     block_on(async {
-        let (job, existed) = client.submit(&spec, &key).await?;
-        let id = JobId::new(job.id);
-        if arguments.json {
-            let mut object = remote_job::json(&job);
-            object["existed"] = existed.into();
-            print(&format!("{object}\n"));
-        } else {
-            print(&format!("{id}\n"));
+        let mut jobs = Vec::new();
+        for spec in &specs {
+            // Each stage is a submission of its own.
+            let key = spec.stage.as_ref().map_or_else(|| key.clone(), |stage| format!("{key}/{stage}"));
+            let (job, existed) = client.submit(&spec.text, &key).await?;
+            let id = JobId::new(job.id);
+            if arguments.json {
+                let mut object = remote_job::json(&job);
+                object["existed"] = existed.into();
+                print(&format!("{object}\n"));
+            } else {
+                print(&format!("{id}\n"));
+            }
+            jobs.push(id);
         }
-        if arguments.watch { follow::watch(&client, id, arguments.json).await } else { Ok(Ending::Done) }
+        for id in jobs.into_iter().filter(|_| arguments.watch) {
+            match follow::watch(&client, id, arguments.json).await? {
+                Ending::Done => {}
+                other => return Ok(other),
+            }
+        }
+        Ok(Ending::Done)
     })
 }
 
+/// A job that a file asks for.
+struct Submission {
+    /// What it is called, where the file asks for several.
+    stage: Option<String>,
+    job: JobSpec,
+    text: String,
+}
+
 /// What a job takes, by a short run on this machine.
-fn forecast(file: &str, spec: &str) -> Result<Ending, CommandError> {
+fn forecast(file: &str, job: &JobSpec) -> Result<Ending, CommandError> {
     let file = file.to_string();
-    match JobSpec::parse(spec) {
-        Ok(JobSpec::Train(_)) => train::run(&TrainArgs { dry_run: true, ..TrainArgs::of(file) }),
-        Ok(JobSpec::Generate(_)) => generate::run(&GenerateArgs { dry_run: true, ..GenerateArgs::of(file) }),
+    match job {
+        JobSpec::Train(_) => train::run(&TrainArgs { dry_run: true, ..TrainArgs::of(file) }),
+        JobSpec::Generate(_) => generate::run(&GenerateArgs { dry_run: true, ..GenerateArgs::of(file) }),
         _ => Err(CommandError::usage(
             "--dry-run is of jobs of kind train and generate; the commands of other kinds have their own",
         )),
@@ -85,8 +108,8 @@ pub(super) fn random_key() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-/// The text of a spec that can be used: what is wrong with it is told without a coordinator.
-fn read(file: &str) -> Result<String, CommandError> {
+/// The jobs of a file that can be used, one at least: what is wrong with it is told without a coordinator.
+fn read(file: &str) -> Result<Vec<Submission>, CommandError> {
     let (name, source): (_, io::Result<Box<dyn Read>>) = match file {
         "-" => ("stdin", Ok(Box::new(io::stdin()))),
         file => (file, File::open(file).map(|file| Box::new(file) as Box<dyn Read>)),
@@ -97,6 +120,16 @@ fn read(file: &str) -> Result<String, CommandError> {
         .map_err(|e| CommandError::usage(format!("`{name}` cannot be read ({e}): name a job spec")))?;
     let text = String::from_utf8(bytes)
         .map_err(|_| CommandError::usage(format!("`{name}` is not text: name a job spec in YAML")))?;
-    JobSpec::parse(&text).map_err(|e| CommandError::usage(e.in_file(name)))?;
-    Ok(text)
+    let wrong = |e: SpecError| CommandError::usage(e.in_file(name));
+    let documents = JobSpec::documents(&text).map_err(wrong)?;
+    let is_one = JobSpec::parse(&text).is_ok();
+    let submission = |document: &Document| {
+        let job = JobSpec::read(document).map_err(wrong)?;
+        // The file as it was written, where it is one job: a coordinator's words about it have its lines.
+        Ok(match document.text("name") {
+            Some(stage) if !is_one => Submission { stage: Some(stage.to_string()), text: job.to_yaml(), job },
+            _ => Submission { stage: None, text: text.clone(), job },
+        })
+    };
+    documents.iter().map(submission).collect()
 }

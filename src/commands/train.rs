@@ -8,10 +8,10 @@ use sr3_coordinator::{Kind, Kinds, core::view::Phase, kind::Begin};
 use sr3_engine::device::Device;
 use sr3_jobs::{
     models::Library,
-    train::{NAME, Train, TrainOrder, TrainSpec, Trained, sizes},
+    train::{NAME, Train, TrainOrder, TrainSpec, Trained, runs, sizes},
     upscale::Bits,
 };
-use sr3_proto::{Cancel, Store, off_thread, wire::v1::Job};
+use sr3_proto::{Cancel, SpecError, Store, job_spec::Document, off_thread, wire::v1::Job};
 use sr3_worker::{
     Runner, Runners,
     gang::{LocalPeers, Peers},
@@ -70,8 +70,42 @@ pub fn run(arguments: &TrainArgs) -> Result<Ending, CommandError> {
 
 async fn here(arguments: &TrainArgs) -> Result<Ending, CommandError> {
     let document = spec_file::read(&arguments.file, NAME, "train")?;
-    let wrong = |e: sr3_proto::SpecError| CommandError::usage(e.in_file(&arguments.file));
-    let mut spec = TrainSpec::read(&document).map_err(wrong)?;
+    let wrong = |e: SpecError| CommandError::usage(e.in_file(&arguments.file));
+    let library = Arc::new(Library::of_process());
+    let kind = Arc::new(Train::new(Arc::clone(&library)));
+    let mut orders = Vec::new();
+    for run in runs(&document).map_err(wrong)? {
+        orders.push(order(arguments, &kind, &run).await?);
+    }
+    let interrupt = Cancel::new();
+    if !arguments.dry_run {
+        let said = "writing a checkpoint; once more to stop at once";
+        tokio::spawn(signals::watch(interrupt.clone(), Some(said)));
+    }
+    // The stages of a cascade one after the other: here they would take each other's processors.
+    for (name, order) in orders {
+        if arguments.dry_run {
+            off_thread(move || train_forecast::print(&order))
+                .await
+                .map_err(|e| CommandError::failed(e.to_string()))??;
+            continue;
+        }
+        match run_here(arguments, &kind, &library, name, order, &interrupt).await? {
+            Ending::Done => {}
+            other => return Ok(other),
+        }
+    }
+    Ok(Ending::Done)
+}
+
+/// What a run is called and comes to.
+async fn order(
+    arguments: &TrainArgs,
+    kind: &Arc<Train>,
+    document: &Document,
+) -> Result<(Option<String>, TrainOrder), CommandError> {
+    let wrong = |e: SpecError| CommandError::usage(e.in_file(&arguments.file));
+    let mut spec = TrainSpec::read(document).map_err(wrong)?;
     if let Some(steps) = arguments.steps {
         (spec.train.steps, spec.train.samples) = (Some(steps), None);
     }
@@ -79,33 +113,31 @@ async fn here(arguments: &TrainArgs) -> Result<Ending, CommandError> {
         return Err(CommandError::usage(format!("{field}: {message}")));
     }
     let bits = Bits::here(Device::Cpu, spec.train.dtype).map_err(CommandError::usage)?;
-    let library = Arc::new(Library::of_process());
-    let kind = Arc::new(Train::new(Arc::clone(&library)));
-    let (resolving, asked, bits) = (Arc::clone(&kind), spec.clone(), bits);
-    let resolved = off_thread(move || resolving.resolve(&asked, &bits)).await;
+    let name = spec.train.name.clone();
+    let resolving = Arc::clone(kind);
+    let resolved = off_thread(move || resolving.resolve(&spec, &bits)).await;
     let order = resolved.map_err(|e| CommandError::failed(e.to_string()))?;
-    let order: TrainOrder = order.map_err(|(field, message)| {
-        CommandError::usage(document.wrong(field, &message).in_file(&arguments.file))
-    })?;
-    if arguments.dry_run {
-        off_thread(move || train_forecast::print(&order))
-            .await
-            .map_err(|e| CommandError::failed(e.to_string()))??;
-        return Ok(Ending::Done);
-    }
+    Ok((name, order.map_err(|(field, message)| wrong(document.wrong(field, &message)))?))
+}
+
+async fn run_here(
+    arguments: &TrainArgs,
+    kind: &Arc<Train>,
+    library: &Arc<Library>,
+    name: Option<String>,
+    order: TrainOrder,
+    interrupt: &Cancel,
+) -> Result<Ending, CommandError> {
     spec_file::make_folder(&order.destination)?;
-    let interrupt = Cancel::new();
-    let said = "writing a checkpoint; once more to stop at once";
-    tokio::spawn(signals::watch(interrupt.clone(), Some(said)));
-    let envelope = Arc::new(order.envelope(spec.train.name.clone(), 1)?);
+    let envelope = Arc::new(order.envelope(name, 1)?);
     let begin = Begin { open_store: Arc::new(Store::at), owner: String::new(), run: None, planning: true };
     let begun = kind.begin(Arc::clone(&envelope), begin).await;
     let begun = begun.map_err(|e| CommandError::failed(e.to_string()))?;
     let peers = LocalPeers::default();
     let runner =
-        || -> Arc<dyn Runner> { Arc::new(Train::with_peers(Arc::clone(&library), Arc::new(peers.clone()))) };
+        || -> Arc<dyn Runner> { Arc::new(Train::with_peers(Arc::clone(library), Arc::new(peers.clone()))) };
     let runners = (0..arguments.workers).map(|_| Runners::new([runner()])).collect();
-    let kinds: Arc<dyn Kind> = kind;
+    let kinds: Arc<dyn Kind> = Arc::<Train>::clone(kind);
     let job = LocalJob {
         order: envelope,
         begun,
@@ -115,7 +147,7 @@ async fn here(arguments: &TrainArgs) -> Result<Ending, CommandError> {
         journal: None,
     };
     let show = local::Show { json: arguments.json, quiet: arguments.quiet };
-    let ended = local::run(job, show, &interrupt).await?;
+    let ended = local::run(job, show, interrupt).await?;
     if interrupt.is_cancelled() {
         return Ok(Ending::Interrupted);
     }

@@ -115,7 +115,81 @@ fn a_network_that_makes_pictures_by_class_is_trained_to_the_same_weights_by_any_
     let errors = refused("blurred", &format!("{BASE}blur: [0, 1]\n"));
     assert!(errors.contains("blurred.yaml:") && errors.contains("give `low_res`"), "{errors}");
     let errors = refused("unlabelled", &BASE.replace("labels: folders\n", ""));
-    assert!(errors.contains("give `labels: folders`"), "{errors}");
+    assert!(errors.contains("such as `labels: folders`"), "{errors}");
+}
+
+#[test]
+fn labels_are_folders_or_lie_beside_pictures_or_in_a_list() {
+    let cascade = Cascade::new();
+    let by_folders = cascade.train("folders", BASE, "1");
+    let root = cascade.folder.path().join("in");
+    let mut list = String::new();
+    let mut shard = tar::Builder::new(Vec::new());
+    for (name, bytes) in pictures::files(&root) {
+        let label = name.rsplit('/').nth(1).unwrap();
+        let stem = name.rsplit_once('.').unwrap().0;
+        fs::write(root.join(format!("{stem}.cls")), format!("{label}\n")).unwrap();
+        list += &format!("{}\n", serde_json::json!({ "file_name": name, "label": label }));
+        for (name, bytes) in [(&name, &bytes[..]), (&format!("{stem}.cls"), label.as_bytes())] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            shard.append_data(&mut header, name.replace('/', "-"), bytes).unwrap();
+        }
+    }
+    fs::write(root.join("metadata.jsonl"), list).unwrap();
+    for labels in ["cls", "list"] {
+        let told = BASE.replace("labels: folders", &format!("labels: {labels}"));
+        assert_eq!(cascade.train(labels, &told, "2"), by_folders, "{labels}");
+    }
+    // In a shard there are no folders: what lies beside a picture says what it shows.
+    fs::remove_dir_all(&root).unwrap();
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("shard.tar"), shard.into_inner().unwrap()).unwrap();
+    cascade.train("shard", &BASE.replace("labels: folders", "labels: cls"), "1");
+    let config = fs::read_to_string(format!("{}/config.json", cascade.model("shard"))).unwrap();
+    let config: Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["class_names"], serde_json::json!(LABELS));
+    let spec = cascade.training("unlisted", &BASE.replace("labels: folders", "labels: list"));
+    let (code, _, errors) = run(&["train", &spec, "--json"], &cascade.none);
+    assert!(code != 0 && errors.contains("no picture to learn from"), "{errors}");
+    let left_out = fs::read_to_string(cascade.folder.path().join("unlisted/index/left-out.jsonl")).unwrap();
+    assert!(left_out.contains("`metadata.jsonl`, which would say its label: it is not there"), "{left_out}");
+}
+
+#[test]
+fn both_stages_are_trained_by_one_spec_in_one_process_and_side_by_side() {
+    let cascade = Cascade::new();
+    let expected = [cascade.train("base", BASE, "1"), cascade.train("enlarge", ENLARGE, "1")];
+    let spec = |name: &str| {
+        let stages = [("base", BASE), ("enlarge", ENLARGE)].map(|(stage, more)| {
+            let fields: String = more.lines().map(|line| format!("  {line}\n")).collect();
+            format!("- name: {stage}\n{fields}")
+        });
+        cascade.training(name, &format!("stages:\n{}", stages.concat()))
+    };
+    let (code, out, errors) = run(&["train", &spec("here"), "--json"], &cascade.none);
+    assert_eq!(code, 0, "{errors}");
+    let digest = |line: &str| json(line)["weights_sha256"].as_str().unwrap().to_string();
+    assert_eq!(out.lines().map(digest).collect::<Vec<_>>(), expected);
+    let coordinator = Coordinator::start(&cascade.text("state"), &[], &cascade.none);
+    let address = coordinator.address.as_str();
+    let _workers = [worker(address, &cascade.none), worker(address, &cascade.none)];
+    let there = spec("there");
+    let submitted = ["submit", &there, "--coordinator", address, "--idempotency-key", "k", "--watch"];
+    let (code, out, errors) = run(&submitted, &cascade.none);
+    assert_eq!(code, 0, "{errors}");
+    let told: Vec<_> = out.lines().filter_map(|line| line.strip_prefix("weights sha256:")).collect();
+    assert_eq!(told, expected, "{out}");
+    for stage in ["base", "enlarge"] {
+        let config = cascade.model(&format!("there/{stage}")) + "/config.json";
+        assert!(fs::exists(&config).unwrap(), "{config}");
+    }
+    // The same submission again makes no more jobs.
+    let again = ["submit", &there, "--coordinator", address, "--idempotency-key", "k", "--json"];
+    let (code, out, errors) = run(&again, &cascade.none);
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.lines().count() == 2 && out.lines().all(|line| json(line)["existed"] == true), "{out}");
 }
 
 #[test]
@@ -170,7 +244,7 @@ fn a_job_whose_workers_are_killed_makes_every_sample_once() {
     }
     let status = until(Duration::from_secs(90), || {
         let (_, out, _) = run(&["status", id.trim(), "--json", "--coordinator", address], &cascade.none);
-        Some(json(&out)).filter(|status| status["state"] != "running")
+        Some(json(&out)).filter(|status| status["state"] != "running" && status["state"] != "finishing")
     });
     assert_eq!(status["state"], "succeeded", "{status}");
     assert_eq!(status["summary"]["samples_sha256"], expected);
@@ -210,6 +284,25 @@ fn small_pictures_of_a_folder_go_through_the_later_stages_alone() {
     assert_eq!(cascade.files("large").len(), 5);
     let samples = fs::read_to_string(cascade.folder.path().join("large/samples.jsonl")).unwrap();
     assert!(samples.lines().any(|line| line.contains("broken.png") && line.contains("reason")), "{samples}");
+}
+
+#[test]
+fn a_stage_may_be_stopped_early_and_each_has_its_dtype() {
+    let cascade = Cascade::new();
+    cascade.train("base", BASE, "1");
+    cascade.train("enlarge", &format!("{ENLARGE}noise: [0, 10]\n"), "1");
+    let firsts = |name: &str| pictures::files(&cascade.folder.path().join(name).join(".sr3/stages/0"));
+    let make = |name: &str, more: &str| {
+        cascade.generate(&cascade.spec(name, 6, &format!("{more}keep_stages: true\n")));
+        (firsts(name), cascade.files(name))
+    };
+    let (whole, added) = make("added", "  noise: 8\n");
+    let (early, truncated) = make("truncated", "  noise: 8\n  truncated: true\n");
+    assert!(whole != early && added != truncated);
+    let (plain, f32) = make("f32", "");
+    let (same, bf16) = make("bf16", "  dtype: bf16\n");
+    assert_eq!(plain, same, "the first stage is computed in f32");
+    assert!(f32 != bf16, "the second is not");
 }
 
 #[test]
@@ -253,6 +346,14 @@ fn a_cascade_that_cannot_be_is_refused_in_one_line_with_the_way_out() {
         (
             with(&format!("- model: {base}\n- {{model: {enlarge}, noise: 2}}\n"), ""),
             "stage 2: noise is 2, and its model has learned without",
+        ),
+        (
+            with(&format!("- model: {base}\n- {{model: {enlarge}, truncated: true}}\n"), ""),
+            "stage 2: truncated at what noise? Give `noise`",
+        ),
+        (
+            with(&format!("- {{model: {base}, noise: 2, truncated: true}}\n"), ""),
+            "stage 1: it is given no picture",
         ),
         (with(&format!("- {{model: {base}, sampler: dimm}}\n"), ""), "stage 1: there is no sampler dimm"),
         (cascade.spec("taken", 3, "classes: [a]\n"), "holds samples of another job"),

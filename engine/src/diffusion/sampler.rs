@@ -100,6 +100,14 @@ impl Sampler {
     /// # Errors
     /// [`SamplerError`] where the list is empty, does not rise or leaves (0, 1), or eta is no share.
     pub fn steps(self, noise_levels: &[f64]) -> Result<Vec<Step>, SamplerError> {
+        self.steps_to(noise_levels, 1.0)
+    }
+
+    /// The same, but the level after the last is `end`: what comes of it is as noisy as that says.
+    ///
+    /// # Errors
+    /// As [`Self::steps`], and where `end` does not lie above the last level.
+    pub fn steps_to(self, noise_levels: &[f64], end: f64) -> Result<Vec<Step>, SamplerError> {
         if noise_levels.is_empty() {
             return Err(SamplerError::NoLevels);
         }
@@ -111,6 +119,9 @@ impl Sampler {
                 return Err(SamplerError::NotRising { index, level });
             }
         }
+        if !(end <= 1.0 && noise_levels.iter().all(|level| *level < end)) {
+            return Err(SamplerError::NotRising { index: noise_levels.len(), level: end });
+        }
         if let Self::Ddim { eta } = self
             && !(0.0..=1.0).contains(&eta)
         {
@@ -118,7 +129,7 @@ impl Sampler {
         }
         let step = |i: usize| {
             let before = if i > 0 { Some(noise_levels[i - 1]) } else { None };
-            let next = noise_levels.get(i + 1).copied().unwrap_or(1.0);
+            let next = noise_levels.get(i + 1).copied().unwrap_or(end);
             self.step(before, noise_levels[i], next)
         };
         Ok((0..noise_levels.len()).map(step).collect())

@@ -11,6 +11,9 @@ use crate::ops::resize::{Filter, resize, resize_u8};
 use super::Draws;
 use crate::augmentation::blurred;
 
+/// What a picture may have been resized with before.
+const DETOURS: [Filter; 3] = [Filter::Area, Filter::Bilinear, Filter::Bicubic];
+
 /// Which square of a picture is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crop {
@@ -111,8 +114,8 @@ impl Preprocessing {
     fn reduced(&self, square: &Square, low: usize, draws: &Draws, epoch: u64, index: u64) -> Square {
         let high = self.high_res;
         let of = |rgb| Square { width: low, height: low, rgb };
-        let Degradation { blur, noise, jpeg, .. } = self.degradation;
-        let [a, b, c, _] = draws.degradation(epoch, index);
+        let Degradation { blur, resize: detour, noise, jpeg, .. } = self.degradation;
+        let [a, b, c, d] = draws.degradation(epoch, index);
         let between = |[from, to]: [f64; 2], word| from + (to - from) * (f64::from(word) / 4_294_967_296.0);
         let stored = |small: Square| match jpeg {
             None => small,
@@ -121,14 +124,22 @@ impl Preprocessing {
                 recoded(small, from.min(to) + ((u64::from(c) * qualities) >> 32) as u8)
             }
         };
-        if blur.is_none() && noise.is_none() {
+        if blur.is_none() && noise.is_none() && detour.is_none() {
             return stored(of(resize_u8(&square.rgb, [high, high, 3], [low, low], Filter::Bicubic)));
         }
         let mut rgb: Vec<f32> = square.rgb.iter().map(|v| f32::from(*v)).collect();
         if let Some(range) = blur {
             rgb = blurred(&rgb, [high, high], between(range, a));
         }
-        let mut small = resize(&rgb, [high, high, 3], [low, low], Filter::Bicubic);
+        let mut side = high;
+        if let Some(range) = detour {
+            let middle = ((low as f64 * between(range, d)).round() as usize).max(1);
+            // The factor is in the word's high bits: its low ones are as good as another word.
+            let filter = DETOURS[d as usize % DETOURS.len()];
+            rgb = resize(&rgb, [side, side, 3], [middle, middle], filter);
+            side = middle;
+        }
+        let mut small = resize(&rgb, [side, side, 3], [low, low], Filter::Bicubic);
         if let Some(range) = noise {
             let mut normals = vec![0.0; small.len()];
             draws.degradation_noise(epoch, index, [low, low], &mut normals);
@@ -234,6 +245,27 @@ mod tests {
         let variance =
             noisy.iter().map(|v| (f64::from(*v) - 100.0).powi(2)).sum::<f64>() / noisy.len() as f64;
         assert!((variance.sqrt() - 5.0).abs() < 0.15, "{variance}");
+    }
+
+    #[test]
+    fn a_picture_that_was_smaller_on_its_way_is_smoother_and_every_one_took_its_own() {
+        let mut how = preprocessing(Crop::Centre, Orientations::One);
+        (how.high_res, how.low_res) = (64, Some(32));
+        let square = Square { width: 64, height: 64, rgb: picture(64, 64).rgb };
+        let mut roughness = |factors: Option<[f64; 2]>| {
+            how.degradation.resize = factors;
+            let low = how.pair(&square, &Draws::new(1), 0, 0).1.unwrap();
+            low.rgb.windows(4).map(|w| u64::from(w[0].abs_diff(w[3]))).sum::<u64>()
+        };
+        let [straight, half, quarter] = [None, Some([0.5; 2]), Some([0.25; 2])].map(&mut roughness);
+        assert!(straight > half && half > quarter, "{straight} {half} {quarter}");
+        how.degradation.resize = Some([0.3, 1.5]);
+        let low = |index| how.pair(&square, &Draws::new(1), 0, index).1.unwrap().rgb;
+        let all: std::collections::BTreeSet<_> = (0..30).map(low).collect();
+        assert!(all.len() > 20, "{}", all.len());
+        let flat = Square { width: 64, height: 64, rgb: vec![100; 64 * 64 * 3] };
+        let low = |index| how.pair(&flat, &Draws::new(1), 0, index).1.unwrap().rgb;
+        assert!((0..30).all(|index| low(index).iter().all(|v| *v == 100)));
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::ops::ControlFlow;
 use sr3_engine::diffusion::{Objective, Sampler};
 use sr3_engine::generator::{GenerateError, Generator, GeneratorRecipe, Wanted};
 use sr3_engine::model::checkpoint::NoiseSchedule;
-use sr3_engine::model::{CpuUNet, Graph, Heads, Layout, UNetConfig, initial_weights};
+use sr3_engine::model::{
+    Conditions, CpuUNet, Denoiser, DenoiserError, Graph, Heads, Layout, UNetConfig, initial_weights,
+};
 use sr3_engine::ops::{Isa, Precision};
 
 fn config() -> UNetConfig {
@@ -46,6 +48,7 @@ fn recipe(sampler: Sampler) -> GeneratorRecipe {
         timesteps: Some(process),
         sampler,
         noise_levels,
+        end: 1.0,
         classes: 3,
         any_class: Some(3),
         guidance: 1.0,
@@ -97,4 +100,69 @@ fn a_class_that_is_not_there_is_named() {
         assert!(matches!(error, GenerateError::Class { .. }));
         assert!(error.to_string().starts_with("sample 4: class "), "{error}");
     }
+}
+
+/// Knows that every picture is gray: all that it is given is noise.
+struct Gray;
+
+impl Denoiser for Gray {
+    fn in_channels(&self) -> usize {
+        3
+    }
+
+    fn out_channels(&self) -> usize {
+        3
+    }
+
+    fn size_multiple(&self) -> usize {
+        1
+    }
+
+    fn predict_conditioned(
+        &mut self,
+        [count, ..]: [usize; 3],
+        input: &[f32],
+        conditions: Conditions<'_>,
+        prediction: &mut [f32],
+    ) -> Result<(), DenoiserError> {
+        let values = input.len() / count;
+        for (index, level) in conditions.noise.iter().enumerate() {
+            let share = (1.0 - level * level).sqrt();
+            let of = index * values..(index + 1) * values;
+            prediction[of.clone()].iter_mut().zip(&input[of]).for_each(|(said, x)| *said = x / share);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_picture_that_is_stopped_early_has_the_noise_that_was_asked_for() {
+    let noise_levels = vec![0.05, 0.3, 0.6, 0.9, 0.99, 0.999];
+    for sampler in [Sampler::Ddim { eta: 0.0 }, Sampler::Ddim { eta: 1.0 }, Sampler::AncestralPosterior] {
+        let whole = GeneratorRecipe {
+            size: [64, 64],
+            learned_variance: false,
+            timesteps: None,
+            noise_levels: noise_levels.clone(),
+            classes: 0,
+            any_class: None,
+            ..recipe(sampler)
+        };
+        let made = |recipe: GeneratorRecipe| {
+            let wanted = [Wanted { key: "a", class: None }];
+            let mut generator = Generator::new(Gray, recipe).unwrap();
+            generator.generate(&wanted, &mut |_| ControlFlow::Continue(())).unwrap().remove(0).unwrap()
+        };
+        let deviation = |picture: &[f32]| {
+            let squares: f64 = picture.iter().map(|v| f64::from(*v).powi(2)).sum();
+            (squares / picture.len() as f64).sqrt()
+        };
+        assert!(deviation(&made(whole.clone())) < 1e-5, "{sampler}");
+        let early = whole.truncated(0.1).unwrap();
+        assert_eq!(early.noise_levels, noise_levels[..5], "levels beyond are not walked");
+        let found = deviation(&made(early));
+        assert!((found - 0.1).abs() < 0.005, "{sampler}: {found}");
+    }
+    let error = recipe(Sampler::Dpmpp2m).truncated(1e6).unwrap_err();
+    assert!(error.to_string().contains("more than sampling begins with"), "{error}");
 }

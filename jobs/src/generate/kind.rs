@@ -103,7 +103,7 @@ impl Kind for Generate {
         let spec = GenerateSpec::read(document)?;
         let wrong = |e: &dyn std::fmt::Display| SpecError::nowhere(e.to_string());
         Selected::new(&spec.selection).map_err(|e| wrong(&e))?;
-        let wish = Wish { dtype: spec.job.dtype, device: spec.job.device, ..Wish::default() };
+        let wish = Wish { dtype: spec.dtype(), device: spec.job.device, ..Wish::default() };
         let bits = Bits::decide(&wish, &known.offers).map_err(|e| document.wrong("dtype", &e))?;
         let (models, asked) = (Arc::clone(&self.models), spec.clone());
         let resolved = off_thread(move || resolve::resolve(&asked, models.library(), &bits)).await;

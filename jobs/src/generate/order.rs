@@ -10,7 +10,7 @@ use sr3_proto::{
 use crate::{Dtype, Selection, envelope};
 
 /// Version of the order's canonical form.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Make samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,9 +33,7 @@ pub struct GenerateOrder {
     pub keep_stages: bool,
     /// Of all noise.
     pub seed: u64,
-    /// What convolutions multiply.
-    pub dtype: Dtype,
-    /// The class of bits.
+    /// The class of bits that a worker must give; stages in f32 have those of every CPU.
     pub class: String,
 }
 
@@ -62,8 +60,14 @@ pub struct StageOrder {
     pub blur: f64,
     /// Noise on what it is given, of 255.
     pub noise: f64,
+    /// Noise, of 255, at which it is stopped early; 0 where it is not.
+    pub truncated: f64,
     /// Whether results are projected.
     pub projection: bool,
+    /// What its convolutions multiply.
+    pub dtype: Dtype,
+    /// The class of its bits.
+    pub class: String,
     /// Whether it is told what a sample shows.
     pub told_class: bool,
     /// Side of the pictures that it makes; 0 where that depends on the source.

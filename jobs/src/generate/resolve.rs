@@ -12,6 +12,7 @@ use super::{
     stage::{Asked, Way},
 };
 use crate::{
+    Dtype,
     models::Library,
     upscale::{Bits, engine_models},
 };
@@ -59,12 +60,21 @@ fn resolve_with(
         configs.push(config(&stage.model).map_err(|e| of_stage(number, &e))?);
     }
     let (classes, class_names) = classes(spec, &configs)?;
+    let f32_bits = Bits::default();
     let mut stages = Vec::new();
     let mut side = 0;
     for (number, (stage, config)) in job.stages.iter().zip(&configs).enumerate() {
-        let makes = number == 0 && job.source.is_none();
-        let resolved =
-            resolve_stage(stage, config, makes, side, job.seed).map_err(|e| of_stage(number, &e))?;
+        let given = Place {
+            makes: number == 0 && job.source.is_none(),
+            given: side,
+            truncated: job.stages.get(number + 1).filter(|next| next.truncated).and_then(|next| next.noise),
+            bits: match stage.dtype.unwrap_or(job.dtype) {
+                Dtype::F32 if bits.dtype == Dtype::Bf16 => &f32_bits,
+                _ => bits,
+            },
+            seed: job.seed,
+        };
+        let resolved = resolve_stage(stage, config, given).map_err(|e| of_stage(number, &e))?;
         side = resolved.side;
         stages.push(resolved);
     }
@@ -81,9 +91,21 @@ fn resolve_with(
         stages,
         keep_stages: job.keep_stages,
         seed: job.seed,
-        dtype: bits.dtype,
         class: bits.class.clone(),
     })
+}
+
+/// Where a stage stands.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// It makes pictures of noise.
+    makes: bool,
+    /// Side of the pictures that it is given; 0 where that is not known.
+    given: u64,
+    /// Noise at which it is stopped early, of 255.
+    truncated: Option<f64>,
+    bits: &'a Bits,
+    seed: u64,
 }
 
 fn of_stage(number: usize, what: &str) -> Wrong {
@@ -93,10 +115,10 @@ fn of_stage(number: usize, what: &str) -> Wrong {
 fn resolve_stage(
     stage: &StageSpec,
     config: &CheckpointConfig,
-    makes: bool,
-    given: u64,
-    seed: u64,
+    place: Place<'_>,
 ) -> Result<StageOrder, String> {
+    let Place { makes, given, bits, seed, .. } = place;
+    let truncated = place.truncated.unwrap_or(0.0);
     let preset = stage.preset.clone().unwrap_or_else(|| config.default_preset.clone());
     let guidance = stage.guidance.unwrap_or(1.0);
     let asked = Asked {
@@ -104,6 +126,7 @@ fn resolve_stage(
         sampler: stage.sampler.as_deref(),
         steps: stage.steps,
         guidance,
+        truncated,
         projection: stage.projection,
         seed,
         precision: Precision::F32,
@@ -145,7 +168,10 @@ fn resolve_stage(
         guidance,
         blur: stage.blur.unwrap_or(0.0),
         noise: stage.noise.unwrap_or(0.0),
+        truncated,
         projection: stage.projection,
+        dtype: bits.dtype,
+        class: bits.class.clone(),
         told_class: config.model.classes > 0,
         side,
         scale,

@@ -95,6 +95,13 @@ pub struct StageSpec {
     /// Noise on what a later stage is given, as a standard deviation of 255: of the range that it was trained with [default: 0].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_real")]
     pub noise: Option<f64>,
+    /// Whether that noise is what is left when the stage before, which makes pictures of noise, is stopped early, in place of
+    /// noise that is added (truncated conditioning augmentation): it saves that stage's last steps.
+    #[serde(default)]
+    pub truncated: bool,
+    /// What the stage's convolutions are computed in [default: the job's]. Large stages may take bf16 and small ones f32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<Dtype>,
     /// Whether what a later stage makes is projected so that, reduced, it is what it was given.
     #[serde(default)]
     pub projection: bool,
@@ -163,6 +170,14 @@ impl GenerateSpec {
             if !makes && stage.guidance.is_some() {
                 return says("guidance is of a stage that makes pictures of noise: leave it out".to_string());
             }
+            if stage.truncated && (number != 1 || job.source.is_some()) {
+                return says(
+                    "only a stage that makes pictures of noise is truncated: leave it out".to_string(),
+                );
+            }
+            if stage.truncated && stage.noise.is_none_or(|noise| noise <= 0.0) {
+                return says("truncated at what noise? Give `noise`".to_string());
+            }
             for (name, value, most) in [
                 ("guidance", stage.guidance, 100.0),
                 ("blur", stage.blur, 100.0),
@@ -182,5 +197,12 @@ impl GenerateSpec {
             }
         }
         self.selection.contradiction()
+    }
+
+    /// What the job's bits are decided by: the most demanding of what its stages are computed in.
+    pub fn dtype(&self) -> Dtype {
+        let of = |stage: &StageSpec| stage.dtype.unwrap_or(self.job.dtype);
+        let asked = |dtype| self.job.stages.iter().any(|stage| of(stage) == dtype);
+        [Dtype::Bf16, Dtype::Auto].into_iter().find(|dtype| asked(*dtype)).unwrap_or(Dtype::F32)
     }
 }

@@ -40,6 +40,7 @@ pub(super) struct Asked<'a> {
     pub(super) sampler: Option<&'a str>,
     pub(super) steps: Option<u64>,
     pub(super) guidance: f64,
+    pub(super) truncated: f64,
     pub(super) projection: bool,
     pub(super) seed: u64,
     pub(super) precision: Precision,
@@ -61,9 +62,16 @@ impl Way {
             precision: asked.precision,
         };
         match makes {
-            true => GeneratorRecipe::new(config, &request, asked.guidance)
-                .map(|recipe| Self::Make(Box::new(recipe)))
-                .map_err(|e| e.to_string()),
+            true => {
+                let recipe = GeneratorRecipe::new(config, &request, asked.guidance).and_then(|recipe| {
+                    match asked.truncated {
+                        0.0 => Ok(recipe),
+                        // Of 255, and pictures are in [-1, 1].
+                        noise => recipe.truncated(noise / 127.5),
+                    }
+                });
+                recipe.map(|recipe| Self::Make(Box::new(recipe))).map_err(|e| e.to_string())
+            }
             false => {
                 let recipe = Recipe::new(config, &request).map_err(|e| e.to_string())?;
                 match config.model.in_channel {
@@ -77,7 +85,10 @@ impl Way {
     /// Sampler and noise levels in force, spelt out.
     pub(super) fn sampling(&self) -> String {
         match self {
-            Self::Make(recipe) => engine_models::steps_in_words(recipe.sampler, &recipe.noise_levels),
+            Self::Make(recipe) => {
+                let steps = engine_models::steps_in_words(recipe.sampler, &recipe.noise_levels);
+                if recipe.end < 1.0 { format!("{steps} to {}", recipe.end) } else { steps }
+            }
             Self::Enlarge(recipe) => engine_models::sampling(recipe, recipe.scale),
         }
     }
@@ -132,12 +143,13 @@ impl OpenStage {
                 checkpoint.config.sha256, stage.sha256
             )));
         }
-        let precision = if order.dtype == Dtype::Bf16 { Precision::Bf16 } else { Precision::F32 };
+        let precision = stage.precision();
         let class = device.class(precision).map_err(|e| ModelError::Wish(e.to_string()))?;
-        if class != order.class {
+        if class != stage.class {
             return Err(ModelError::Wish(format!(
-                "this worker gives results of class `{class}`, and the job has class `{}`",
-                order.class
+                "this worker gives results of class `{class}`, and stage {} of the job has class `{}`",
+                number + 1,
+                stage.class
             )));
         }
         let makes = number == 0 && order.source.is_none();
@@ -150,7 +162,8 @@ impl OpenStage {
             )));
         }
         // The checkpoint counts blur in pixels of the large picture.
-        let augmentation = Augmentation { blur: stage.blur / stage.scale as f64, noise: stage.noise };
+        let noise = if number > 0 && order.stages[number - 1].truncated > 0.0 { 0.0 } else { stage.noise };
+        let augmentation = Augmentation { blur: stage.blur / stage.scale as f64, noise };
         let (seed, told_class) = (order.seed, stage.told_class);
         Ok(Self { checkpoint, way, device, precision, augmentation, seed, told_class })
     }
@@ -166,7 +179,7 @@ impl OpenStage {
         device: Device,
     ) -> Result<Self, String> {
         let stage = &order.stages[number];
-        let precision = if order.dtype == Dtype::Bf16 { Precision::Bf16 } else { Precision::F32 };
+        let precision = stage.precision();
         let config = network.untrained();
         let makes = number == 0 && order.source.is_none();
         let way = Way::new(&config, makes, stage.asked(order.seed, precision))?;
@@ -291,6 +304,10 @@ impl OpenStage {
 }
 
 impl StageOrder {
+    fn precision(&self) -> Precision {
+        if self.dtype == Dtype::Bf16 { Precision::Bf16 } else { Precision::F32 }
+    }
+
     /// How its model is to be used.
     pub(super) fn asked(&self, seed: u64, precision: Precision) -> Asked<'_> {
         Asked {
@@ -298,6 +315,7 @@ impl StageOrder {
             sampler: self.sampler.as_deref(),
             steps: self.steps,
             guidance: self.guidance,
+            truncated: self.truncated,
             projection: self.projection,
             seed,
             precision,

@@ -1,10 +1,11 @@
 //! Tar shards, as WebDataset has them: many pictures in one object.
 //!
 //! A shard is read once, from its beginning to its end, in pieces of some MiB; what it holds is never in memory together. Where
-//! each picture lies is known then, and that range can be read alone. Members that are no pictures by their names
-//! are passed over; compressed archives are not read, since no picture in them can be found without all before it.
+//! each picture lies is known then, and that range can be read alone. Of members that are no pictures by their names the texts
+//! that end in `.cls` are kept, and others passed over; compressed archives are not read, since no picture in them can be found without all before it.
 
 use std::{
+    collections::HashMap,
     io::{self, Read},
     sync::Arc,
 };
@@ -17,6 +18,10 @@ use tokio::runtime::Handle;
 
 use super::{is_image_extension, read_part};
 
+/// The extension of what says what a sample shows.
+const LABEL: &str = "cls";
+/// Most bytes of that.
+const LABEL_BYTES_MAX: u64 = 256;
 /// Bytes that are asked for at once.
 const PIECE: u64 = 8 << 20;
 
@@ -34,6 +39,8 @@ pub(crate) struct Place {
 pub(crate) struct Contents<T> {
     /// What was made of each picture, with where it lies and its length.
     pub(crate) pictures: Vec<(Place, u64, T)>,
+    /// What is said of samples, by [`sample_name`]: the texts of members that end in `.cls`.
+    pub(crate) labels: HashMap<String, String>,
     /// Why no more could be read.
     pub(crate) damage: Option<String>,
 }
@@ -71,8 +78,8 @@ fn walk_now<T>(
     bytes_max: u64,
     look: impl Fn(Result<Vec<u8>, u64>) -> T,
 ) -> Result<Contents<T>, Stop> {
-    let mut contents = Contents { pictures: Vec::new(), damage: None };
-    let damage = walk_archive(&mut tar::Archive::new(&mut pieces), bytes_max, look, &mut contents.pictures);
+    let mut contents = Contents { pictures: Vec::new(), labels: HashMap::new(), damage: None };
+    let damage = walk_archive(&mut tar::Archive::new(&mut pieces), bytes_max, look, &mut contents);
     // What the store said comes through the archive as an error of its own.
     if let Some(stop) = pieces.stop {
         return Err(stop);
@@ -87,7 +94,7 @@ fn walk_archive<R: Read, T>(
     archive: &mut tar::Archive<R>,
     bytes_max: u64,
     look: impl Fn(Result<Vec<u8>, u64>) -> T,
-    pictures: &mut Vec<(Place, u64, T)>,
+    contents: &mut Contents<T>,
 ) -> io::Result<()> {
     for entry in archive.entries()? {
         let mut entry = entry?;
@@ -96,6 +103,14 @@ fn walk_archive<R: Read, T>(
         }
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_lowercase());
+        if extension.as_deref() == Some(LABEL) && entry.size() <= LABEL_BYTES_MAX {
+            let mut text = String::new();
+            // What is no text says nothing.
+            if entry.read_to_string(&mut text).is_ok() {
+                contents.labels.insert(sample_name(&name).to_string(), text.trim().to_string());
+            }
+            continue;
+        }
         if !extension.is_some_and(|extension| is_image_extension(&extension)) {
             continue;
         }
@@ -111,9 +126,15 @@ fn walk_archive<R: Read, T>(
             }
             false => Err(bytes),
         };
-        pictures.push((Place { name, offset }, bytes, look(read)));
+        contents.pictures.push((Place { name, offset }, bytes, look(read)));
     }
     Ok(())
+}
+
+/// What the members of a sample have in common: a name up to the first dot of its last part.
+pub(crate) fn sample_name(name: &str) -> &str {
+    let last = name.rfind('/').map_or(0, |slash| slash + 1);
+    name[last..].find('.').map_or(name, |dot| &name[..last + dot])
 }
 
 /// An object as something to read from, piece by piece.
@@ -166,12 +187,12 @@ mod tests {
     }
 
     /// Each picture with its bytes, or its length where it is too long; and how it ended.
-    type Walked = (Vec<(Place, u64, Result<Vec<u8>, u64>)>, io::Result<()>);
+    type Walked = (Contents<Result<Vec<u8>, u64>>, io::Result<()>);
 
     fn walked(bytes: &[u8]) -> Walked {
-        let mut pictures = Vec::new();
-        let ended = walk_archive(&mut tar::Archive::new(bytes), 100, |read| read, &mut pictures);
-        (pictures, ended)
+        let mut contents = Contents { pictures: Vec::new(), labels: HashMap::new(), damage: None };
+        let ended = walk_archive(&mut tar::Archive::new(bytes), 100, |read| read, &mut contents);
+        (contents, ended)
     }
 
     #[test]
@@ -179,12 +200,19 @@ mod tests {
         let long = format!("{}/two.PNG", "folder/".repeat(30));
         let all = archive(&[
             ("a/one.jpg", b"first"),
-            ("a/one.cls", b"7"),
+            ("a/one.cls", b"7\n"),
+            ("b.c/two.cls", b" rose "),
+            ("b.c/three.cls", b"\xff"),
             (&long, b"second!"),
             ("big.png", &[1; 101]),
         ]);
-        let (pictures, ended) = walked(&all);
+        let (Contents { pictures, labels, .. }, ended) = walked(&all);
         ended.unwrap();
+        let said = |name: &str| labels.get(sample_name(name)).map(String::as_str);
+        assert_eq!(
+            ["a/one.jpg", "b.c/two.seg.png", "b.c/three.png", "big.png"].map(said),
+            [Some("7"), Some("rose"), None, None]
+        );
         assert_eq!(
             pictures.iter().map(|(place, ..)| place.name.as_str()).collect::<Vec<_>>(),
             ["a/one.jpg", &long, "big.png"]
@@ -199,10 +227,10 @@ mod tests {
     #[test]
     fn of_an_archive_that_is_cut_off_what_comes_before_is_kept() {
         let all = archive(&[("one.jpg", b"first"), ("two.jpg", &[7; 90])]);
-        let (pictures, ended) = walked(&all[..1536 + 40]);
-        assert_eq!(pictures.len(), 1);
+        let (contents, ended) = walked(&all[..1536 + 40]);
+        assert_eq!(contents.pictures.len(), 1);
         assert!(ended.is_err());
-        let (pictures, ended) = walked(&[9; 4096]);
-        assert!(pictures.is_empty() && ended.is_err(), "it is no archive");
+        let (contents, ended) = walked(&[9; 4096]);
+        assert!(contents.pictures.is_empty() && ended.is_err(), "it is no archive");
     }
 }

@@ -37,6 +37,10 @@ names! {
     LabelsName {
         /// The name of the folder that a picture lies in.
         #[default] Folders,
+        /// The text of the `.cls` beside it, in its shard or folder.
+        Cls,
+        /// What the source's `metadata.jsonl` says.
+        List,
     }
 }
 names! {

@@ -44,11 +44,6 @@ impl Entry {
     }
 }
 
-/// What a picture of this name shows: the name of the folder that it lies in.
-pub(super) fn label(name: &str) -> Option<&str> {
-    name.rsplit('/').nth(1)
-}
-
 /// The name of a picture at a place.
 pub(super) fn name(key: &Key, place: Option<&Place>) -> String {
     place.map_or_else(|| key.to_string(), |place| format!("{key}/{}", place.name))

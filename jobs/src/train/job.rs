@@ -21,6 +21,7 @@ use sr3_proto::{Digest, Key, RunId, Store, UnitId, session::UnitResult, store::P
 
 use super::{
     index::{self, IndexFile, Part},
+    labels,
     order::TrainOrder,
     survey::{Item, Surveyed, UnitBytes},
 };
@@ -145,12 +146,8 @@ impl TrainJob {
                         reasons.push('\n');
                     }
                 }
-                let file = IndexFile::new(
-                    self.order.recipe.digest(),
-                    parts,
-                    left_out,
-                    classes.into_iter().collect(),
-                );
+                let file =
+                    IndexFile::new(self.order.recipe.digest(), parts, left_out, labels::in_order(classes));
                 self.destination.put(&index::key(LEFT_OUT), reasons.into(), PutMode::Replace).await?;
                 file.write(&self.destination).await?;
                 file
@@ -185,8 +182,8 @@ impl TrainJob {
             let some: Vec<_> = file.classes.iter().take(LABELS_SHOWN).map(String::as_str).collect();
             let others = if file.classes.len() > LABELS_SHOWN { ", …" } else { "" };
             return fail(format!(
-                "classes is {told}, and the pictures have {found} labels ({}{others}): put every picture into a folder of its \
-                 label's name",
+                "classes is {told}, and the pictures have {found} labels ({}{others}): say how many there are, and `labels` where \
+                 they stand",
                 some.join(", ")
             ));
         }

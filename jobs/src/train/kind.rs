@@ -18,6 +18,7 @@ use super::{
     NAME,
     index::IndexFile,
     job::TrainJob,
+    labels::Labels,
     member::{Member, SeatUnit},
     order::TrainOrder,
     resolve,
@@ -133,8 +134,14 @@ impl Runner for Train {
         let [Some(source), validation, Some(destination), resume_from] = opened else {
             return Err(cannot("the order names no source or no destination".into()));
         };
+        let labels = |store: Option<&Arc<Store>>| {
+            let told_by = train.recipe.labels?;
+            Some(Arc::new(Labels::new(told_by, Arc::clone(store?))))
+        };
+        let labels = [labels(Some(&source)), labels(validation.as_ref())];
         Ok(Arc::new(OpenTraining {
             order: Arc::new(train),
+            labels,
             library: Arc::clone(&self.library),
             peers: self.peers.clone(),
             source,
@@ -152,6 +159,8 @@ pub(super) struct OpenTraining {
     pub(super) peers: Option<Arc<dyn Peers>>,
     pub(super) source: Arc<Store>,
     pub(super) validation: Option<Arc<Store>>,
+    /// What their pictures show, where that is asked for.
+    labels: [Option<Arc<Labels>>; 2],
     pub(super) destination: Arc<Store>,
     /// A checkpoint of another run.
     pub(super) resume_from: Option<Arc<Store>>,
@@ -163,6 +172,7 @@ impl OpenOrder for OpenTraining {
             UnitBytes::Survey { held_out, items } => {
                 let (earlier, items) = survey::open_items(items, &grant.records);
                 let validation = self.validation.as_ref().filter(|_| held_out);
+                let [of_source, of_validation] = &self.labels;
                 Ok(Arc::new(SurveyUnit {
                     id: UnitId::new(grant.lease.unit.get()),
                     recipe: Arc::new(self.order.recipe.clone()),
@@ -170,6 +180,7 @@ impl OpenOrder for OpenTraining {
                     items,
                     earlier,
                     source: Arc::clone(validation.unwrap_or(&self.source)),
+                    labels: if validation.is_some() { of_validation.clone() } else { of_source.clone() },
                     destination: Arc::clone(&self.destination),
                 }))
             }

@@ -43,6 +43,8 @@ pub(super) struct Loader {
     source: Arc<Store>,
     validation: Arc<Store>,
     index: Index,
+    /// What the network is told of each label.
+    classes: HashMap<String, u32>,
     recipe: Arc<Recipe>,
     preprocessing: Preprocessing,
     permutation: Permutation,
@@ -71,7 +73,8 @@ impl Loader {
         let permutation = Permutation::new(recipe.seed, count);
         let draws = Draws::new(recipe.seed);
         let kept = Mutex::default();
-        Self { source, validation, index, recipe, preprocessing, permutation, task, draws, kept }
+        let classes = index.classes.iter().cloned().zip(0..).collect();
+        Self { source, validation, index, classes, recipe, preprocessing, permutation, task, draws, kept }
     }
 
     /// The labels, in order.
@@ -144,7 +147,7 @@ impl Loader {
         let list = if held_out { &self.index.held_out } else { &self.index.learned };
         let label = list.get(index as usize).and_then(|entry| entry.label.as_ref());
         // Every label of an entry is among the classes: the index was made of both.
-        label.and_then(|label| self.index.classes.binary_search(label).ok()).unwrap_or(0) as u32
+        label.and_then(|label| self.classes.get(label)).copied().unwrap_or(0)
     }
 
     /// Some examples as the network takes them.

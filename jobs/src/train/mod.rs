@@ -2,8 +2,8 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | what a person writes, and what becomes of it | `spec`, `choice`, `order`, `resolve` |
-//! | which pictures there are | `survey` (the first stage: pictures looked at by units), `shard` (many in one object), `index` |
+//! | what a person writes, and what becomes of it | `spec`, `cascade` (several runs by one spec), `choice`, `order`, `resolve` |
+//! | which pictures there are, and what they show | `survey` (the first stage: pictures looked at by units), `labels`, `index` |
 //! | the job as the coordinator sees it | `kind`, `job` |
 //! | from the index to what a step is given | `loader` |
 //! | a network, its optimizer, and what they do in a step | `learner` |
@@ -18,6 +18,7 @@
 
 mod agree;
 mod audit;
+mod cascade;
 mod checkpoint;
 mod choice;
 mod compare;
@@ -26,6 +27,7 @@ mod facts;
 mod index;
 mod job;
 mod kind;
+mod labels;
 mod learner;
 mod loader;
 mod member;
@@ -39,6 +41,7 @@ mod tensorboard;
 mod validation;
 mod window;
 
+pub use cascade::runs;
 pub use checkpoint::{CheckpointError, CheckpointInfo, MemberFile, checkpoints};
 pub use choice::{
     CropName, DecayName, GradientsName, LabelsName, LevelDrawName, LossName, ObjectiveName, OrientationsName,

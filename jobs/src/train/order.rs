@@ -104,6 +104,9 @@ pub struct Recipe {
     pub short_side_min: u64,
     /// Blur before the reduction.
     pub blur: Option<[f64; 2]>,
+    /// Sizes on the way to the reduction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resize: Option<[f64; 2]>,
     /// Noise after it.
     pub noise: Option<[f64; 2]>,
     /// JPEG qualities after that.
@@ -282,7 +285,8 @@ impl Recipe {
 
     /// What the small pictures may look like.
     pub fn degradation(&self) -> Degradation {
-        Degradation { blur: self.blur, noise: self.noise, jpeg: self.jpeg, ..Degradation::PAPER }
+        let Self { blur, resize, noise, jpeg, .. } = *self;
+        Degradation { blur, resize, noise, jpeg, ..Degradation::PAPER }
     }
 
     /// What is learned.

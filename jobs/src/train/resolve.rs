@@ -76,6 +76,7 @@ pub(super) fn resolve(spec: &TrainSpec, library: &Library, bits: &Bits) -> Resul
         orientations: t.orientations,
         short_side_min: t.short_side_min.unwrap_or(t.high_res).max(t.high_res),
         blur: t.blur,
+        resize: t.resize,
         noise: t.noise,
         jpeg: t.jpeg.map(|range| range.map(|quality| quality as u8)),
         model,

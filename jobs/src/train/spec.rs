@@ -11,6 +11,7 @@ use sr3_proto::{
     job_spec::{Document, check, fields_of},
 };
 
+use super::cascade;
 use super::choice::{
     CropName, DecayName, GradientsName, LabelsName, LevelDrawName, LossName, ObjectiveName, OrientationsName,
     TargetName,
@@ -70,7 +71,9 @@ pub struct TrainFields {
     /// Side of those that it makes them from [default: none, it makes pictures of noise alone, the first stage of a cascade].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "numbers::some_count")]
     pub low_res: Option<u64>,
-    /// What tells the network what a picture shows: `folders`, the name of the folder that the picture lies in [default: nothing].
+    /// What says what a picture shows, so that the network can be told: `folders`, the name of the folder that it lies in;
+    /// `cls`, the text of the file of its name that ends in .cls, in its shard or beside it; `list`, the source's
+    /// metadata.jsonl, a line {"file_name": …, "label": …} each [default: nothing].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<LabelsName>,
     /// How many labels there are.
@@ -92,6 +95,10 @@ pub struct TrainFields {
     /// later stage of a cascade robust.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "numbers::some_range")]
     pub blur: Option<[f64; 2]>,
+    /// Sizes, from and to, that the small picture is resized to on its way, as factors of its own, each time by a filter
+    /// drawn from area, bilinear and bicubic: [0.5, 1.5] makes a network that takes pictures of unknown history.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "numbers::some_range")]
+    pub resize: Option<[f64; 2]>,
     /// Standard deviations, from and to, of noise on the small picture, of 255.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "numbers::some_range")]
     pub noise: Option<[f64; 2]>,
@@ -312,6 +319,10 @@ impl TrainSpec {
                 });
             }
         }
+        if let Some(line) = document.line_of(cascade::STAGES) {
+            let message = "one run is taken here: give the spec to `sr3 submit` or `sr3 train`, which take its `stages` apart";
+            return Err(SpecError { line: Some(line), message: message.to_string() });
+        }
         document.only(&[fields_of::<TrainFields>(), fields_of::<Selection>()])?;
         let spec = Self { train: document.part()?, selection: document.part()? };
         match spec.contradiction() {
@@ -364,6 +375,11 @@ impl TrainSpec {
             }),
             t.validation_fraction.and_then(|f| range("validation_fraction", f, 0.0, 0.5)),
             t.blur.and_then(|[a, b]| rising("blur", a, b, 100.0)),
+            t.resize.and_then(|[a, b]| {
+                let ok = 0.1 <= a && a <= b && b <= 16.0;
+                let message = "two numbers from 0.1 to 16, the first not above the second";
+                (!ok).then(|| ("resize", format!("it is [{a}, {b}]: {message}")))
+            }),
             t.noise.and_then(|[a, b]| rising("noise", a, b, 255.0)),
             t.jpeg.and_then(|[a, b]| {
                 let ok = a.fract() == 0.0 && b.fract() == 0.0 && 1.0 <= a && a <= b && b <= 100.0;
@@ -421,6 +437,7 @@ impl TrainSpec {
         let t = &self.train;
         let needs_low_res = [
             ("blur", t.blur.is_some()),
+            ("resize", t.resize.is_some()),
             ("noise", t.noise.is_some()),
             ("jpeg", t.jpeg.is_some()),
             ("target", t.target == TargetName::Residual),
@@ -431,15 +448,17 @@ impl TrainSpec {
         }
         match (t.labels, t.classes) {
             (Some(_), None) => Some(("labels", "say how many there are: give `classes`".to_string())),
-            (None, Some(_)) => {
-                Some(("classes", "nothing says what pictures show: give `labels: folders`".to_string()))
-            }
+            (None, Some(_)) => Some((
+                "classes",
+                "nothing says what pictures show: give `labels`, such as `labels: folders`".to_string(),
+            )),
             (_, Some(classes)) if !(1..=65_535).contains(&classes) => {
                 Some(("classes", format!("it is {classes}: it must be from 1 to 65535")))
             }
-            (None, _) if t.label_dropout != 0.0 => {
-                Some(("label_dropout", "there are no labels: give `labels: folders`".to_string()))
-            }
+            (None, _) if t.label_dropout != 0.0 => Some((
+                "label_dropout",
+                "there are no labels: give `labels`, such as `labels: folders`".to_string(),
+            )),
             _ => None,
         }
     }

@@ -17,8 +17,8 @@ use sr3_proto::{
 use sr3_worker::{Attempt, Failure, Pipeline, Stop, UnitWork, telemetry};
 
 use super::{
-    choice::LabelsName,
     index::{self, Entry, Part},
+    labels::Labels,
     order::Recipe,
 };
 use crate::images::{
@@ -30,7 +30,6 @@ use crate::images::{
 const REASONS: usize = 5;
 /// Memory that a shard takes while it is read: a piece, and pictures on their way.
 const SHARD_ROOM: u64 = 64 << 20;
-const NO_LABEL: &str = "it lies in no folder, whose name would be its label";
 const BROKEN: &str = "internal error while it was decoded";
 
 /// A picture to be looked at, or a shard of them.
@@ -81,6 +80,8 @@ pub(super) struct SurveyUnit {
     pub(super) items: Vec<(u32, Item)>,
     pub(super) earlier: Vec<Verdict>,
     pub(super) source: Arc<Store>,
+    /// What its pictures show; none where nobody asks.
+    pub(super) labels: Option<Arc<Labels>>,
     pub(super) destination: Arc<Store>,
 }
 
@@ -161,7 +162,7 @@ impl SurveyUnit {
         drop(room);
         let looked = looked.map_err(|_| Stop::Bad { reason: BROKEN.into() })?;
         let size = looked.map_err(|reason| Stop::Bad { reason })?;
-        self.entry(item, None, item.bytes, size).map_err(|reason| Stop::Bad { reason })
+        self.entry(item, None, item.bytes, size, None, attempt).await
     }
 
     /// The pictures of a shard that can be learned from, and those that cannot.
@@ -183,9 +184,15 @@ impl SurveyUnit {
         let (mut found, mut left_out) = (Vec::new(), Vec::new());
         for (place, bytes, looked) in contents.pictures {
             let name = index::name(&item.key, Some(&place));
-            match looked.and_then(|size| self.entry(item, Some(place), bytes, size)) {
+            let beside = contents.labels.get(shard::sample_name(&place.name));
+            let entry = match looked {
+                Ok(size) => self.entry(item, Some(place), bytes, size, Some(beside), attempt).await,
+                Err(reason) => Err(Stop::Bad { reason }),
+            };
+            match entry {
                 Ok(entry) => found.push(entry),
-                Err(reason) => left_out.push((name, reason)),
+                Err(Stop::Bad { reason }) => left_out.push((name, reason)),
+                Err(stop) => return Err(stop),
             }
         }
         left_out.extend(contents.damage.map(|damage| (item.key.to_string(), damage)));
@@ -195,20 +202,23 @@ impl SurveyUnit {
         Ok((found, left_out))
     }
 
-    fn entry(
+    /// A line of the index. `beside` is what a shard says of its picture.
+    async fn entry(
         &self,
         item: &Item,
         place: Option<Place>,
         bytes: u64,
         [width, height]: [usize; 2],
-    ) -> Result<Entry, String> {
+        beside: Option<Option<&String>>,
+        attempt: &Attempt,
+    ) -> Result<Entry, Stop> {
         let (key, etag) = (item.key.clone(), item.etag.clone());
         let name = index::name(&key, place.as_ref());
         let held_out = self.held_out || is_held_out(&name, self.recipe.validation_fraction);
         let side = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
-        let label = match self.recipe.labels {
+        let label = match &self.labels {
             None => None,
-            Some(LabelsName::Folders) => Some(index::label(&name).ok_or(NO_LABEL)?.to_string()),
+            Some(labels) => Some(labels.of(&name, beside, attempt).await?),
         };
         Ok(Entry { key, place, bytes, etag, width: side(width), height: side(height), held_out, label })
     }

@@ -97,6 +97,7 @@ fn generate(network: &mut dyn Denoiser, recipe: &Recipe, example: &Example) -> R
         },
         sampler: preset.sampler(),
         noise_levels: preset.noise_levels().to_vec(),
+        end: 1.0,
         classes: recipe.classes as usize,
         any_class: None,
         guidance: 1.0,

@@ -75,13 +75,74 @@ impl Document {
 
     /// That a field's value cannot be: it contradicts another, or what it names is not there.
     pub fn wrong(&self, field: &str, message: &str) -> SpecError {
-        let line = self.fields.iter().find(|(key, _)| key.name == field).map(|(_, value)| value.line);
+        let line = self.line_of(field);
         SpecError { line, message: format!("`{field}`: {message}") }
+    }
+
+    /// The maps in the list of a field, each as a document of the same kind; none where the field is not given.
+    ///
+    /// # Errors
+    /// It is no list of maps.
+    pub fn maps(&self, field: &str) -> Result<Option<Vec<Self>>, SpecError> {
+        let Some(node) = self.node(field) else { return Ok(None) };
+        let expected = |node: &Node, what: &str| {
+            SpecError::at(node.line, format!("`{field}`: expected {what}, found {}", node.shown()))
+        };
+        let Value::List(nodes) = &node.value else { return Err(expected(node, "a list")) };
+        let map = |node: &Node| match &node.value {
+            Value::Map(fields) => {
+                Ok(Self { fields: fields.clone(), line: node.line, kind: self.kind.clone() })
+            }
+            _ => Err(expected(node, "a map of fields")),
+        };
+        nodes.iter().map(map).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// Its fields, and those of `other` that it does not have.
+    #[must_use]
+    pub fn over(&self, other: &Self) -> Self {
+        let mut both = self.clone();
+        let more = other.fields.iter().filter(|(key, _)| self.node(&key.name).is_none());
+        both.fields.extend(more.cloned());
+        both
+    }
+
+    /// Its fields but one.
+    #[must_use]
+    pub fn without(&self, field: &str) -> Self {
+        let mut rest = self.clone();
+        rest.fields.retain(|(key, _)| key.name != field);
+        rest
+    }
+
+    /// The line where it begins.
+    pub fn line(&self) -> u32 {
+        self.line
+    }
+
+    /// A field's text; none where the field is not given, or is something else.
+    pub fn text(&self, field: &str) -> Option<&str> {
+        match &self.node(field)?.value {
+            Value::Scalar { text, quoted } if *quoted || !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Gives a field a text, at the line where it stood.
+    pub fn set(&mut self, field: &str, text: String) {
+        let line = self.line_of(field).unwrap_or(self.line);
+        self.fields.retain(|(key, _)| key.name != field);
+        let value = Value::Scalar { text, quoted: true };
+        self.fields.push((Key { line, name: field.to_string() }, Node { line, value }));
+    }
+
+    fn node(&self, field: &str) -> Option<&Node> {
+        self.fields.iter().find(|(key, _)| key.name == field).map(|(_, value)| value)
     }
 
     /// The line of a field's value; none where the field is not given.
     pub fn line_of(&self, field: &str) -> Option<u32> {
-        self.fields.iter().find(|(key, _)| key.name == field).map(|(_, value)| value.line)
+        self.node(field).map(|value| value.line)
     }
 }
 

@@ -63,6 +63,9 @@ pub struct Degradation {
     pub rounded_to: Option<Rounding>,
     /// Standard deviations of a Gaussian blur before the reduction, from and to, in pixels; null for none.
     pub blur: Option<[f64; 2]>,
+    /// Sizes, from and to, of the reduced image that it is first resized to, as factors of its own; null for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resize: Option<[f64; 2]>,
     /// Standard deviations of Gaussian noise after the reduction, from and to, of 255; null for none.
     pub noise: Option<[f64; 2]>,
     /// JPEG qualities after the reduction, from and to; null for none.
@@ -77,6 +80,7 @@ impl Degradation {
         antialias: true,
         rounded_to: Some(Rounding::U8),
         blur: None,
+        resize: None,
         noise: None,
         jpeg: None,
     };
@@ -375,6 +379,7 @@ impl CheckpointConfig {
         check.rising("upsample.clamp", self.upsample.clamp, [-100.0, 100.0])?;
         check.within("degradation.a", self.degradation.a, [-2.0, 0.0])?;
         check.rising("degradation.blur", self.degradation.blur, [0.0, 100.0])?;
+        check.rising("degradation.resize", self.degradation.resize, [0.1, 16.0])?;
         check.rising("degradation.noise", self.degradation.noise, [0.0, 255.0])?;
         let jpeg = self.degradation.jpeg.map(|range| range.map(f64::from));
         check.rising("degradation.jpeg", jpeg, [1.0, 100.0])
