@@ -9,6 +9,7 @@ mod conv2d;
 #[cfg(test)]
 mod conv_check;
 pub(crate) mod conv_shape;
+pub(crate) mod depthwise;
 mod faster;
 pub(crate) mod group_norm;
 pub(crate) mod liveness;

@@ -93,13 +93,35 @@ pub(crate) struct Target<'a> {
     pub(crate) first: usize,
 }
 
+/// What an output becomes last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Activation {
+    /// Itself.
+    None,
+    /// What is below zero becomes zero.
+    Relu,
+    /// The same, and what is above six becomes six.
+    Relu6,
+}
+
+impl Activation {
+    #[inline(always)]
+    pub(crate) fn of(self, v: f32) -> f32 {
+        match self {
+            Self::None => v,
+            Self::Relu | Self::Relu6 if v <= 0.0 => 0.0,
+            Self::Relu6 if v >= 6.0 => 6.0,
+            Self::Relu | Self::Relu6 => v,
+        }
+    }
+}
+
 /// What happens to an output after its chain.
 #[derive(Clone, Copy)]
 pub(crate) struct Finish<'a> {
     /// (O)
     pub(crate) bias: &'a [f32],
-    /// Whether what is below zero becomes zero.
-    pub(crate) relu: bool,
+    pub(crate) activation: Activation,
 }
 
 /// A convolution of every image: `input` is (N, H, W, I), `size` [H, W].
@@ -262,11 +284,10 @@ impl Kernel for InPlace<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Self { finish: Finish { bias, relu }, first, pitch, out } = self;
+        let Self { finish: Finish { bias, activation }, first, pitch, out } = self;
         for pixel in out.chunks_exact_mut(pitch) {
             for (x, bias) in pixel[first..].iter_mut().zip(bias) {
-                let v = *x + bias;
-                *x = if relu && v <= 0.0 { 0.0 } else { v };
+                *x = activation.of(*x + bias);
             }
         }
     }
@@ -286,11 +307,10 @@ impl Kernel for Copied<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Self { from, finish: Finish { bias, relu }, first, pitch, out } = self;
+        let Self { from, finish: Finish { bias, activation }, first, pitch, out } = self;
         for (pixel, from) in out.chunks_exact_mut(pitch).zip(from.chunks_exact(bias.len())) {
             for ((x, v), bias) in pixel[first..].iter_mut().zip(from).zip(bias) {
-                let v = *v + bias;
-                *x = if relu && v <= 0.0 { 0.0 } else { v };
+                *x = activation.of(*v + bias);
             }
         }
     }
@@ -346,7 +366,7 @@ mod tests {
                 let mut working = vec![0.0; count * shape.working_len(size)];
                 let mut data = vec![9.0; count * height * width * pitch];
                 let target = Target { data: &mut data, channels: pitch, first };
-                let finish = Finish { bias: &bias, relu: true };
+                let finish = Finish { bias: &bias, activation: Activation::Relu };
                 forward(isa, &shape, size, (input, &weights), finish, &mut working, target);
                 data
             };

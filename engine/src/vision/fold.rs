@@ -1,16 +1,11 @@
 //! Inception's weights under the names of two kinds of files, with each batch norm multiplied into its convolution; or drawn.
 
-use std::borrow::Cow;
-use std::collections::BTreeSet;
-
 use sha2::{Digest, Sha256};
 
 use super::VisionError;
+use super::taken::{Norm, Taken, hex};
 use crate::diffusion::NoiseSource;
-use crate::model::tensors::{HostTensor, TensorMap, one_line};
-
-/// Of every batch norm.
-const EPS: f64 = 1e-3;
+use crate::model::tensors::TensorMap;
 
 /// A layer's names: pytorch-fid's and the TorchScript's.
 #[derive(Clone, Copy, Debug)]
@@ -21,11 +16,10 @@ pub(super) struct Names<'a> {
     pub(super) script: &'a str,
 }
 
-/// Takes tensors out by name, and remembers which.
+/// Takes layers out of a file's tensors.
 pub(super) struct Layers<'a> {
-    tensors: Cow<'a, TensorMap>,
+    tensors: Taken<'a>,
     scripted: bool,
-    used: BTreeSet<String>,
     digest: Sha256,
     /// Decides what layers that are not there are like.
     seed: Option<u64>,
@@ -34,14 +28,12 @@ pub(super) struct Layers<'a> {
 impl<'a> Layers<'a> {
     pub(super) fn new(tensors: &'a TensorMap) -> Self {
         let scripted = tensors.contains_key("net.layers.conv.weight");
-        let tensors = Cow::Borrowed(tensors);
-        Self { tensors, scripted, used: BTreeSet::new(), digest: Sha256::new(), seed: None }
+        Self { tensors: Taken::new(tensors), scripted, digest: Sha256::new(), seed: None }
     }
 
     /// Layers that are drawn when they are asked for.
     pub(super) fn drawn(seed: u64) -> Layers<'static> {
-        let (tensors, digest) = (Cow::Owned(TensorMap::new()), Sha256::new());
-        Layers { tensors, scripted: false, used: BTreeSet::new(), digest, seed: Some(seed) }
+        Layers { tensors: Taken::none(), scripted: false, digest: Sha256::new(), seed: Some(seed) }
     }
 
     /// A convolution's OIHW weights and bias, the norm in them. Folded in f64, rounded once.
@@ -56,38 +48,26 @@ impl<'a> Layers<'a> {
             weight.iter().for_each(|v| self.digest.update(v.to_le_bytes()));
             return Ok((weight, vec![0.0; outputs]));
         }
-        let (layer, parts) = if self.scripted {
-            (format!("net.layers.{}", names.script), ["weight", "beta", "mean", "var"])
-        } else {
-            let parts = ["conv.weight", "bn.bias", "bn.running_mean", "bn.running_var"];
-            (names.module.to_string(), parts)
+        let (mut weight, norm) = match self.scripted {
+            true => {
+                let layer = format!("net.layers.{}", names.script);
+                let weight = self.tensors.take(&format!("{layer}.weight"), &oihw)?;
+                let shift = self.tensors.take(&format!("{layer}.beta"), &[outputs])?;
+                let mean = self.tensors.take(&format!("{layer}.mean"), &[outputs])?;
+                let variance = self.tensors.variance(&format!("{layer}.var"), outputs)?;
+                // The original network has no scales: 1 everywhere.
+                (weight, Norm { scale: vec![1.0; outputs], shift, mean, variance })
+            }
+            false => {
+                let weight = self.tensors.take(&format!("{}.conv.weight", names.module), &oihw)?;
+                (weight, self.tensors.norm(&format!("{}.bn", names.module), outputs)?)
+            }
         };
-        let [weight, shift, mean, variance] = parts.map(|part| format!("{layer}.{part}"));
-        let mut weight = self.take(&weight, &oihw)?;
-        let [shift, mean] = [shift, mean].map(|name| self.take(&name, &[outputs]));
-        let (shift, mean) = (shift?, mean?);
-        let name = variance;
-        let variance = self.take(&name, &[outputs])?;
-        if variance.iter().any(|v| *v < 0.0) {
-            return Err(VisionError::Values { name });
-        }
-        let scale = match format!("{layer}.bn.weight") {
-            // The original network has none: 1 everywhere.
-            _ if self.scripted => vec![1.0; outputs],
-            name => self.take(&name, &[outputs])?,
-        };
-        self.used.insert(format!("{layer}.bn.num_batches_tracked"));
         // Scales of 1 are left out: files without them hold the same network.
-        let scales: &[f32] = if scale.iter().all(|v| *v == 1.0) { &[] } else { &scale };
-        let hashed = [&weight, &shift, &mean, &variance].into_iter().flatten().chain(scales);
+        let scales: &[f32] = if norm.scale.iter().all(|v| *v == 1.0) { &[] } else { &norm.scale };
+        let hashed = [&weight, &norm.shift, &norm.mean, &norm.variance].into_iter().flatten().chain(scales);
         hashed.for_each(|v| self.digest.update(v.to_le_bytes()));
-        let inputs = weight.len() / outputs;
-        let mut bias = Vec::with_capacity(outputs);
-        for (o, weights) in weight.chunks_exact_mut(inputs).enumerate() {
-            let factor = f64::from(scale[o]) / (f64::from(variance[o]) + EPS).sqrt();
-            weights.iter_mut().for_each(|w| *w = (f64::from(*w) * factor) as f32);
-            bias.push((f64::from(mean[o]).mul_add(-factor, f64::from(shift[o]))) as f32);
-        }
+        let bias = norm.fold(&mut weight);
         Ok((weight, bias))
     }
 
@@ -97,35 +77,18 @@ impl<'a> Layers<'a> {
         classes: usize,
         features: usize,
     ) -> Result<Option<Vec<f32>>, VisionError> {
-        if !self.tensors.contains_key("fc.weight") {
+        if !self.tensors.has("fc.weight") {
             return Ok(None);
         }
-        let weights = self.take("fc.weight", &[classes, features])?;
-        self.take("fc.bias", &[classes])?;
+        let weights = self.tensors.take("fc.weight", &[classes, features])?;
+        self.tensors.take("fc.bias", &[classes])?;
         Ok(Some(weights))
     }
 
     /// The sha256 of all convolutions that were taken; an error where something was left.
     pub(super) fn finish(self) -> Result<String, VisionError> {
-        if let Some(name) = self.tensors.keys().find(|name| !self.used.contains(*name)) {
-            return Err(VisionError::Extra { name: one_line(name) });
-        }
-        Ok(self.digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-    }
-
-    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, VisionError> {
-        let tensor: &HostTensor =
-            self.tensors.get(name).ok_or_else(|| VisionError::Missing { name: name.to_string() })?;
-        if tensor.shape != shape {
-            let (name, found, expected) = (name.to_string(), tensor.shape.clone(), shape.to_vec());
-            return Err(VisionError::Shape { name, found, expected });
-        }
-        let values = tensor.to_f32();
-        if values.iter().any(|v| !v.is_finite()) {
-            return Err(VisionError::Values { name: name.to_string() });
-        }
-        self.used.insert(name.to_string());
-        Ok(values)
+        self.tensors.finish()?;
+        Ok(hex(self.digest))
     }
 }
 

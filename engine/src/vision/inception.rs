@@ -12,7 +12,7 @@ use crate::metrics::Picture;
 use crate::model::tensors::TensorMap;
 use crate::ops::Isa;
 use crate::ops::pool::{Pool, Windows};
-use crate::ops::rectangle::Rectangle;
+use crate::ops::rectangle::{Activation, Rectangle};
 
 /// Features of an image.
 pub const POOL: usize = 2048;
@@ -74,7 +74,7 @@ impl Inception {
         let logits = layers.classifier(LOGITS, POOL)?.map(|weights| {
             let shape =
                 Rectangle { in_channels: POOL, out_channels: LOGITS, kernel: [1, 1], stride: 1, pad: [0, 0] };
-            network.convolve(pool, shape, (&weights, vec![0.0; LOGITS]), false, None)
+            network.convolve(pool, shape, (&weights, vec![0.0; LOGITS]), Activation::None, None)
         });
         let digest = layers.finish()?;
         network.finish(&[pool, spatial].into_iter().chain(logits).collect::<Vec<_>>());
@@ -348,7 +348,7 @@ impl Build<'_> {
         let oihw = [shape.out_channels, shape.in_channels, shape.kernel[0], shape.kernel[1]];
         let names = Names { module: &module, script: &script };
         let (weights, bias) = self.layers.convolution(names, oihw)?;
-        Ok(self.network.convolve(from, shape, (&weights, bias), true, to))
+        Ok(self.network.convolve(from, shape, (&weights, bias), Activation::Relu, to))
     }
 }
 

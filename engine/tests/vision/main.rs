@@ -1,8 +1,10 @@
-//! FID's Inception network with its real weights against PyTorch's: a binary of its own, as it takes memory.
+//! Networks that look at pictures, with their real weights, against PyTorch's: a binary of its own, as it takes memory. Here FID's
+//! Inception.
 #![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
 
 #[path = "../all/common/mod.rs"]
 mod common;
+mod wheels;
 
 use std::path::Path;
 use std::process::Command;

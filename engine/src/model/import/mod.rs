@@ -12,11 +12,13 @@ mod machine;
 mod pickle;
 mod pth;
 mod view;
+mod wheel;
 
 pub use adm::{AdmFlags, AdmNetwork, AdmSchedule, infer_adm};
 pub use convert::{ConvertOptions, convert};
 pub use janspiry::{InferOptions, infer};
 pub use pth::read_pth;
+pub use wheel::{WheelFile, read_wheel};
 
 use super::ConfigError;
 use super::checkpoint::{CheckpointError, WeightsError};
