@@ -1,4 +1,5 @@
-//! How good a result is: PSNR, SSIM and consistency with the low-resolution input, and distances between sets of images.
+//! How good a result is: PSNR, SSIM, consistency with the low-resolution input and the power of its detail, and distances
+//! between sets of images.
 //!
 //! On 8-bit RGB pictures, or on features of sets of them (what [`crate::vision`] computes, or any other network), in f64, with
 //! sums in a fixed order. Conventions differ between publications (which channels, how much border, rounded or not), so
@@ -16,6 +17,7 @@ mod memorisation;
 mod mind;
 mod precision_recall;
 mod psnr;
+mod spectrum;
 mod ssim;
 mod statistics;
 
@@ -29,6 +31,7 @@ pub use memorisation::{Memorisation, memorisation};
 pub use mind::monge_distance;
 pub use precision_recall::{PrecisionRecall, neighbour_radii, precision_recall};
 pub use psnr::psnr;
+pub use spectrum::{OCTAVES, spectrum};
 pub use ssim::ssim;
 pub use statistics::Statistics;
 
