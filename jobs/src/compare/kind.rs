@@ -12,10 +12,10 @@ use sr3_coordinator::{
 use sr3_proto::{FailureKind, Location, Order, SpecError, job_spec, job_spec::Document, off_thread};
 use sr3_worker::{Failure, OpenOrder, Runner, Stores};
 
-use super::{CompareJob, CompareOrder, CompareSpec, ComparedOrder, Metric, NAME, job, network};
+use super::{CompareJob, CompareOrder, CompareSpec, ComparedOrder, Metric, NAME, job};
 use crate::{
     images::Selected,
-    models::{Weights, WeightsError},
+    models::{Weights, WeightsError, lay_down},
 };
 
 /// Comparing, with a network whose weights lie in `weights`.
@@ -91,7 +91,7 @@ impl Kind for Compare {
                 store.check().await?;
             }
             // Workers have no weights of their own.
-            network::lay_down(&compare.network, &self.weights, &destination).await.map_err(kind)?;
+            lay_down(&compare.network, &self.weights, &destination).await.map_err(kind)?;
         }
         let job = CompareJob::new(&compare, &stores, destination.clone(), Some(destination));
         Ok(Box::new(job.map_err(kind)?))

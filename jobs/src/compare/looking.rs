@@ -8,17 +8,22 @@ use std::{ops::Range, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::join_all;
-use sr3_engine::{metrics::Picture, vision::FidMode};
+use sr3_engine::{
+    metrics::Picture,
+    vision::{FidMode, Inception},
+};
 use sr3_proto::{Digest, FailureKind, Store, off_thread, session::UnitResult, store::PutMode};
 use sr3_worker::{Attempt, Failure, Pipeline, Stop, UnitWork, telemetry};
 
 use super::{
-    network::Network,
     order::Keeps,
     part::{self, Part, Rows, pixel_digest},
     unit::{Found, Item, Looked, Verdict, What, record, verdicts},
 };
-use crate::images::{Rgb, check_length, read, read_part, shard};
+use crate::{
+    images::{Rgb, check_length, read, read_part, shard},
+    models::Delivered,
+};
 
 /// Reasons that are told beside the numbers.
 const REASONS: usize = 5;
@@ -32,7 +37,7 @@ const BROKEN: &str = "internal error while it was decoded; please report it with
 pub(super) struct Looks {
     pub(super) mode: FidMode,
     pub(super) keeps: Keeps,
-    pub(super) network: Arc<Network>,
+    pub(super) network: Arc<Delivered>,
     /// Where features go.
     pub(super) features: Arc<Store>,
 }
@@ -307,7 +312,8 @@ impl LookUnit {
         let (looks, at_work) = (Arc::clone(&self.looks), Arc::clone(attempt));
         let computing = decoding.compute(attempt, move |held| {
             let network = &looks.network;
-            let inception = held.get(&network.name(), network, || network.open())?;
+            let open = || network.open(Inception::new, Inception::digest);
+            let inception = held.get(&network.name(), network, open)?;
             if let Some((name, _)) = pictures.first() {
                 at_work.progress().on_device(name, 0.0);
             }

@@ -6,7 +6,7 @@
 //! | what a place holds: pictures, archives of them, statistics | `place`, `npz` |
 //! | which pictures are looked at, in which units | `job`, `plan`, [`crate::cut`] |
 //! | a unit's bytes, and the verdicts of its items | `unit` |
-//! | pictures to features | `network`, `looking`, `part` |
+//! | pictures to features | `looking`, `part` |
 //! | which features a set has, so that no picture is looked at twice | `set` |
 //! | means and covariances, of a set or from a file | `statistics` |
 //! | features to numbers | `numbers`, `result` |
@@ -20,7 +20,6 @@ mod choice;
 mod job;
 mod kind;
 mod looking;
-mod network;
 mod npz;
 mod numbers;
 mod order;

