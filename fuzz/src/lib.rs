@@ -35,13 +35,13 @@ use sr3_engine::{
     model::{
         Graph,
         checkpoint::CheckpointConfig,
-        import::{InferOptions, infer, read_pth},
+        import::{InferOptions, infer, read_pth, read_wheel},
         tensors::{ReadLimits, npz_entries, read_npz, read_safetensors, write_npz, write_safetensors},
     },
 };
 use sr3_jobs::{
     JobSpec, Wish,
-    evaluate::{EvaluateOrder, report as evaluation},
+    evaluate::{EvaluateOrder, NUMBERS, report as evaluation},
     images::Naming,
     spec::KINDS,
     upscale::{
@@ -256,7 +256,7 @@ pub fn records(data: &[u8]) {
         assert_eq!(Settled::from_bytes(&settled.to_bytes()).ok(), Some(settled));
     }
     if let Ok(rows) = evaluation::read_rows(data) {
-        let mut report = evaluation::Report::default();
+        let mut report = evaluation::Report::new(&NUMBERS.map(|number| number.metric), &[]);
         rows.iter().for_each(|row| report.add(row));
         drop(report.summary());
     }
@@ -368,8 +368,11 @@ pub fn npz(data: &[u8]) {
     }
 }
 
-/// A checkpoint of PyTorch: its tensors, and the network that they are.
+/// A checkpoint of PyTorch: its tensors, and the network that they are; or a wheel with such in it.
 pub fn pth(data: &[u8]) {
+    if let Err(error) = read_wheel(data, &LIMITS) {
+        assert!(!error.to_string().contains('\n'), "{error}");
+    }
     match read_pth(data, &LIMITS) {
         Ok(tensors) => {
             tensors.values().for_each(|tensor| drop(tensor.to_f32()));

@@ -47,7 +47,7 @@ use upscale::{EngineModels, Upscale};
 pub fn kinds(models: &Arc<EngineModels>) -> Kinds {
     let all: [Arc<dyn Kind>; 6] = [
         Arc::new(Upscale::new(Arc::clone(models))),
-        Arc::new(Evaluate::new(Arc::clone(models))),
+        Arc::new(Evaluate::new(Arc::clone(models), Weights::of_process())),
         Arc::new(Generate::new(Arc::clone(models))),
         Arc::new(Compare::new(Weights::of_process())),
         Arc::new(Train::new(Arc::clone(models.library()))),
@@ -60,7 +60,7 @@ pub fn kinds(models: &Arc<EngineModels>) -> Kinds {
 pub fn runners(models: &Arc<EngineModels>, peers: Arc<dyn Peers>) -> Runners {
     let all: [Arc<dyn Runner>; 6] = [
         Arc::new(Upscale::new(Arc::clone(models))),
-        Arc::new(Evaluate::new(Arc::clone(models))),
+        Arc::new(Evaluate::new(Arc::clone(models), Weights::of_process())),
         Arc::new(Generate::new(Arc::clone(models))),
         Arc::new(Compare::new(Weights::of_process())),
         Arc::new(Train::with_peers(Arc::clone(models.library()), peers)),

@@ -13,11 +13,12 @@ use sr3_jobs::{
     Dtype, JobSpec, Selection,
     cut::UnitLimits,
     evaluate::{
-        Evaluate, EvaluateFields, EvaluateJob, EvaluateSpec, MeasuredOrder, Method, NAME, OpenedEvaluate,
-        Row, Statistic, Summary,
+        Evaluate, EvaluateFields, EvaluateJob, EvaluateSpec, MeasuredOrder, Method, Metric, NAME, NUMBERS,
+        Number, OpenedEvaluate, ResolveError, Row, Statistic, Summary,
         report::{read_rows, rows_key},
     },
     images::{Selected, Source, SourceError},
+    models::Weights,
     upscale::{Bits, EngineModels, Machine, engine_models::precision},
 };
 use sr3_proto::{Cancel, JobId, Store, off_thread, words::printable};
@@ -113,7 +114,8 @@ pub(super) async fn measure(
     show: local::Show,
     interrupt: &Cancel,
 ) -> Result<Option<Measured>, CommandError> {
-    let evaluate = Arc::new(Evaluate::new(Arc::<EngineModels>::default()));
+    let weights = Weights::of_process();
+    let evaluate = Arc::new(Evaluate::new(Arc::<EngineModels>::default(), weights.clone()));
     let bits = bits(&spec, machine)?;
     let (asked, resolving) = (spec, Arc::clone(&evaluate));
     let resolved = off_thread(move || resolving.resolve(&asked, &bits)).await;
@@ -132,11 +134,12 @@ pub(super) async fn measure(
         }
         None => (Store::in_memory(), None),
     };
-    let envelope = Arc::new(order.envelope(None, 1)?);
+    let envelope = Arc::new(order.envelope(None, 1).map_err(CommandError::usage)?);
     let model = evaluate.model(&order, machine);
     let begun =
         EvaluateJob::new(&order, source.clone(), reference.clone(), numbers.clone(), UnitLimits::default())?;
-    let measured = MeasuredOrder::new(order, Arc::new(source), reference.map(Arc::new), destination, model);
+    let reference = reference.map(Arc::new);
+    let measured = MeasuredOrder::new(order, Arc::new(source), reference, destination, model, weights);
     let (runner, kind): (Arc<dyn Runner>, Arc<dyn Kind>) =
         (Arc::new(OpenedEvaluate(Arc::new(measured))), evaluate);
     let job = LocalJob {
@@ -288,47 +291,68 @@ fn print(rows: &[Row], summary: &Summary, json: bool) {
             say!(
                 "{}",
                 json!({ "picture": format!("mean of {}", summary.pictures), "method": method,
-                    "scores": of(|n| n.mean), "ci95": of(|n| n.ci95), "set_aside": summary.set_aside })
+                    "scores": of(|n| n.mean), "ci95": of(|n| n.ci95), "set_aside": summary.set_aside,
+                    "networks": summary.networks })
             );
         }
         return;
     }
-    say!(
-        "{:<24} {:<10} {:>8} {:>8} {:>8} {:>8} {:>12}  mean shift R G B",
-        "picture",
-        "method",
-        "PSNR",
-        "PSNR-Y",
-        "SSIM",
-        "SSIM-Y",
-        "consistency"
-    );
+    let asked =
+        |number: &&Number| summary.methods.iter().any(|(_, numbers)| numbers.contains_key(number.name));
+    // The spectrum of a single picture is for files.
+    let (spectrum, columns): (Vec<&Number>, Vec<&Number>) =
+        NUMBERS.iter().filter(asked).partition(|number| number.metric == Metric::Spectrum);
+    if !columns.is_empty() {
+        line("picture", "method", &columns, |number| number.title.to_string());
+    }
     for row in rows {
         let picture = printable(&row.picture);
-        for Method { method, scores } in &row.methods {
-            line(&picture, method, scores.numbers().map(|n| n.unwrap_or(f64::INFINITY)));
+        for Method { method, scores } in row.methods.iter().filter(|_| !columns.is_empty()) {
+            let numbers = scores.numbers();
+            let value = |number: &Number| NUMBERS.iter().zip(numbers).find(|(of, _)| *of == number)?.1;
+            line(&picture, method, &columns, |number| number.write(value(number)));
         }
         if let Some(reason) = &row.reason {
             say!("{picture:<24} set aside: {}", printable(reason));
         }
     }
-    for (method, numbers) in &summary.methods {
-        let of = |what: fn(&Statistic) -> Option<f64>| {
-            sr3_jobs::evaluate::NUMBERS.map(|name| numbers.get(name).and_then(what).unwrap_or(f64::NAN))
-        };
-        line(&format!("mean of {}", summary.pictures), method, of(|n| n.mean));
-        if summary.pictures > 1 {
-            line("± (95 %)", method, of(|n| n.ci95));
-        }
+    if !columns.is_empty() {
+        means(summary, &format!("mean of {}", summary.pictures), &columns);
+    }
+    if !spectrum.is_empty() {
+        line("detail, dB above truth", "method", &spectrum, |number| number.title.to_string());
+        means(summary, &format!("mean of {}", summary.pictures), &spectrum);
+    }
+    for looker in &summary.networks {
+        say!("{}: weights sha256:{}", printable(&looker.network), printable(&looker.weights));
     }
     if summary.set_aside > 0 {
         say!("{} set aside", summary.set_aside);
     }
 }
 
-fn line(picture: &str, method: &str, numbers: [f64; 8]) {
-    let [psnr, psnr_y, ssim, ssim_y, consistency, r, g, b] = numbers;
-    say!(
-        "{picture:<24} {method:<10} {psnr:>8.3} {psnr_y:>8.3} {ssim:>8.4} {ssim_y:>8.4} {consistency:>12.2e}  {r:>+6.2} {g:>+6.2} {b:>+6.2}"
-    );
+/// Lines of the means of some numbers.
+fn means(summary: &Summary, title: &str, columns: &[&Number]) {
+    for (method, numbers) in &summary.methods {
+        let of = |number: &Number| numbers.get(number.name).copied();
+        line(title, method, columns, |number| number.write(of(number).and_then(|n| n.mean)));
+        if summary.pictures > 1 {
+            line("± (95 %)", method, columns, |number| number.write_half(of(number).and_then(|n| n.ci95)));
+        }
+    }
+}
+
+fn line(picture: &str, method: &str, columns: &[&Number], value: impl Fn(&Number) -> String) {
+    let cell = |number: &&Number| format!(" {:>width$}", value(number), width = number.title.len().max(8));
+    let cells: String = columns.iter().map(cell).collect();
+    say!("{picture:<24} {method:<10}{cells}");
+}
+
+impl From<ResolveError> for CommandError {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::Model(error) => error.into(),
+            ResolveError::Weights(error) => error.into(),
+        }
+    }
 }

@@ -11,7 +11,7 @@ use sr3_engine::{
 };
 use sr3_jobs::{
     Dtype, Selection, Wish,
-    evaluate::{EvaluateFields, EvaluateSpec, Summary, report::summary_key},
+    evaluate::{self, EvaluateFields, EvaluateSpec, Summary, report::summary_key},
     models::Library,
 };
 use sr3_proto::{
@@ -325,6 +325,7 @@ fn spec(
         source: source.to_string(),
         reference: None,
         destination: Some(format!("{out}/{}", folder(candidate))),
+        metrics: vec![evaluate::Metric::Psnr, evaluate::Metric::Ssim, evaluate::Metric::Consistency],
         pictures: false,
         crop: arguments.crop,
         max_bad_items: None,

@@ -2,7 +2,7 @@
 
 use sr3_jobs::{
     evaluate::{
-        Method, NUMBERS, Row, Statistic, Summary,
+        Method, Metric, NUMBERS, Number, Row, Statistic, Summary,
         report::{read_rows, rows_key, summary_key},
     },
     images::Partners,
@@ -37,10 +37,11 @@ pub(super) async fn section(place: &Place) -> Result<Option<Html>, CommandError>
         Some(summary) => means(&mut body, &serde_json::from_slice(&summary).map_err(broken)?),
         None => body.bad("the evaluation did not get to its end: there are no means"),
     }
-    let mut ranked: Vec<(&Row, &Method)> =
-        rows.iter().filter_map(|row| Some((row, row.methods.last()?))).collect();
     // Equal to what it should be is best of all; a picture's name decides between equals.
-    let reached = |method: &Method| method.scores.psnr_y.unwrap_or(f64::INFINITY);
+    let reached = |method: &Method| method.scores.psnr_y.flatten().unwrap_or(f64::INFINITY);
+    let ranked = rows.iter().filter_map(|row| Some((row, row.methods.last()?)));
+    let mut ranked: Vec<(&Row, &Method)> =
+        ranked.filter(|(_, method)| method.scores.psnr_y.is_some()).collect();
     ranked.sort_by(|a, b| reached(a.1).total_cmp(&reached(b.1)).then_with(|| a.0.picture.cmp(&b.0.picture)));
     let worst: Vec<_> = ranked.iter().take(LISTED).copied().collect();
     // None is shown twice.
@@ -66,52 +67,48 @@ pub(super) async fn section(place: &Place) -> Result<Option<Html>, CommandError>
 
 fn means(body: &mut Html, summary: &Summary) {
     body.paragraph(&format!("{} pictures measured, {} set aside.", summary.pictures, summary.set_aside));
+    let asked =
+        |number: &&Number| summary.methods.iter().any(|(_, numbers)| numbers.contains_key(number.name));
+    let columns: Vec<&Number> = NUMBERS.iter().filter(asked).collect();
     let mut table = Vec::new();
     for (method, numbers) in &summary.methods {
         let mut row = vec![Cell::Text(method.clone())];
-        row.extend(NUMBERS.iter().map(|name| Cell::Number(mean(name, numbers.get(*name)))));
+        row.extend(columns.iter().map(|number| Cell::Number(mean(number, numbers.get(number.name)))));
         table.push(row);
     }
     body.heading("Means, with 95 % confidence intervals (Student's t)");
-    let names = NUMBERS.map(|name| match name {
-        "psnr" => "PSNR, dB",
-        "psnr_y" => "PSNR-Y, dB",
-        "ssim" => "SSIM",
-        "ssim_y" => "SSIM-Y",
-        "mean_shift_r" => "shift of red",
-        "mean_shift_g" => "of green",
-        "mean_shift_b" => "of blue",
-        other => other,
-    });
-    body.table(&[&["method"], &names[..]].concat(), &table);
-}
-
-fn mean(name: &str, statistic: Option<&Statistic>) -> String {
-    let Some(mean) = statistic.and_then(|statistic| statistic.mean) else { return "–".to_string() };
-    let ci95 = statistic.and_then(|statistic| statistic.ci95);
-    let shown = |value: f64| number(name, value);
-    ci95.map_or_else(|| shown(mean), |half| format!("{} ± {}", shown(mean), shown(half)))
-}
-
-fn number(name: &str, value: f64) -> String {
-    match name {
-        "consistency" => format!("{value:.1e}"),
-        "ssim" | "ssim_y" => format!("{value:.4}"),
-        _ => format!("{value:.2}"),
+    let titles = columns.iter().map(|number| number.title);
+    body.table(&["method"].into_iter().chain(titles).collect::<Vec<_>>(), &table);
+    if columns.iter().any(|number| number.metric == Metric::Spectrum) {
+        body.aside("px: power of waves of so many pixels over that of what pictures should be, in dB");
+    }
+    for looker in &summary.networks {
+        body.aside(&format!("{}: weights sha256:{}", looker.network, looker.weights));
     }
 }
 
+fn mean(number: &Number, statistic: Option<&Statistic>) -> String {
+    let mean = number.write(statistic.and_then(|statistic| statistic.mean));
+    let ci95 = statistic.and_then(|statistic| statistic.ci95);
+    ci95.map_or_else(|| mean.clone(), |half| format!("{mean} ± {}", number.write_half(Some(half))))
+}
+
 fn listed(body: &mut Html, rows: &[(&Row, &Method)]) {
-    let row = |(row, method): &(&Row, &Method)| {
+    // Shifts and spectra of single pictures are for files.
+    let all: Vec<_> = rows.iter().map(|(_, method)| method.scores.numbers()).collect();
+    let is_listed = |at: &usize| {
+        !matches!(NUMBERS[*at].metric, Metric::MeanShift | Metric::Spectrum)
+            && all.iter().any(|numbers| numbers[*at].is_some())
+    };
+    let columns: Vec<usize> = (0..NUMBERS.len()).filter(is_listed).collect();
+    let row = |((row, method), numbers): (&(&Row, &Method), &[Option<f64>; NUMBERS.len()])| {
         let mut cells = vec![Cell::Code(row.picture.clone()), Cell::Text(method.method.clone())];
-        let numbers = NUMBERS.iter().zip(method.scores.numbers()).take(5);
-        cells.extend(numbers.map(|(name, value)| {
-            Cell::Number(value.map_or_else(|| "∞".to_string(), |value| number(name, value)))
-        }));
+        cells.extend(columns.iter().map(|at| Cell::Number(NUMBERS[*at].write(numbers[*at]))));
         cells
     };
-    let rows: Vec<_> = rows.iter().map(row).collect();
-    body.table(&["picture", "method", "PSNR", "PSNR-Y", "SSIM", "SSIM-Y", "consistency"], &rows);
+    let table: Vec<_> = rows.iter().zip(&all).map(row).collect();
+    let titles = columns.iter().map(|at| NUMBERS[*at].title);
+    body.table(&["picture", "method"].into_iter().chain(titles).collect::<Vec<_>>(), &table);
 }
 
 fn set_aside(body: &mut Html, aside: &[&Row]) {
@@ -145,7 +142,8 @@ async fn pair(place: &Place, row: &Row, method: &Method) -> Vec<(Vec<u8>, String
         let [x, y] = [offset(truth.width, result.width), offset(truth.height, result.height)];
         let (at, size) = pictures::middle([result.width, result.height], 1);
         debug_assert!(size.iter().all(|side| *side <= SIDE));
-        let psnr = method.scores.psnr_y.map_or_else(|| "∞".to_string(), |psnr| format!("{psnr:.2}"));
+        let psnr =
+            method.scores.psnr_y.flatten().map_or_else(|| "∞".to_string(), |psnr| format!("{psnr:.2}"));
         Some([
             (truth.part([at[0] + x, at[1] + y], size).png()?, format!("{}: what it should be", row.picture)),
             (result.part(at, size).png()?, format!("{}, {psnr} dB", method.method)),

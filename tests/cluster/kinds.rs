@@ -8,6 +8,7 @@ use crate::{
     pictures,
     processes::{Coordinator, Environment, Process, json, run, until, worker},
     s3::Server,
+    wheels,
     whole::{download, upload, upscaled_locally},
 };
 
@@ -40,6 +41,41 @@ fn numbers_do_not_depend_on_who_measures_nor_on_how_many_do() {
         assert!(out.contains("mean of 40"), "{out}");
         assert!(numbers(&path(&format!("there {count}"))) == expected, "{count} workers, other numbers");
     }
+}
+
+/// Workers have no weights: they come to them with the job.
+#[test]
+fn networks_say_the_same_wherever_they_look() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let text = |name: &str| path(name).to_str().unwrap().to_string();
+    pictures::write_of(&path("some"), 9, 40..49);
+    // Two folders whose names are classes.
+    fs::create_dir(path("in")).unwrap();
+    fs::rename(path("some/a"), path("in/7")).unwrap();
+    fs::rename(path("some/b/c"), path("in/n01440764")).unwrap();
+    let with = |cache: &Path| -> Environment { vec![("SR3_CACHE", cache.to_str().unwrap().to_string())] };
+    let (full, empty) = (with(wheels::cache()), with(&path("empty")));
+    let more = ["--preset", "one", "--scale", "2", "--metrics", "st-lpips,spectrum,accuracy"];
+    let (source, here) = (text("in"), text("here"));
+    let (code, _, errors) = run(&[&["evaluate", &source, "--out", &here][..], &more].concat(), &full);
+    assert_eq!(code, 0, "{errors}");
+    let expected = numbers(&path("here"));
+    let coordinator = Coordinator::start(&text("state"), &[], &full);
+    let _workers = [0, 1].map(|_| worker(&coordinator.address, &empty));
+    let there = text("there");
+    let all = ["evaluate", &source, "--out", &there, "--coordinator", &coordinator.address];
+    let (code, out, errors) = run(&[&all[..], &more].concat(), &empty);
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.contains("st-lpips-alexnet: weights sha256:ba7bb00a8cd3"), "{out}");
+    assert!(numbers(&path("there")) == expected, "other numbers");
+    let elsewhere = Coordinator::start(&text("state 2"), &[], &empty);
+    let all = ["evaluate", &source, "--out", &there, "--coordinator", &elsewhere.address];
+    let (code, _, errors) = run(&[&all[..], &more].concat(), &empty);
+    assert!(
+        code != 0 && errors.contains("at the coordinator: ") && errors.contains("pip download"),
+        "{errors}"
+    );
 }
 
 #[test]

@@ -19,5 +19,7 @@ mod s3;
 mod secrets;
 mod telemetry;
 mod training;
+#[path = "../wheels/mod.rs"]
+mod wheels;
 mod whole;
 mod wire;

@@ -4,6 +4,7 @@
 mod commands;
 mod convert;
 mod devices;
+mod evaluate;
 mod fid;
 mod hard_pictures;
 mod hidden_colours;
@@ -16,3 +17,5 @@ mod same_bytes;
 mod seams;
 mod spec;
 mod tune;
+#[path = "../wheels/mod.rs"]
+mod wheels;

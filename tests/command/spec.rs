@@ -70,6 +70,13 @@ fn a_spec_that_cannot_be_used_is_refused_with_its_line() {
         let line = refused(format!("{least}{more}").as_bytes());
         assert!(line.starts_with(parts[0]) && line.contains(parts[1]), "{line}");
     }
+    let least = "kind: evaluate\nsource: in\ndestination: out\n";
+    for (more, parts) in
+        [("metrics: []\n", ["4: ", "at least"]), ("metrics: [psnr, lpips]\n", ["4: ", "st-lpips"])]
+    {
+        let line = refused(format!("{least}{more}").as_bytes());
+        assert!(line.starts_with(parts[0]) && line.contains(parts[1]), "{line}");
+    }
     assert!(refused(b"kind: upscale\nsource: \xff\n").starts_with("2: "));
     assert!(refused(&vec![b'#'; 3 << 20]).contains("right file"));
     assert!(refused("é".repeat(1 << 20).as_bytes()).contains("right file"));

@@ -20,7 +20,7 @@ use sr3_proto::{
 };
 
 use super::{
-    EvaluateOrder, Row,
+    EvaluateOrder, Metric, Row,
     item::{self, Item},
     report::{Report, csv_key, rows_key, summary_key},
     runner::record,
@@ -28,6 +28,7 @@ use super::{
 use crate::{
     cut::{Cutter, UnitLimits},
     images::{Found, GlobError, Partners, Selected, Source},
+    models::Known,
 };
 
 /// So many results are looked for at a time.
@@ -41,6 +42,8 @@ pub struct EvaluateJob {
     results: Option<Partners>,
     /// Where the numbers go.
     numbers: Store,
+    metrics: Vec<Metric>,
+    networks: Vec<Known>,
     selected: Selected,
     limits: UnitLimits,
 }
@@ -72,7 +75,8 @@ impl EvaluateJob {
             Some(reference) => (reference, Some(Partners::mirrored(source))),
             None => (source, None),
         };
-        Ok(Self { truths: Source::All(truths), results, numbers, selected, limits })
+        let (metrics, networks) = (order.metrics.clone(), order.networks.clone());
+        Ok(Self { truths: Source::All(truths), results, numbers, metrics, networks, selected, limits })
     }
 
     async fn entry(&self, found: Found) -> Result<Entry, StoreError> {
@@ -126,7 +130,7 @@ impl Begun for EvaluateJob {
         phase: Phase,
         mut units: BoxStream<'a, Result<EndedUnit, JobError>>,
     ) -> Result<Reported, JobError> {
-        let (mut report, mut said) = (Report::default(), Reported::default());
+        let (mut report, mut said) = (Report::new(&self.metrics, &self.networks), Reported::default());
         while let Some(unit) = units.try_next().await? {
             for row in rows_of(&unit)? {
                 said.done += u64::from(row.reason.is_none());

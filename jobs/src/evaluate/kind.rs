@@ -22,28 +22,44 @@ use crate::{
     envelope::place,
     images::{Selected, Source, SourceError},
     lazy::Lazy,
+    models::{Weights, WeightsError, lay_down},
     upscale::{Bits, Machine, ModelError, Models, SuperResolution, check_model},
 };
 
 /// Sizes of results over those of their inputs, where nobody says.
 const SCALE: u32 = 4;
 
-/// Measuring, with models that `M` opens.
+/// Measuring, with models that `M` opens, and networks whose weights lie in `weights`.
 pub struct Evaluate<M> {
     models: Arc<M>,
+    weights: Weights,
+}
+
+/// Why a spec comes to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// Its model is none.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A network's weights are not here.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
 }
 
 impl<M: Models<Processor = SuperResolution>> Evaluate<M> {
-    /// With these models.
-    pub fn new(models: Arc<M>) -> Self {
-        Self { models }
+    /// With these models and weights.
+    pub fn new(models: Arc<M>, weights: Weights) -> Self {
+        Self { models, weights }
     }
 
     /// What a spec comes to, with these bits where a model runs. May block.
     ///
     /// # Errors
-    /// What is wrong with its model.
-    pub fn resolve(&self, spec: &EvaluateSpec, bits: &Bits) -> Result<EvaluateOrder, ModelError> {
+    /// What is wrong with its model, or which weights are not here.
+    pub fn resolve(&self, spec: &EvaluateSpec, bits: &Bits) -> Result<EvaluateOrder, ResolveError> {
+        let metrics = spec.metrics();
+        let networks = metrics.iter().filter_map(|metric| metric.network());
+        let networks = networks.map(|network| self.weights.of(network)).collect::<Result<_, _>>()?;
         let EvaluateSpec { job, wish, selection } = spec.clone();
         let model = match job.reference {
             Some(_) => None,
@@ -62,6 +78,8 @@ impl<M: Models<Processor = SuperResolution>> Evaluate<M> {
             model,
             scale,
             crop: job.crop,
+            metrics,
+            networks,
             pictures: job.pictures,
             selection,
             max_bad_items: job.max_bad_items,
@@ -93,9 +111,12 @@ impl<M: Models<Processor = SuperResolution>> Kind for Evaluate<M> {
             return Err(wrong(&"missing field `destination`: where the numbers go"));
         }
         let bits = Bits::decide(&spec.wish, &known.offers).map_err(|e| wrong(&e))?;
-        let (this, asked) = (Self::new(Arc::clone(&self.models)), spec.clone());
+        let (this, asked) = (Self::new(Arc::clone(&self.models), self.weights.clone()), spec.clone());
         let resolved = off_thread(move || this.resolve(&asked, &bits)).await.map_err(|e| wrong(&e))?;
-        let order = resolved.map_err(|e| wrong(&e))?;
+        let order = resolved.map_err(|error| match error {
+            ResolveError::Model(error) => wrong(&error),
+            ResolveError::Weights(error) => wrong(&format!("at the coordinator: {error}")),
+        })?;
         let priority = spec.job.priority.into();
         let order = order.envelope(spec.job.name.clone(), priority).map_err(|e| wrong(&e))?;
         Ok(Ordered { spec: job_spec::to_yaml(NAME, &spec), order })
@@ -117,6 +138,11 @@ impl<M: Models<Processor = SuperResolution>> Kind for Evaluate<M> {
             let selected = Selected::new(&evaluate.selection).map_err(|e| JobError::Kind(e.into()))?;
             let images = Source::All(truths.clone()).require_images(&selected).await;
             images.map_err(|e| no_images(e, evaluate.reference.as_ref().unwrap_or(&evaluate.source)))?;
+            // Workers have no weights of their own.
+            for known in &evaluate.networks {
+                let laid = lay_down(known, &self.weights, &numbers).await;
+                laid.map_err(|e| JobError::Kind(e.into()))?;
+            }
         }
         let job = EvaluateJob::new(&evaluate, source, reference, numbers, UnitLimits::default());
         Ok(Box::new(job.map_err(|e| JobError::Kind(e.into()))?))
@@ -147,7 +173,8 @@ impl<M: Models<Processor = SuperResolution>> Runner for Evaluate<M> {
             return Err(cannot("the order names no source".into()));
         };
         let model = self.model(&evaluate, Machine::default());
-        Ok(Arc::new(MeasuredOrder::new(evaluate, source, reference, destination, model)))
+        let weights = self.weights.clone();
+        Ok(Arc::new(MeasuredOrder::new(evaluate, source, reference, destination, model, weights)))
     }
 }
 

@@ -4,7 +4,7 @@ use sr3_engine::image::{self, Channels, Metadata, Picture, Planes, Samples};
 use sr3_engine::metrics::{self, MetricError, Reduction};
 use sr3_engine::ops::resize::{Filter, resize_u8};
 
-use super::Scores;
+use super::{Metric, Scores};
 use crate::images::Rgb;
 
 /// What a picture should be, and what it was made of.
@@ -75,26 +75,39 @@ impl Truth {
         Rgb { width: *width, height: *height, pixels }
     }
 
-    /// How near a result is.
-    pub(super) fn scores(&self, result: &Rgb) -> Result<Scores, String> {
-        let scores = || -> Result<Scores, MetricError> {
-            let picture = |rgb: &'_ Rgb| (rgb.width, rgb.height);
-            let ((width, height), (low_width, low_height)) = (picture(result), picture(&self.low));
-            let a = metrics::Picture::new(width, height, &result.pixels)?;
-            let b = metrics::Picture::new(self.whole.width, self.whole.height, &self.whole.pixels)?;
-            let input = metrics::Picture::new(low_width, low_height, &self.low.pixels)?;
-            let finite = |decibel: f64| Some(decibel).filter(|decibel| decibel.is_finite());
-            let (rgb, luma, border) = (metrics::Channels::Rgb, metrics::Channels::Luma, self.scale);
-            Ok(Scores {
-                psnr: finite(metrics::psnr(a, b, rgb, 0)?),
-                psnr_y: finite(metrics::psnr(a, b, luma, border)?),
-                ssim: metrics::ssim(a, b, rgb, 0)?,
-                ssim_y: metrics::ssim(a, b, luma, border)?,
-                consistency: metrics::consistency(a, input, Reduction::Float)?,
-                mean_shift: mean_shift(&result.pixels, &self.whole.pixels),
-            })
-        };
-        scores().map_err(|e| e.to_string())
+    /// How near a result is, by the numbers that no network gives.
+    pub(super) fn scores(&self, result: &Rgb, asked: &[Metric]) -> Result<Scores, String> {
+        self.measured(result, asked).map_err(|e| e.to_string())
+    }
+
+    fn measured(&self, result: &Rgb, asked: &[Metric]) -> Result<Scores, MetricError> {
+        let picture = |rgb: &'_ Rgb| (rgb.width, rgb.height);
+        let ((width, height), (low_width, low_height)) = (picture(result), picture(&self.low));
+        let a = metrics::Picture::new(width, height, &result.pixels)?;
+        let b = metrics::Picture::new(self.whole.width, self.whole.height, &self.whole.pixels)?;
+        let input = metrics::Picture::new(low_width, low_height, &self.low.pixels)?;
+        let finite = |decibel: f64| Some(decibel).filter(|decibel| decibel.is_finite());
+        let (rgb, luma, border) = (metrics::Channels::Rgb, metrics::Channels::Luma, self.scale);
+        let asked = |metric| asked.contains(&metric);
+        let mut scores = Scores::default();
+        if asked(Metric::Psnr) {
+            scores.psnr = Some(finite(metrics::psnr(a, b, rgb, 0)?));
+            scores.psnr_y = Some(finite(metrics::psnr(a, b, luma, border)?));
+        }
+        if asked(Metric::Ssim) {
+            scores.ssim = Some(metrics::ssim(a, b, rgb, 0)?);
+            scores.ssim_y = Some(metrics::ssim(a, b, luma, border)?);
+        }
+        if asked(Metric::Consistency) {
+            scores.consistency = Some(metrics::consistency(a, input, Reduction::Float)?);
+        }
+        if asked(Metric::MeanShift) {
+            scores.mean_shift = Some(mean_shift(&result.pixels, &self.whole.pixels));
+        }
+        if asked(Metric::Spectrum) {
+            scores.spectrum = Some(metrics::spectrum(a, b)?);
+        }
+        Ok(scores)
     }
 }
 
@@ -124,14 +137,20 @@ mod tests {
     fn a_picture_is_itself_and_a_brighter_one_is_shifted() {
         let truth = Truth::new(striped(41, 30), 4, None).unwrap();
         assert_eq!((truth.whole.width, truth.whole.height, truth.low.width), (40, 28, 10));
-        let same = truth.scores(&truth.whole).unwrap();
-        assert_eq!((same.psnr, same.psnr_y, same.mean_shift), (None, None, [0.0; 3]));
-        assert!((same.ssim - 1.0).abs() < 1e-12);
+        let all = Metric::usual();
+        let same = truth.scores(&truth.whole, &all).unwrap();
+        assert_eq!((same.psnr, same.psnr_y, same.mean_shift), (Some(None), Some(None), Some([0.0; 3])));
+        assert!((same.ssim.unwrap() - 1.0).abs() < 1e-12);
+        // Tiles of 16 pixels hold two octaves.
+        assert_eq!(same.spectrum, Some([Some(0.0), Some(0.0), None, None]));
+        let only = truth.scores(&truth.whole, &[Metric::MeanShift]).unwrap();
+        assert_eq!(only, Scores { mean_shift: Some([0.0; 3]), ..Scores::default() });
         let mut brighter = truth.whole.clone();
         brighter.pixels.iter_mut().skip(2).step_by(3).for_each(|blue| *blue = blue.saturating_add(2));
-        let scores = truth.scores(&brighter).unwrap();
-        assert_eq!(scores.mean_shift[..2], [0.0, 0.0]);
-        assert!((1.9..=2.0).contains(&scores.mean_shift[2]) && scores.psnr.unwrap() > 40.0);
+        let scores = truth.scores(&brighter, &all).unwrap();
+        let [red, green, blue] = scores.mean_shift.unwrap();
+        assert_eq!([red, green], [0.0, 0.0]);
+        assert!((1.9..=2.0).contains(&blue) && scores.psnr.flatten().unwrap() > 40.0);
     }
 
     #[test]

@@ -3,14 +3,15 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sr3_proto::{
-    Head, Location, Needs, Order, StoreError,
+    Digest, Head, Location, Needs, Order,
     order::{ModelName, Place},
 };
 
-use crate::{Selection, envelope, upscale::RecipeSpec};
+use super::Metric;
+use crate::{Selection, envelope, models::Known, upscale::RecipeSpec};
 
 /// Version of the order's canonical form.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Measure pictures.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,10 @@ pub struct EvaluateOrder {
     pub scale: u32,
     /// Only the middle square of this side is measured.
     pub crop: Option<u32>,
+    /// Which numbers, in order, each once.
+    pub metrics: Vec<Metric>,
+    /// The networks that some of them take.
+    pub networks: Vec<Known>,
     /// Whether what the model makes is written as well.
     pub pictures: bool,
     /// Which pictures.
@@ -50,8 +55,8 @@ impl EvaluateOrder {
     /// Its envelope.
     ///
     /// # Errors
-    /// Its places cannot be places.
-    pub fn envelope(&self, name: Option<String>, priority: u32) -> Result<Order, StoreError> {
+    /// Its places cannot be places, or the digest of a network's weights none.
+    pub fn envelope(&self, name: Option<String>, priority: u32) -> Result<Order, String> {
         let mut places = Vec::new();
         for (what, location, writes) in [
             ("source", Some(&self.source), false),
@@ -59,10 +64,16 @@ impl EvaluateOrder {
             ("destination", self.destination.as_ref(), true),
         ] {
             if let Some(location) = location {
-                places.push(Place { what: what.into(), location: location.parse::<Location>()?, writes });
+                let location = location.parse::<Location>().map_err(|e| e.to_string())?;
+                places.push(Place { what: what.into(), location, writes });
             }
         }
         let recipes = self.model.iter().map(|model| &model.recipe);
+        let networks = self.networks.iter().map(|known| {
+            let sha256 = Digest::try_from(known.network.clone()).map_err(|e| e.to_string())?;
+            Ok(ModelName { name: known.name.clone(), sha256 })
+        });
+        let networks = networks.collect::<Result<Vec<_>, String>>()?;
         let head = Head {
             name,
             priority,
@@ -71,11 +82,17 @@ impl EvaluateOrder {
                 .clone()
                 .filter_map(|recipe| Some((recipe.model_name.clone(), recipe.model.clone()?)))
                 .map(|(name, sha256)| ModelName { name, sha256 })
+                .chain(networks)
                 .collect(),
             // Measuring alone is the same everywhere.
             needs: Needs {
                 class: recipes.map(|recipe| recipe.class.clone()).collect(),
-                memory_bytes: self.model.as_ref().map_or(0, |model| model.memory_bytes),
+                memory_bytes: self
+                    .metrics
+                    .iter()
+                    .fold(self.model.as_ref().map_or(0, |model| model.memory_bytes), |sum, metric| {
+                        sum.saturating_add(metric.memory_bytes())
+                    }),
             },
             bad_items_max: self.max_bad_items,
         };
@@ -89,5 +106,47 @@ impl EvaluateOrder {
     /// One line: it is of another version.
     pub fn read(order: &Order) -> Result<Self, String> {
         envelope::read(super::NAME, VERSION, &order.payload)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_canonical_form_is_pinned_and_reads_back() {
+        let order = EvaluateOrder {
+            source: "s3://bucket/a".into(),
+            reference: Some("s3://bucket/b".into()),
+            destination: Some("s3://bucket/out".into()),
+            model: None,
+            scale: 4,
+            crop: None,
+            metrics: vec![Metric::MeanShift, Metric::StLpips],
+            networks: vec![Known {
+                name: "st-lpips-alexnet".into(),
+                sha256: Digest::of(b"file"),
+                network: Digest::of(b"network").to_string(),
+                classifies: false,
+                bytes: 3,
+                file: None,
+            }],
+            pictures: false,
+            selection: Selection::default(),
+            max_bad_items: Some(0),
+        };
+        let envelope = order.envelope(None, 1).unwrap();
+        assert_eq!(EvaluateOrder::read(&envelope).unwrap(), order);
+        assert_eq!(
+            envelope.head.models[0].sha256,
+            Digest::of(b"network"),
+            "held to the list of what may be used"
+        );
+        assert_eq!(envelope.head.needs.memory_bytes, 2200 << 20);
+        let expected = "{\"version\":2,\"order\":{\"source\":\"s3://bucket/a\",\"reference\":\"s3://bucket/b\",\
+                        \"destination\":\"s3://bucket/out\",\"model\":null,\"scale\":4,\"crop\":null,\"metrics\":[\
+                        \"mean-shift\",\"st-lpips\"],\"networks\":[{\"name\":\"st-lpips-alexnet\",\"sha256\":\"";
+        let payload = String::from_utf8(envelope.payload.to_vec()).unwrap();
+        assert!(payload.starts_with(expected), "{payload}");
     }
 }

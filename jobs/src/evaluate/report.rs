@@ -3,9 +3,10 @@
 use sr3_proto::Key;
 
 use super::{
-    Row, Summary,
+    Metric, Row, Summary,
     scores::{Means, NUMBERS},
 };
+use crate::models::Known;
 
 /// A line of JSON a picture.
 pub fn rows_key() -> Key {
@@ -29,17 +30,20 @@ pub struct Report {
     pub rows: Vec<u8>,
     /// Of [`csv_key`].
     pub csv: Vec<u8>,
+    metrics: Vec<Metric>,
     means: Means,
 }
 
-impl Default for Report {
-    fn default() -> Self {
-        let csv = format!("picture,method,width,height,{},reason\n", NUMBERS.join(","));
-        Self { rows: Vec::new(), csv: csv.into_bytes(), means: Means::default() }
-    }
-}
-
 impl Report {
+    /// Of these numbers, which these networks were needed for.
+    pub fn new(metrics: &[Metric], networks: &[Known]) -> Self {
+        let asked = NUMBERS.iter().filter(|number| metrics.contains(&number.metric));
+        let names: Vec<&str> = asked.map(|number| number.name).collect();
+        let csv = format!("picture,method,width,height,{},reason\n", names.join(",")).into_bytes();
+        let means = Means::new(metrics, networks);
+        Self { rows: Vec::new(), csv, metrics: metrics.to_vec(), means }
+    }
+
     /// Adds a row.
     pub fn add(&mut self, row: &Row) {
         // Its floats are finite or null: it always has a JSON form.
@@ -50,22 +54,33 @@ impl Report {
         let [width, height] =
             row.size.map_or([String::new(), String::new()], |size| size.map(|s| s.to_string()));
         for method in &row.methods {
-            let numbers = method.scores.numbers().map(|n| n.map_or("inf".to_string(), |n| n.to_string()));
+            let numbers: Vec<String> = self.asked(&method.scores.numbers()).map(written).collect();
             let name = quoted(&method.method);
             let line = format!("{picture},{name},{width},{height},{},\n", numbers.join(","));
             self.csv.extend_from_slice(line.as_bytes());
         }
         if let Some(reason) = &row.reason {
-            let empty = ",".repeat(NUMBERS.len() + 3);
+            let empty = ",".repeat(self.asked(&NUMBERS).count() + 3);
             self.csv.extend_from_slice(format!("{picture}{empty},{}\n", quoted(reason)).as_bytes());
         }
         self.means.add(row);
+    }
+
+    /// Of something of each number, what was asked for.
+    fn asked<'a, T: Copy>(&'a self, all: &'a [T; NUMBERS.len()]) -> impl Iterator<Item = T> + 'a {
+        let asked = |metric| self.metrics.contains(&metric);
+        NUMBERS.iter().zip(all).filter(move |(number, _)| asked(number.metric)).map(|(_, value)| *value)
     }
 
     /// The means.
     pub fn summary(self) -> Summary {
         self.means.summary()
     }
+}
+
+/// A number as CSV has it; nothing where there is nothing to say.
+fn written(number: Option<f64>) -> String {
+    number.map_or_else(String::new, |number| number.to_string())
 }
 
 /// A field as RFC 4180 has it.
@@ -92,12 +107,11 @@ mod tests {
     #[test]
     fn rows_read_back_and_csv_has_as_many_fields_as_names() {
         let scores = Scores {
-            psnr: None,
-            psnr_y: Some(31.25),
-            ssim: 1.0,
-            ssim_y: 0.5,
-            consistency: 1e-7,
-            mean_shift: [0.5, -0.5, 0.0],
+            psnr: Some(None),
+            psnr_y: Some(Some(31.25)),
+            mean_shift: Some([0.5, -0.5, 0.0]),
+            spectrum: Some([Some(-6.5), Some(0.0), None, None]),
+            ..Scores::default()
         };
         let good = Row {
             picture: "a,\"b\".png".into(),
@@ -106,15 +120,15 @@ mod tests {
             reason: None,
         };
         let bad = Row::set_aside("c.png", "cut short, sadly");
-        let mut report = Report::default();
+        let mut report = Report::new(&[Metric::Psnr, Metric::MeanShift, Metric::Spectrum], &[]);
         report.add(&good);
         report.add(&bad);
         assert_eq!(read_rows(&report.rows).unwrap(), [good, bad]);
         let csv = String::from_utf8(report.csv.clone()).unwrap();
         let lines: Vec<_> = csv.lines().collect();
-        assert_eq!(lines[1], "\"a,\"\"b\"\".png\",result,4,5,inf,31.25,1,0.5,0.0000001,0.5,-0.5,0,");
-        assert_eq!(lines[2], "c.png,,,,,,,,,,,,\"cut short, sadly\"");
-        assert_eq!(lines[0].matches(',').count(), 12);
+        assert_eq!(lines[1], "\"a,\"\"b\"\".png\",result,4,5,inf,31.25,0.5,-0.5,0,-6.5,0,,,");
+        assert_eq!(lines[2], "c.png,,,,,,,,,,,,,\"cut short, sadly\"");
+        assert_eq!(lines[0].matches(',').count(), 13);
         assert_eq!(report.summary().set_aside, 1);
     }
 }

@@ -9,16 +9,18 @@ use sr3_engine::{
     upscaler::{LowRes, UpscaleError},
 };
 use sr3_proto::{FailureKind, Grant, Order, Store, off_thread, session::UnitResult, store::PutMode};
-use sr3_worker::{Attempt, Failure, OpenOrder, Pipeline, Runner, Stop, Stores, UnitWork, telemetry};
+use sr3_worker::{Attempt, Failure, Held, OpenOrder, Pipeline, Runner, Stop, Stores, UnitWork, telemetry};
 
 use super::{
-    EvaluateOrder, Method, NAME, Row,
+    EvaluateOrder, Method, NAME, Row, class,
     item::{self, Item},
+    looking::{Looked, Looks},
     measure::{self, Truth},
 };
 use crate::{
     images::{self, FormatChoice, Rgb, check_length, naming, read},
     lazy::Lazy,
+    models::Weights,
     upscale::{Processor, SuperResolution},
 };
 
@@ -27,6 +29,8 @@ const REASONS: usize = 5;
 /// What pictures that were there are measured as.
 const RESULT: &str = "result";
 const BICUBIC: &str = "bicubic";
+/// What pictures should be, where it is asked whether even these are recognised.
+const REFERENCE: &str = "reference";
 
 /// An order with its stores and its model open.
 pub struct MeasuredOrder {
@@ -39,23 +43,29 @@ pub struct MeasuredOrder {
     pictures: Option<Arc<Store>>,
     /// What enlarges.
     processor: Option<Lazy<SuperResolution>>,
+    /// The networks that look at what comes out.
+    looks: Option<Arc<Looks>>,
 }
 
 impl MeasuredOrder {
-    /// With the stores of its places: of its reference and its source, or of its source alone.
+    /// With the stores of its places: of its reference and its source, or of its source alone. Weights of networks are looked for
+    /// in `weights`, and in the destination.
     pub fn new(
         order: EvaluateOrder,
         source: Arc<Store>,
         reference: Option<Arc<Store>>,
         destination: Option<Arc<Store>>,
         processor: Option<Lazy<SuperResolution>>,
+        weights: Weights,
     ) -> Self {
         let (truths, results) = match reference {
             Some(reference) => (reference, Some(source)),
             None => (source, None),
         };
+        let laid = destination.clone().unwrap_or_else(|| Arc::new(Store::in_memory()));
+        let looks = Looks::new(&order, &weights, &laid).map(Arc::new);
         let pictures = destination.filter(|_| order.pictures);
-        Self { order, truths, results, pictures, processor }
+        Self { order, truths, results, pictures, processor, looks }
     }
 }
 
@@ -108,8 +118,11 @@ impl UnitWork for Unit {
     }
 
     async fn prepare(&self) -> Result<(), Failure> {
-        match &self.open.processor {
-            Some(processor) => processor.get().await.map(drop),
+        if let Some(processor) = &self.open.processor {
+            processor.get().await?;
+        }
+        match &self.open.looks {
+            Some(looks) => looks.prepare().await,
             None => Ok(()),
         }
     }
@@ -151,6 +164,9 @@ impl UnitWork for Unit {
 
 impl MeasuredOrder {
     async fn measure(&self, item: &Item, attempt: &Arc<Attempt>, pipeline: &Pipeline) -> Result<Row, Stop> {
+        let has_class = self.looks.as_ref().is_some_and(|looks| looks.classifies());
+        let class = has_class.then(|| class::of(&item.truth.key)).transpose();
+        let class = class.map_err(|reason| Stop::Bad { reason })?;
         let most = pipeline.input_bytes_max();
         let results = self.results.as_ref().zip(item.result.as_ref());
         let bytes = item.truth.bytes + results.map_or(0, |(_, info)| info.bytes);
@@ -183,60 +199,54 @@ impl MeasuredOrder {
             }
             let whole = if size == Some(cut) { whole.cut(scale, None) } else { whole };
             let truth = Truth::new(whole, scale, crop)?;
-            Ok((truth, result.map(|result| result.cut(scale, crop))))
+            let first = match result {
+                Some(result) => (RESULT.to_string(), result.cut(scale, crop)),
+                None => (BICUBIC.to_string(), truth.bicubic()),
+            };
+            Ok((truth, vec![first]))
         });
-        let (truth, result) = decoded.await?;
+        let (mut truth, mut results) = decoded.await?;
         drop(room);
         let (width, height) = (truth.whole.width, truth.whole.height);
         let _pixels = decoding.hold_pixels((width * height) as u64).await;
         let picture = item.truth.key.to_string();
-        let made = match &self.processor {
-            Some(processor) => {
-                let processor = processor.get().await.map_err(Stop::Failed)?;
-                let (at_work, key) = (Arc::clone(attempt), picture.clone());
-                let low = truth.low.clone();
-                let computing = decoding.compute(attempt, move |held| {
-                    let device =
-                        held.get(&processor.device_name(), &processor, || processor.open_device())?;
-                    let rgb: Vec<f32> = low.pixels.iter().map(|v| f32::from(*v) / 127.5 - 1.0).collect();
-                    let input =
-                        LowRes { width: low.width, height: low.height, rgb: &rgb, key: &key, lossy: false };
-                    let mut step = |share: f64| {
-                        at_work.progress().on_device(&key, share as f32);
-                        match at_work.cancel().is_cancelled() {
-                            true => ControlFlow::Break(()),
-                            false => ControlFlow::Continue(()),
-                        }
-                    };
-                    step(0.0).is_continue();
-                    let mut upscaler =
-                        processor.upscaler(device).map_err(|e| Stop::Bad { reason: e.to_string() })?;
-                    let made = upscaler.enlarge(&input, scale, &mut step).map_err(|error| match error {
-                        UpscaleError::Cancelled => Stop::Cancelled,
-                        other => Stop::Bad { reason: other.to_string() },
-                    })?;
-                    measure::rounded(made.width, made.height, made.rgb).map_err(|reason| Stop::Bad { reason })
-                });
-                Some(computing.await?.done().await?.0)
-            }
-            None => {
-                drop(decoding);
-                None
-            }
+        let processor = match &self.processor {
+            Some(processor) => Some(processor.get().await.map_err(Stop::Failed)?),
+            None => None,
         };
+        let is_made = processor.is_some();
         let model = self.order.model.as_ref().map(|model| model.recipe.model_name.clone());
-        let (methods, made) = bad_off_thread(move || {
-            let of = |method: &str, result: &Rgb| {
-                Ok::<_, String>(Method { method: method.to_string(), scores: truth.scores(result)? })
-            };
-            let methods = match (&made, &result) {
-                (Some(made), _) => {
-                    vec![of(BICUBIC, &truth.bicubic())?, of(model.as_deref().unwrap_or(RESULT), made)?]
+        let mut looked = Looked::default();
+        if is_made || self.looks.is_some() {
+            let (at_work, key, looks) = (Arc::clone(attempt), picture.clone(), self.looks.clone());
+            let computing = decoding.compute(attempt, move |held| {
+                at_work.progress().on_device(&key, 0.0);
+                if let Some(processor) = &processor {
+                    let made = enlarged(held, processor, &truth.low, scale, &key, &at_work)?;
+                    results.push((model.unwrap_or_else(|| RESULT.to_string()), made));
                 }
-                (None, Some(result)) => vec![of(RESULT, result)?],
-                (None, None) => Vec::new(),
-            };
-            Ok((methods, made))
+                let looked = match &looks {
+                    Some(looks) => {
+                        let made = results.iter().map(|(_, result)| result);
+                        looks.look(held, &truth.whole, made, class)?
+                    }
+                    None => Looked::default(),
+                };
+                Ok((truth, results, looked))
+            });
+            (truth, results, looked) = computing.await?.done().await?.0;
+        } else {
+            drop(decoding);
+        }
+        let asked = self.order.metrics.clone();
+        let (methods, made) = bad_off_thread(move || {
+            let reference = looked.truth().map(|scores| Method { method: REFERENCE.into(), scores });
+            let mut methods: Vec<Method> = reference.into_iter().collect();
+            for (at, (method, result)) in results.iter().enumerate() {
+                let scores = looked.add(at, truth.scores(result, &asked)?);
+                methods.push(Method { method: method.clone(), scores });
+            }
+            Ok((methods, results.pop().filter(|_| is_made).map(|(_, made)| made)))
         })
         .await?;
         if let Some((store, made)) = self.pictures.as_ref().zip(made) {
@@ -244,6 +254,33 @@ impl MeasuredOrder {
         }
         Ok(Row { picture, size: Some([width as u32, height as u32]), methods, reason: None })
     }
+}
+
+/// What the model makes of a picture.
+fn enlarged(
+    held: &mut Held,
+    processor: &Arc<SuperResolution>,
+    low: &Rgb,
+    scale: usize,
+    key: &str,
+    attempt: &Attempt,
+) -> Result<Rgb, Stop> {
+    let device = held.get(&processor.device_name(), processor, || processor.open_device())?;
+    let rgb: Vec<f32> = low.pixels.iter().map(|v| f32::from(*v) / 127.5 - 1.0).collect();
+    let input = LowRes { width: low.width, height: low.height, rgb: &rgb, key, lossy: false };
+    let mut step = |share: f64| {
+        attempt.progress().on_device(key, share as f32);
+        match attempt.cancel().is_cancelled() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    };
+    let mut upscaler = processor.upscaler(device).map_err(|e| Stop::Bad { reason: e.to_string() })?;
+    let made = upscaler.enlarge(&input, scale, &mut step).map_err(|error| match error {
+        UpscaleError::Cancelled => Stop::Cancelled,
+        other => Stop::Bad { reason: other.to_string() },
+    })?;
+    measure::rounded(made.width, made.height, made.rgb).map_err(|reason| Stop::Bad { reason })
 }
 
 async fn write(store: &Store, item: &Item, made: Rgb) -> Result<(), Stop> {

@@ -8,6 +8,7 @@ use sr3_proto::{
     job_spec::{Document, check, fields_of},
 };
 
+use super::Metric;
 use crate::{
     Selection, Wish,
     wish::{self, ranges},
@@ -52,6 +53,10 @@ pub struct EvaluateFields {
     #[schemars(length(min = 1))]
     #[arg(long = "out", value_name = "PLACE")]
     pub destination: Option<String>,
+    /// Which numbers.
+    #[serde(default = "Metric::usual")]
+    #[arg(long, value_name = "METRIC[,METRIC…]", value_delimiter = ',', default_values_t = Metric::usual())]
+    pub metrics: Vec<Metric>,
     /// Write what the model makes there as well, as PNG.
     #[serde(default)]
     #[arg(long, requires = "destination")]
@@ -85,11 +90,22 @@ impl EvaluateSpec {
         }
     }
 
+    /// The numbers that are asked for, in order, each once.
+    pub fn metrics(&self) -> Vec<Metric> {
+        let mut metrics = self.job.metrics.clone();
+        metrics.sort_unstable();
+        metrics.dedup();
+        metrics
+    }
+
     /// A field that does not go with another, and why.
     pub fn contradiction(&self) -> Option<(&'static str, String)> {
         let Self { job, wish, selection } = self;
         if job.reference.as_ref() == Some(&job.source) {
             return Some(("reference", "it is the source: every picture would be itself".to_string()));
+        }
+        if job.metrics.is_empty() {
+            return Some(("metrics", "name a number at least, or leave it out".to_string()));
         }
         let unwished = Wish { scale: wish.scale, ..Wish::default() };
         if job.reference.is_some() && *wish != unwished {
