@@ -114,6 +114,11 @@ fn a_network_that_makes_pictures_by_class_is_trained_to_the_same_weights_by_any_
     assert!(errors.contains("classes is 5, and the pictures have 3 labels (a, c, é#)"), "{errors}");
     let errors = refused("blurred", &format!("{BASE}blur: [0, 1]\n"));
     assert!(errors.contains("blurred.yaml:") && errors.contains("give `low_res`"), "{errors}");
+    let (model, source) = (cascade.model("one"), cascade.text("in"));
+    let upscale = ["upscale", &source, &cascade.text("enlarged"), "--model", &model];
+    let (code, _, errors) = run(&upscale, &cascade.none);
+    assert!(code == 2 && errors.contains("makes pictures of noise, and enlarges none"), "{errors}");
+    assert_eq!(errors.trim_end().lines().count(), 1, "{errors}");
     let errors = refused("unlabelled", &BASE.replace("labels: folders\n", ""));
     assert!(errors.contains("such as `labels: folders`"), "{errors}");
 }
@@ -331,7 +336,7 @@ fn a_cascade_that_cannot_be_is_refused_in_one_line_with_the_way_out() {
         ),
         (
             with(&format!("- model: {base}\n- model: {base}\n"), ""),
-            "stage 2: its model makes pictures of noise",
+            "stage 2: the model makes pictures of noise, and enlarges none",
         ),
         (
             with(&format!("- model: {base}\n"), "classes: [a, b]\n"),

@@ -6,6 +6,8 @@ use crate::model::checkpoint::{CheckpointConfig, ResizeFilter, Upsample};
 use crate::ops::Precision;
 use crate::ops::resize::Filter;
 
+use super::picture::RGB;
+
 /// Tiles of networks whose checkpoint names none.
 const TILE: Tile = Tile { size: 256, overlap: 32 };
 
@@ -108,6 +110,9 @@ pub enum RecipeError {
     /// It is told none.
     #[error("the model is not told what an image shows: leave the class out")]
     NoClasses,
+    /// It is the first stage of a cascade.
+    #[error("the model makes pictures of noise, and enlarges none: `sr3 generate` samples from it")]
+    MakesPictures,
     /// Levels cannot be spread over so many steps.
     #[error(transparent)]
     Levels(#[from] LevelsError),
@@ -178,6 +183,9 @@ impl Recipe {
     /// # Errors
     /// [`RecipeError`] where the request names what is not there.
     pub fn new(config: &CheckpointConfig, request: &RecipeRequest<'_>) -> Result<Self, RecipeError> {
+        if config.model.in_channel == RGB && config.scale == 1 {
+            return Err(RecipeError::MakesPictures);
+        }
         let upsample = &config.upsample;
         let enlargement = match upsample.filter {
             ResizeFilter::Bicubic if upsample.a == -0.5 => Some(Filter::Bicubic),

@@ -72,13 +72,9 @@ impl Way {
                 });
                 recipe.map(|recipe| Self::Make(Box::new(recipe))).map_err(|e| e.to_string())
             }
-            false => {
-                let recipe = Recipe::new(config, &request).map_err(|e| e.to_string())?;
-                match config.model.in_channel {
-                    6 => Ok(Self::Enlarge(Box::new(recipe))),
-                    _ => Err("its model makes pictures of noise, and enlarges none".to_string()),
-                }
-            }
+            false => Recipe::new(config, &request)
+                .map(|recipe| Self::Enlarge(Box::new(recipe)))
+                .map_err(|e| e.to_string()),
         }
     }
 
