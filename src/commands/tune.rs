@@ -11,7 +11,7 @@ use sr3_engine::{
 };
 use sr3_jobs::{
     Dtype, Selection, Wish,
-    evaluate::{self, EvaluateFields, EvaluateSpec, Summary, report::summary_key},
+    evaluate::{EvaluateFields, EvaluateSpec, Summary, report::summary_key},
     models::Library,
 };
 use sr3_proto::{
@@ -54,7 +54,8 @@ pub struct TuneArgs {
     /// Where the search lies; the same command goes on there. A folder or a URL.
     #[arg(long, value_name = "PLACE")]
     pub out: String,
-    /// What the best has most of: psnr, psnr_y, ssim or ssim_y. PSNR prefers few steps, which blur: compare at one number of them.
+    /// What decides: the most psnr, psnr_y, ssim or ssim_y, or the least st_lpips (`sr3 weights import`). PSNR prefers few steps,
+    /// which blur: compare at one number of them.
     #[arg(long, default_value = "psnr_y", hide_possible_values = true)]
     pub(crate) metric: Metric,
     /// Samplers: ddim, dpmpp_2m, ancestral, ancestral_posterior.
@@ -205,7 +206,9 @@ async fn search(
     lay_down(&store, &checkpoint, candidates).await?;
     let (mut found, mut earlier) = (Vec::new(), 0);
     for (number, candidate) in (1..).zip(candidates) {
-        let (summary, is_new) = match measured_earlier(&store, candidate).await? {
+        // By this metric; a search by another one may lie there.
+        let known = measured_earlier(&store, candidate).await?;
+        let (summary, is_new) = match known.filter(|summary| arguments.metric.of(summary).is_some()) {
             Some(summary) => (summary, false),
             None => {
                 if !arguments.json {
@@ -325,7 +328,7 @@ fn spec(
         source: source.to_string(),
         reference: None,
         destination: Some(format!("{out}/{}", folder(candidate))),
-        metrics: vec![evaluate::Metric::Psnr, evaluate::Metric::Ssim, evaluate::Metric::Consistency],
+        metrics: arguments.metric.measures(),
         pictures: false,
         crop: arguments.crop,
         max_bad_items: None,

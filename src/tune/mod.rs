@@ -3,9 +3,11 @@
 //! A candidate is a preset that the model does not have yet. Each is measured by an evaluation of its own, so what it reaches
 //! is what `sr3 evaluate` says of it, whoever measures.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 use sr3_engine::{diffusion::LevelSpacing, model::checkpoint::SamplerPreset};
-use sr3_jobs::evaluate::{Statistic, Summary};
+use sr3_jobs::evaluate::{Metric as Measure, Statistic, Summary};
 use sr3_proto::Key;
 
 use crate::chart::{Line, Panel, Style};
@@ -26,6 +28,8 @@ pub(crate) enum Metric {
     Ssim,
     /// SSIM over luma.
     SsimY,
+    /// ST-LPIPS, a distance as people judge it; needs its weights.
+    StLpips,
 }
 
 impl Metric {
@@ -36,10 +40,23 @@ impl Metric {
             Self::PsnrY => "psnr_y",
             Self::Ssim => "ssim",
             Self::SsimY => "ssim_y",
+            Self::StLpips => "st_lpips",
         }
     }
 
-    /// What an evaluation of a model says; none where no picture was measured. More is better, of all of them.
+    /// The measures that an evaluation is asked for beside it.
+    pub(crate) fn measures(self) -> Vec<Measure> {
+        let mut all = vec![Measure::Psnr, Measure::Ssim, Measure::Consistency];
+        all.extend((self == Self::StLpips).then_some(Measure::StLpips));
+        all
+    }
+
+    /// Which of two values is better: that comes first.
+    fn order(self, a: f64, b: f64) -> Ordering {
+        if self == Self::StLpips { a.total_cmp(&b) } else { b.total_cmp(&a) }
+    }
+
+    /// What an evaluation of a model says; none where no picture was measured, or not by this.
     pub(crate) fn of(self, summary: &Summary) -> Option<Statistic> {
         let (_, numbers) = summary.methods.last()?;
         numbers.get(self.name()).copied().filter(|statistic| statistic.mean.is_some())
@@ -219,7 +236,7 @@ impl Search {
     /// Ranks what was found: by the metric, then by fewer steps, then by name.
     pub(crate) fn new(model: &str, metric: Metric, question: Question, mut found: Vec<Found>) -> Self {
         found.sort_by(|a, b| {
-            b.mean.total_cmp(&a.mean).then(a.steps.cmp(&b.steps)).then_with(|| a.name.cmp(&b.name))
+            metric.order(a.mean, b.mean).then(a.steps.cmp(&b.steps)).then_with(|| a.name.cmp(&b.name))
         });
         Self { version: VERSION, model: model.to_string(), metric, question, found }
     }
@@ -293,6 +310,8 @@ mod tests {
             dtype: sr3_jobs::Dtype::F32,
         };
         let all = vec![found("a", 8, 20.0), found("b", 4, 20.0), found("c", 1, 19.0), found("d", 2, 21.0)];
+        let nearest = Search::new("m", Metric::StLpips, question.clone(), all.clone());
+        assert_eq!(nearest.found[0].name, "c", "of distances the least is best");
         let search = Search::new("m", Metric::Psnr, question, all);
         let names: Vec<_> = search.found.iter().map(|found| found.name.as_str()).collect();
         assert_eq!(names, ["d", "b", "a", "c"]);

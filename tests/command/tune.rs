@@ -9,6 +9,8 @@ use std::{
 use serde_json::Value;
 use sr3::engine::image::{DecodeLimits, OutputFormat, Picture, Samples, decode, encode};
 
+use crate::wheels;
+
 fn sr3(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sr3")).args(arguments).output().unwrap()
 }
@@ -90,6 +92,18 @@ fn the_best_is_what_evaluate_says_and_becomes_a_preset() {
     let ran = sr3(&["report", &out, "--out", &page]);
     assert!(ran.status.success(), "{}", said(&ran));
     assert!(fs::read_to_string(page).unwrap().contains("4 candidates for "));
+
+    // By distance the least is best; what was measured without it is measured again.
+    let ran = Command::new(env!("CARGO_BIN_EXE_sr3"))
+        .args(["tune", &model, "--source", &source, "--out", &out, "--shape", "log_snr", "--last", "7"])
+        .args(["--steps", "1,2", "--sampler", "ddim", "--metric", "st_lpips", "--json"])
+        .env("SR3_CACHE", wheels::cache())
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", said(&ran));
+    let found = lines(&ran);
+    assert!(found.len() == 2 && mean(&found[0]) <= mean(&found[1]) && mean(&found[0]) > 0.0, "{found:?}");
+    assert_ne!(seen("ddim-2_-7to7"), before);
 
     // Another question is not answered by what was measured for this one.
     let ran = tune(&["--steps", "1", "--seed", "1"]);
