@@ -1,5 +1,6 @@
 //! Job specs of every kind.
 
+use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sr3_proto::{
@@ -97,13 +98,13 @@ impl JobSpec {
     /// JSON Schema (2020-12) of a job spec, for editors and other people's tools.
     pub fn schema() -> Value {
         let kinds = [
-            of_kind(upscale::NAME, schemars::schema_for!(UpscaleSpec).to_value()),
-            of_kind(evaluate::NAME, schemars::schema_for!(EvaluateSpec).to_value()),
-            of_kind(compare::NAME, schemars::schema_for!(CompareSpec).to_value()),
-            of_kind(train::NAME, schemars::schema_for!(TrainSpec).to_value()),
-            of_stages(of_kind(train::NAME, schemars::schema_for!(TrainSpec).to_value())),
-            of_kind(generate::NAME, schemars::schema_for!(GenerateSpec).to_value()),
-            of_kind(project::NAME, schemars::schema_for!(ProjectSpec).to_value()),
+            of_kind(upscale::NAME, of::<UpscaleSpec>()),
+            of_kind(evaluate::NAME, of::<EvaluateSpec>()),
+            of_kind(compare::NAME, of::<CompareSpec>()),
+            of_kind(train::NAME, of::<TrainSpec>()),
+            of_stages(of_kind(train::NAME, of::<TrainSpec>())),
+            of_kind(generate::NAME, of::<GenerateSpec>()),
+            of_kind(project::NAME, of::<ProjectSpec>()),
         ];
         json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -138,6 +139,12 @@ impl From<EvaluateSpec> for JobSpec {
     }
 }
 
+/// The schema of a struct, whole: what it refers to stands in it, since it becomes a part of another.
+fn of<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<T>().to_value()
+}
+
 /// The schema of a kind's fields, closed, with its `kind` among them.
 fn of_kind(name: &str, mut schema: Value) -> Value {
     if let Some(object) = schema.as_object_mut() {
@@ -160,9 +167,6 @@ fn of_stages(mut one: Value) -> Value {
     stage["required"] = json!(["name"]);
     for field in ["kind", "destination"] {
         stage["properties"].as_object_mut().map(|fields| fields.remove(field));
-    }
-    if let Some(object) = stage.as_object_mut() {
-        object.remove("$defs");
     }
     one["properties"]["stages"] = json!({
         "description": "The runs, each with what differs from what stands beside them.",

@@ -244,6 +244,12 @@ fn stages_of_one_spec_are_runs_of_their_own() {
         "stages": [{"name": "base", "high_res": 16, "model": "sr3-64"}],
     });
     conforms(&job, &JobSpec::schema()).unwrap();
+    // It is whole: nothing in it refers to what is not in it.
+    assert!(!JobSpec::schema().to_string().contains("$ref"));
+    job["stages"][0]["crop"] = "middle".into();
+    conforms(&job, &JobSpec::schema()).unwrap_err();
+    job["stages"][0]["crop"] = "random".into();
+    conforms(&job, &JobSpec::schema()).unwrap();
     job["stages"][0]["low_rse"] = 8.into();
     conforms(&job, &JobSpec::schema()).unwrap_err();
 }
