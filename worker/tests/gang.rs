@@ -95,7 +95,7 @@ async fn a_sum_has_the_same_bits_for_any_number_of_members_over_any_links() {
 }
 
 /// Members whose links carry both lanes one behind the other, through a pipe that holds a frame: what a network may come to
-/// when it is full. `room` frames wait at their end.
+/// when it is full. `room` frames wait at their end: as many parts as are sent ahead.
 fn narrow(count: usize, room: usize) -> Vec<Mesh> {
     let mut links: Vec<Vec<Option<Link>>> = (0..count).map(|_| (0..count).map(|_| None).collect()).collect();
     let one_way = || {
@@ -132,7 +132,7 @@ async fn owners_of_long_lists_do_not_wait_for_each_other_in_a_ring() {
     // Far more chunks than wait anywhere.
     const LONG: usize = 16_000_000;
     let (count, grains) = (4, 4);
-    let mut meshes = narrow(count, 8);
+    let mut meshes = narrow(count, 16);
     let cut = Cut::even(grains, count as u32);
     let each = meshes.iter_mut().enumerate().map(|(rank, mesh)| {
         let parts = cut.nodes(rank).into_iter().map(|node| (node, vec![node.len as f32; LONG])).collect();

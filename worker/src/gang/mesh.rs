@@ -9,8 +9,8 @@ use tokio::{sync::mpsc, time::timeout};
 
 use super::tree::{Numbers, Wire};
 
-/// Frames that wait in a link, each way.
-pub(super) const FRAMES: usize = 16;
+/// Frames that wait at an end of a link, in each lane. More than a member has parts of the longest tree.
+pub(super) const FRAMES: usize = 32;
 /// Bytes of a state that travel at once.
 const BULK: usize = 1 << 20;
 /// The tag of the last word of a member that has lost another.

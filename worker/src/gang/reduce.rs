@@ -4,16 +4,17 @@
 //! Everything travels in chunks and at the same time: an owner sends a chunk of its sum as soon as it has every member's
 //! part of it. What a member sends is what it sent before from the same list; nothing is copied on the way out.
 //!
-//! Owners do not wait for each other in a ring, though a link's parts may lie before its sums on one stream: one waits for room for a
-//! sum only towards an owner that is some chunks behind it, and of those in a ring each would be behind the next. Whoever changes
-//! this so that taking a part no longer makes room for a sum on the same link takes that away.
+//! Owners do not wait for each other in a ring, though a link's parts and sums may share one stream: parts never wait there.
+//! A member sends an owner no more of them than the owner's end holds, until a sum from it says that it has taken some.
+//! Sums are taken as they come, so whoever has one to send always gets it through.
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use futures::future::{try_join_all, try_join3};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
-    mesh::{Lost, Mesh, PARTS, Payload, SUMS, hear, say},
+    mesh::{FRAMES, Lost, Mesh, PARTS, Payload, SUMS, hear, say},
     tree::{Cut, Node, Numbers, Wire, combine},
 };
 
@@ -22,6 +23,11 @@ const BLOCK: usize = 1 << 14;
 /// Numbers that travel at once: half a MiB. What a message costs beside its bytes counts less the longer it is, and from here
 /// on no more (docs/training.md).
 const CHUNK: usize = 1 << 17;
+
+/// Parts that an owner may be sent ahead of its sums; a chunk of all that a member has goes in any case. Less than an end of
+/// a link holds ([`FRAMES`]), so that nothing lies before a sum.
+const AHEAD: usize = 16;
+const _: () = assert!(AHEAD < FRAMES);
 
 /// Range of a list that a member owns.
 fn owned(length: usize, rank: usize, members: usize) -> Range<usize> {
@@ -87,12 +93,16 @@ impl Mesh {
             part_lanes.push((rank, parts_in));
             sum_lanes.push((rank, sums_in));
         }
+        let each = parts.len();
+        let rooms: Vec<Semaphore> = (0..members).map(|_| Semaphore::new(AHEAD.max(each))).collect();
         // To every owner, what this member has of its range.
         let sending = try_join_all(senders.iter().map(|(rank, send)| {
-            let parts = &parts;
+            let (parts, room) = (&parts, &rooms[*rank]);
             async move {
                 let mut index = 0;
                 for chunk in chunks(owned(length, *rank, members)) {
+                    // It is never closed; the owner's sums give it back.
+                    room.acquire_many(each as u32).await.into_iter().for_each(SemaphorePermit::forget);
                     for (_, values) in parts {
                         let payload = Payload::Floats(Arc::clone(values), chunk.clone(), wire);
                         say(*rank, &send[PARTS], tag, index, payload).await?;
@@ -144,9 +154,11 @@ impl Mesh {
             let from = if rank < me { &mut early } else { &mut late };
             let (out, rest) = std::mem::take(from).split_at_mut(range.len());
             *from = rest;
+            let room = &rooms[rank];
             listening.push(async move {
                 for (number, chunk) in chunks(range.clone()).enumerate() {
                     let payload = hear(rank, lane, tag, number as u64).await?;
+                    room.add_permits(each);
                     let values = numbers(rank, &payload, chunk.len())?;
                     values.copy_to(&mut out[chunk.start - range.start..chunk.end - range.start]);
                 }
