@@ -58,7 +58,7 @@ pub struct StageOrder {
     pub guidance: f64,
     /// Blur of what it is given, in pixels of what it makes.
     pub blur: f64,
-    /// Noise on what it is given, of 255.
+    /// Noise that is added to what it is given, of 255.
     pub noise: f64,
     /// Noise, of 255, at which it is stopped early; 0 where it is not.
     pub truncated: f64,

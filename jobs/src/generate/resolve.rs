@@ -167,7 +167,8 @@ fn resolve_stage(
         sampling: way.sampling(),
         guidance,
         blur: stage.blur.unwrap_or(0.0),
-        noise: stage.noise.unwrap_or(0.0),
+        // Of a truncated stage it is there already.
+        noise: stage.noise.filter(|_| !stage.truncated).unwrap_or(0.0),
         truncated,
         projection: stage.projection,
         dtype: bits.dtype,

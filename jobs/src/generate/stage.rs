@@ -158,8 +158,7 @@ impl OpenStage {
             )));
         }
         // The checkpoint counts blur in pixels of the large picture.
-        let noise = if number > 0 && order.stages[number - 1].truncated > 0.0 { 0.0 } else { stage.noise };
-        let augmentation = Augmentation { blur: stage.blur / stage.scale as f64, noise };
+        let augmentation = Augmentation { blur: stage.blur / stage.scale as f64, noise: stage.noise };
         let (seed, told_class) = (order.seed, stage.told_class);
         Ok(Self { checkpoint, way, device, precision, augmentation, seed, told_class })
     }
