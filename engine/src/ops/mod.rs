@@ -1,4 +1,4 @@
-//! Numeric kernels on channels-last `f32` buffers. `unsafe` lives here and nowhere else in the project.
+//! Numeric kernels on channels-last `f32` buffers. `unsafe` lives here and nowhere else in this crate.
 
 pub(crate) mod adam;
 pub(crate) mod arena;
@@ -12,6 +12,7 @@ pub(crate) mod conv_shape;
 pub(crate) mod depthwise;
 mod faster;
 pub(crate) mod group_norm;
+mod line;
 pub(crate) mod liveness;
 pub(crate) mod matmul;
 pub(crate) mod pair_up;

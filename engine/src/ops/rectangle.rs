@@ -1,12 +1,14 @@
 //! Convolutions of any window, stride and padding, then a rectifier, as networks for recognition have them: forward only.
 //!
-//! Windows of 3×3 and stride 1 go by Winograd, all others as products of packed rows. Outputs are written into a slice of
-//! the channels of a wider image, so that what runs side by side is joined where it is made. Each output is one chain over
-//! the window's rows, columns and channels (or Winograd's sequence); images, bands and threads only decide who computes it.
+//! Windows of 3×3 and stride 1 go by Winograd, those of seven in a line by Winograd in one dimension, all others as products
+//! of packed rows. Outputs are written into a slice of the channels of a wider image, so that what runs side by side is
+//! joined where it is made. Each output is one chain over the window's rows, columns and channels (or Winograd's sequence);
+//! images, bands and threads only decide who computes it.
 
 use rayon::prelude::*;
 
 use super::conv_shape::{BAND_FLOATS, ConvShape, Epilogue};
+use super::line::{self, Line};
 use super::matmul::{Left, Right, Size, matmul};
 use super::precision::Precision;
 use super::scratch::with_scratch;
@@ -54,8 +56,25 @@ impl Rectangle {
             && winograd::applies(self.in_channels, height, self.stride)
     }
 
+    /// Windows of seven in a line, where they gain by it: a matter of the channels and the window alone.
+    const fn line(&self) -> Option<Line> {
+        let Self { in_channels, out_channels, kernel, stride, pad } = *self;
+        let (across, pad) = match (kernel, pad) {
+            ([1, line::TAPS], [0, pad]) => (true, pad),
+            ([line::TAPS, 1], [pad, 0]) => (false, pad),
+            _ => return None,
+        };
+        if stride != 1 || !line::applies(in_channels) {
+            return None;
+        }
+        Some(Line { in_channels, out_channels, across, pad })
+    }
+
     /// Floats of the packed weights.
     pub(crate) const fn packed_len(&self) -> usize {
+        if let Some(line) = self.line() {
+            return line.packed_len();
+        }
         if self.is_winograd() {
             return PACKING.len(self.in_channels, self.out_channels);
         }
@@ -73,6 +92,9 @@ impl Rectangle {
 pub(crate) fn pack_weights(isa: Isa, oihw: &[f32], shape: &Rectangle, out: &mut [f32]) {
     let (i, o, taps) = (shape.in_channels, shape.out_channels, shape.kernel[0] * shape.kernel[1]);
     assert!(oihw.len() == o * i * taps && out.len() == shape.packed_len(), "weights of their shape");
+    if let Some(line) = shape.line() {
+        return line::pack_weights(&line, oihw, out);
+    }
     if shape.is_winograd() {
         return winograd::pack_weights(isa, oihw, [o, i], &PACKING, out);
     }
@@ -140,6 +162,9 @@ pub(crate) fn forward(
     let count = input.len() / item;
     assert!(input.len() == count * item && target.data.len() == count * height * row, "whole images");
     assert!(target.first + shape.out_channels <= target.channels, "a slice of the channels");
+    if let Some(line) = shape.line() {
+        return line::forward(isa, &line, size, (input, weights), finish, target);
+    }
     if shape.is_winograd() {
         return by_winograd(isa, shape, size, (input, weights), finish, working, target);
     }
