@@ -5,7 +5,7 @@
 //! owns the device. It owns no state that outlives it: verdicts go to the coordinator, results to stores. It never decides
 //! what is to be done.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod backoff;
 pub mod cluster;

@@ -1,4 +1,4 @@
-//! What members of a gang say to one another: one set of promises, held to by peers in one process and over gRPC.
+//! What members of a gang say to one another: one set of promises, held to by peers in one process and over gRPC with and without memory in common.
 #![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
 
 use std::{
@@ -20,17 +20,34 @@ use tokio::sync::mpsc;
 /// More than a chunk, and no multiple of a block.
 const LENGTH: usize = 150_001;
 
-/// Peers of so many members, of either kind, and who they are.
-async fn members(count: usize, over_grpc: bool) -> (Vec<Arc<dyn Peers>>, Membership, Cancel) {
+/// What joins members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// Channels of one process.
+    Process,
+    /// gRPC, with numbers in memory that two processes share.
+    Memory,
+    /// gRPC alone.
+    Network,
+}
+
+impl By {
+    const ALL: [Self; 3] = [Self::Process, Self::Memory, Self::Network];
+}
+
+/// Peers of so many members, of any kind, and who they are.
+async fn members(count: usize, by: By) -> (Vec<Arc<dyn Peers>>, Membership, Cancel) {
     let stop = Cancel::new();
     let local = LocalPeers::default();
     let mut all: Vec<Arc<dyn Peers>> = Vec::new();
     for _ in 0..count {
-        all.push(match over_grpc {
-            false => Arc::new(local.clone()),
-            true => {
+        all.push(match by {
+            By::Process => Arc::new(local.clone()),
+            By::Memory | By::Network => {
                 let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-                Arc::new(GrpcPeers::serve(listen, None, None, Dialer::default(), stop.clone()).await.unwrap())
+                let peers = GrpcPeers::serve(listen, None, None, Dialer::default(), stop.clone()).await;
+                let peers = peers.unwrap();
+                Arc::new(if by == By::Network { peers.over_network() } else { peers })
             }
         });
     }
@@ -44,8 +61,8 @@ async fn members(count: usize, over_grpc: bool) -> (Vec<Arc<dyn Peers>>, Members
     (all, Membership { job: JobId::new(1), generation, members }, stop)
 }
 
-async fn meshes(count: usize, over_grpc: bool) -> (Vec<Mesh>, Cancel) {
-    let (peers, membership, stop) = members(count, over_grpc).await;
+async fn meshes(count: usize, by: By) -> (Vec<Mesh>, Cancel) {
+    let (peers, membership, stop) = members(count, by).await;
     let joined = peers.iter().enumerate().map(|(me, peers)| peers.mesh(me, &membership));
     (join_all(joined).await.into_iter().collect::<Result<_, _>>().unwrap(), stop)
 }
@@ -61,8 +78,8 @@ fn parts(cut: &Cut, rank: usize, wire: Wire) -> Vec<(sr3_worker::gang::Node, Vec
     leaves.finish()
 }
 
-async fn sum(count: usize, grains: u32, wire: Wire, over_grpc: bool) -> Vec<Vec<f32>> {
-    let (mut meshes, stop) = meshes(count, over_grpc).await;
+async fn sum(count: usize, grains: u32, wire: Wire, by: By) -> Vec<Vec<f32>> {
+    let (mut meshes, stop) = meshes(count, by).await;
     let cut = Cut::even(grains, count as u32);
     let mut sums = Vec::new();
     // Twice over the same links.
@@ -81,17 +98,17 @@ async fn sum(count: usize, grains: u32, wire: Wire, over_grpc: bool) -> Vec<Vec<
 async fn a_sum_has_the_same_bits_for_any_number_of_members_over_any_links() {
     for wire in [Wire::F32, Wire::Bf16] {
         for grains in [1, 5, 8] {
-            let expected = sum(1, grains, wire, false).await.remove(0);
-            for over_grpc in [false, true] {
+            let expected = sum(1, grains, wire, By::Process).await.remove(0);
+            for by in By::ALL {
                 for count in [2, 3, 5] {
-                    for found in sum(count, grains, wire, over_grpc).await {
-                        assert!(found == expected, "{count} members, {grains} grains, {wire:?}, {over_grpc}");
+                    for found in sum(count, grains, wire, by).await {
+                        assert!(found == expected, "{count} members, {grains} grains, {wire:?}, {by:?}");
                     }
                 }
             }
         }
     }
-    assert!(sum(1, 8, Wire::F32, false).await != sum(1, 8, Wire::Bf16, false).await);
+    assert!(sum(1, 8, Wire::F32, By::Process).await != sum(1, 8, Wire::Bf16, By::Process).await);
 }
 
 /// Members whose links carry both lanes one behind the other, through a pipe that holds a frame: what a network may come to
@@ -147,8 +164,8 @@ async fn owners_of_long_lists_do_not_wait_for_each_other_in_a_ring() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everybody_hears_everybody_by_rank_and_a_state_arrives_whole() {
-    for over_grpc in [false, true] {
-        let (mut meshes, _stop) = meshes(3, over_grpc).await;
+    for by in By::ALL {
+        let (mut meshes, _stop) = meshes(3, by).await;
         let each =
             meshes.iter_mut().enumerate().map(|(rank, mesh)| mesh.gather(7, Bytes::from(vec![rank as u8])));
         for heard in join_all(each).await {
@@ -165,8 +182,8 @@ async fn everybody_hears_everybody_by_rank_and_a_state_arrives_whole() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_is_gone_is_named_at_once_even_by_those_who_hear_of_it() {
-    for over_grpc in [false, true] {
-        let (mut meshes, _stop) = meshes(4, over_grpc).await;
+    for by in By::ALL {
+        let (mut meshes, _stop) = meshes(4, by).await;
         let gone = meshes.remove(2);
         let begun = Instant::now();
         drop(gone);
@@ -181,7 +198,7 @@ async fn one_that_is_gone_is_named_at_once_even_by_those_who_hear_of_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_computes_for_long_is_not_lost() {
-    let (mut meshes, _stop) = meshes(2, true).await;
+    let (mut meshes, _stop) = meshes(2, By::Memory).await;
     let (b, a) = (meshes.pop().unwrap(), meshes.pop().unwrap());
     let late = |mut mesh: Mesh, wait| async move {
         tokio::time::sleep(wait).await;
@@ -194,7 +211,7 @@ async fn one_that_computes_for_long_is_not_lost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_waits_in_an_earlier_generation_waits_no_more() {
-    let (peers, membership, _stop) = members(2, false).await;
+    let (peers, membership, _stop) = members(2, By::Process).await;
     let old = membership.clone();
     let waiting = tokio::spawn({
         let peers = Arc::clone(&peers[1]);
@@ -209,7 +226,7 @@ async fn whoever_waits_in_an_earlier_generation_waits_no_more() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_has_lost_its_way_is_named() {
-    let (mut meshes, _stop) = meshes(2, false).await;
+    let (mut meshes, _stop) = meshes(2, By::Process).await;
     let [a, b] = meshes.as_mut_slice() else { panic!() };
     let (a, b) = futures::join!(a.gather(1, Bytes::new()), b.gather(2, Bytes::new()));
     assert_eq!((a.unwrap_err().rank, b.unwrap_err().rank), (1, 0));

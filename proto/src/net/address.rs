@@ -60,9 +60,14 @@ impl Address {
         self.uri.scheme_str() == Some("https")
     }
 
+    /// The name or number of its machine.
+    pub fn host(&self) -> &str {
+        self.uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
+    }
+
     /// Whether it is this machine, as written.
     pub fn is_loopback(&self) -> bool {
-        let host = self.uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let host = self.host();
         host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 

@@ -1,4 +1,5 @@
-//! `sr3 bench all-reduce`: the sum of a list over processes of this machine, as training takes it, over gRPC on loopback TCP.
+//! `sr3 bench all-reduce`: the sum of a list over processes of this machine, as training takes it: numbers in memory that two
+//! processes share, or all over gRPC on loopback TCP.
 //!
 //! Processes are started by this one and end with it. Each member holds one grain; the time of a repeat is the slowest
 //! member's, and every sum is checked.
@@ -34,6 +35,9 @@ pub struct AllReduceArgs {
     /// Timed repeats; the median is reported.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub repeat: u32,
+    /// Send numbers over the network as well, as between machines.
+    #[arg(long)]
+    pub network: bool,
     /// Print a JSON line.
     #[arg(long)]
     pub json: bool,
@@ -72,6 +76,7 @@ fn lead(args: &AllReduceArgs) -> BenchResult {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["bench", "all-reduce", "--mib", &mib, "--repeat", &repeat])
             .args(["--processes", &processes, "--rank", &rank])
+            .args(args.network.then_some("--network"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -112,7 +117,7 @@ fn report(args: &AllReduceArgs, seconds: &[f64]) {
     if args.json {
         let line = json!({
             "case": format!("allreduce/{processes}x{mib}MiB"), "peer": "sr3", "value": 1e3 * median, "unit": "ms",
-            "dtype": "fp32", "layout": "flat", "backend": "grpc-tcp", "processes": processes,
+            "dtype": "fp32", "layout": "flat", "backend": if args.network { "grpc-tcp" } else { "grpc-shared-memory" }, "processes": processes,
             "bytes": u64::from(mib) << 20, "bus_gib_per_s": bus, "alg_gib_per_s": gib / median,
             "median_ms": 1e3 * median, "min_ms": min, "max_ms": max, "repeat": seconds.len(),
             "cpu_features": Isa::detect().to_string(), "version": env!("CARGO_PKG_VERSION"),
@@ -120,9 +125,10 @@ fn report(args: &AllReduceArgs, seconds: &[f64]) {
         return say!("{line}");
     }
     say!(
-        "allreduce/{processes}x{mib}MiB: {bus:.2} GiB/s bus, median of {}: {:.1} ms, {min:.1} to {max:.1} (gRPC, TCP)",
+        "allreduce/{processes}x{mib}MiB: {bus:.2} GiB/s bus, median of {}: {:.1} ms, {min:.1} to {max:.1} ({})",
         seconds.len(),
-        1e3 * median
+        1e3 * median,
+        if args.network { "gRPC, TCP" } else { "gRPC, numbers in shared memory" }
     );
 }
 
@@ -131,6 +137,7 @@ async fn member(args: &AllReduceArgs, rank: usize) -> BenchResult {
     let stop = Cancel::new();
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let peers = GrpcPeers::serve(listen, None, None, Dialer::default(), stop.clone()).await?;
+    let peers = if args.network { peers.over_network() } else { peers };
     say!("{}", peers.address());
     std::io::stdout().flush()?;
     let mut line = String::new();

@@ -48,7 +48,7 @@ fn members_that_are_killed_lose_no_step_and_their_peers_go_on_at_once() {
     let job = Job::submit(address, &test.spec("killed", 100_000_000, ""));
     has_members(&job, MEMBERS as u64);
     steps(&job);
-    let quiet = (time / 4).max(Duration::from_secs(10));
+    let quiet = (time / 4).clamp(Duration::from_secs(10), Duration::from_secs(90));
     let before = speed(&job, || std::thread::park_timeout(quiet));
     let mut noticed = Vec::new();
     let amid = speed(&job, || {

@@ -6,7 +6,15 @@
 //! Time in which this end did not listen does not count. A stranger gets no link: with certificates only workers' are
 //! taken, and a link is made only for a generation that this worker is in.
 
-use std::{convert::Infallible, future::Future, net::SocketAddr, pin::Pin, task, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::atomic::{AtomicBool, Ordering},
+    task,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,7 +33,7 @@ use sr3_proto::{
     },
 };
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::mpsc,
     time::{MissedTickBehavior, interval, timeout},
 };
@@ -35,8 +43,9 @@ use tonic::{Status, body::Body, client::GrpcService, server::NamedService};
 use super::{
     LocalPeers, Peers,
     local::pair,
-    mesh::{Frame, Link, Lost, Mesh, PARTS, SUMS},
-    wire::{Messages, read, short, written},
+    mesh::{Frame, Link, Lost, Mesh, PARTS, Payload, SUMS},
+    segment::{Reader, Writer},
+    wire::{Messages, pointing, read, short, written},
 };
 
 /// A peer that says nothing for so long is gone.
@@ -75,6 +84,8 @@ pub struct GrpcPeers {
     address: Address,
     dialer: Dialer,
     meeting: LocalPeers,
+    /// Whether members on this machine hand each other numbers in memory.
+    shares_memory: bool,
 }
 
 impl GrpcPeers {
@@ -109,11 +120,22 @@ impl GrpcPeers {
             }
             // Only on loopback: everybody there may do everything.
             None => {
-                let arrivals = TcpListenerStream::new(listener).take_until(Box::pin(stopped));
+                let arrivals = TcpListenerStream::new(listener).map(at_once).take_until(Box::pin(stopped));
                 tokio::spawn(server.serve_with_incoming(arrivals));
             }
         }
-        Ok(Self { address, dialer, meeting })
+        Ok(Self { address, dialer, meeting, shares_memory: true })
+    }
+
+    /// Has everything go over the network, also to members on this machine.
+    #[must_use]
+    pub fn over_network(self) -> Self {
+        Self { shares_memory: false, ..self }
+    }
+
+    /// Whether a member may be on this machine: it says the same host as this one.
+    fn is_near(&self, peer: &Address) -> bool {
+        self.shares_memory && peer.host() == self.address.host()
     }
 
     async fn dial(&self, membership: &Membership, me: usize, rank: usize) -> Result<Link, Lost> {
@@ -125,12 +147,14 @@ impl GrpcPeers {
         let channel = channel.map_err(|e| lost(format!("{}: {e}", peer.address)))?;
         let mut line = self.dialer.line(channel, &address);
         let (say, outgoing) = mpsc::channel(WAITING);
+        let writer = self.is_near(&address).then(Writer::new).flatten();
         let hello = v1::LinkHello {
             protocol: wire::PROTOCOL,
             job: membership.job.get(),
             generation: Some(membership.generation.into()),
             from: membership.members[me].instance.clone(),
             to: peer.instance.clone(),
+            segment: writer.as_ref().map(Writer::offer),
         };
         // There is room.
         let hello = v1::LinkRequest { message: Some(link_request::Message::Hello(hello)) };
@@ -152,7 +176,8 @@ impl GrpcPeers {
         }
         let incoming = Incoming::<v1::LinkResponse>::new(Body::new(answered.into_body()));
         let (ours, theirs) = pair();
-        tokio::spawn(pump::<_, v1::LinkRequest>(theirs, incoming, say));
+        let near = Near { writer, reader: None };
+        tokio::spawn(pump::<_, v1::LinkRequest>(theirs, incoming, say, near));
         Ok(ours)
     }
 }
@@ -185,6 +210,13 @@ impl Peers for GrpcPeers {
         }
         Ok(Mesh::new(me, links))
     }
+}
+
+/// Has small messages not wait for an answer to those before them.
+fn at_once(stream: std::io::Result<TcpStream>) -> std::io::Result<TcpStream> {
+    let stream = stream?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Has the allocator keep what the network frees, for the network to use again.
@@ -253,7 +285,7 @@ impl Links {
         let Ok(Some(v1::LinkRequest { message: Some(link_request::Message::Hello(hello)) })) = first else {
             return Err(Status::invalid_argument("a link begins with hello"));
         };
-        let v1::LinkHello { protocol, job, generation, from, to } = hello;
+        let v1::LinkHello { protocol, job, generation, from, to, segment } = hello;
         if protocol != wire::PROTOCOL {
             return Err(Status::failed_precondition("the member speaks another version: run the same sr3"));
         }
@@ -263,7 +295,16 @@ impl Links {
         let link = timeout(EARLY, met).await.map_err(late)?;
         let link = link.ok_or_else(|| Status::not_found("that generation is over"))?;
         let (say, outgoing) = mpsc::channel(WAITING);
-        tokio::spawn(pump::<_, v1::LinkResponse>(link, incoming, say));
+        // What was offered tells that both are on one machine.
+        let reader = segment.and_then(|offer| Reader::open(&offer));
+        let writer = reader.as_ref().and_then(|_| Writer::new());
+        if let Some(writer) = &writer {
+            let segment = link_response::Message::Segment(writer.offer());
+            // There is room.
+            let _ = say.try_send(Part::data(short(&v1::LinkResponse { message: Some(segment) })));
+        }
+        let near = Near { writer, reader };
+        tokio::spawn(pump::<_, v1::LinkResponse>(link, incoming, say, near));
         let mut response = http::Response::new(body(outgoing));
         response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
         Ok(response)
@@ -311,15 +352,27 @@ impl<M: Message + Default> Incoming<M> {
 
 const BROKEN: &str = "the peer broke the protocol";
 
-/// A message of either direction: a frame, or a sign of life.
+/// What a message says.
+enum Saying {
+    Frame(v1::PeerFrame),
+    /// A sign of life.
+    Alive,
+    /// What was offered is mapped there; maybe with a way back.
+    Taken(Option<v1::Segment>),
+}
+
+/// A message of either direction.
 trait Said: Message + Default + Send + 'static {
     /// The number of the field that is a frame.
     const FRAME: u32;
     fn alive() -> Self;
+    fn of(frame: v1::PeerFrame) -> Self;
+    /// That the other's segment is mapped here, where that is still to be said.
+    fn taken() -> Option<Self>;
     /// What comes after the last message.
     fn end() -> Option<Part>;
     /// What it says; none of what breaks the protocol.
-    fn frame(self) -> Option<Option<v1::PeerFrame>>;
+    fn said(self) -> Option<Saying>;
 }
 
 impl Said for v1::LinkRequest {
@@ -329,14 +382,23 @@ impl Said for v1::LinkRequest {
         Self { message: Some(link_request::Message::Alive(v1::Alive {})) }
     }
 
+    fn of(frame: v1::PeerFrame) -> Self {
+        Self { message: Some(link_request::Message::Frame(frame)) }
+    }
+
+    fn taken() -> Option<Self> {
+        Some(Self { message: Some(link_request::Message::Taken(v1::SegmentTaken {})) })
+    }
+
     fn end() -> Option<Part> {
         None
     }
 
-    fn frame(self) -> Option<Option<v1::PeerFrame>> {
+    fn said(self) -> Option<Saying> {
         match self.message? {
-            link_request::Message::Frame(frame) => Some(Some(frame)),
-            link_request::Message::Alive(v1::Alive {}) => Some(None),
+            link_request::Message::Frame(frame) => Some(Saying::Frame(frame)),
+            link_request::Message::Alive(v1::Alive {}) => Some(Saying::Alive),
+            link_request::Message::Taken(v1::SegmentTaken {}) => Some(Saying::Taken(None)),
             link_request::Message::Hello(_) => None,
         }
     }
@@ -349,6 +411,14 @@ impl Said for v1::LinkResponse {
         Self { message: Some(link_response::Message::Alive(v1::Alive {})) }
     }
 
+    fn of(frame: v1::PeerFrame) -> Self {
+        Self { message: Some(link_response::Message::Frame(frame)) }
+    }
+
+    fn taken() -> Option<Self> {
+        None
+    }
+
     fn end() -> Option<Part> {
         let mut trailers = HeaderMap::new();
         // A status without a text has none that cannot be sent.
@@ -356,20 +426,39 @@ impl Said for v1::LinkResponse {
         Some(Part::trailers(trailers))
     }
 
-    fn frame(self) -> Option<Option<v1::PeerFrame>> {
+    fn said(self) -> Option<Saying> {
         match self.message? {
-            link_response::Message::Frame(frame) => Some(Some(frame)),
-            link_response::Message::Alive(v1::Alive {}) => Some(None),
+            link_response::Message::Frame(frame) => Some(Saying::Frame(frame)),
+            link_response::Message::Alive(v1::Alive {}) => Some(Saying::Alive),
+            link_response::Message::Segment(back) => Some(Saying::Taken(Some(back))),
         }
     }
 }
 
+/// What two processes of one machine have beside the network.
+struct Near {
+    /// To the peer.
+    writer: Option<Writer>,
+    /// From it.
+    reader: Option<Reader>,
+}
+
 /// Carries a link's frames to the network and back, until either side ends it.
-async fn pump<In: Said, Out: Said>(link: Link, mut incoming: Incoming<In>, outgoing: mpsc::Sender<Part>) {
+async fn pump<In: Said, Out: Said>(
+    link: Link,
+    mut incoming: Incoming<In>,
+    outgoing: mpsc::Sender<Part>,
+    near: Near,
+) {
     let Link { send, receive } = link;
+    let Near { writer, reader } = near;
+    // Whether the peer has mapped what is written here.
+    let is_taken = AtomicBool::new(false);
     tokio::select! {
-        reason = hear_all(&mut incoming, send) => tracing::debug!(reason, "a link has ended"),
-        () = say_all::<Out>(receive, &outgoing) => {}
+        reason = hear_all::<In, Out>(&mut incoming, send, reader, (&is_taken, &outgoing)) => {
+            tracing::debug!(reason, "a link has ended");
+        }
+        () = say_all::<Out>(receive, &outgoing, (writer, &is_taken)) => {}
     }
     if let Some(end) = Out::end() {
         // A peer that takes nothing any more need not hear it.
@@ -381,7 +470,12 @@ async fn pump<In: Said, Out: Said>(link: Link, mut incoming: Incoming<In>, outgo
     let _ = timeout(SILENCE, last).await;
 }
 
-async fn hear_all<In: Said>(incoming: &mut Incoming<In>, send: [mpsc::Sender<Frame>; 2]) -> &'static str {
+async fn hear_all<In: Said, Out: Said>(
+    incoming: &mut Incoming<In>,
+    send: [mpsc::Sender<Frame>; 2],
+    mut reader: Option<Reader>,
+    (is_taken, outgoing): (&AtomicBool, &mpsc::Sender<Part>),
+) -> &'static str {
     loop {
         let said = match timeout(SILENCE, incoming.next()).await {
             Ok(Ok(Some(said))) => said,
@@ -389,12 +483,20 @@ async fn hear_all<In: Said>(incoming: &mut Incoming<In>, send: [mpsc::Sender<Fra
             Ok(Err(reason)) => return reason,
             Err(_) => return "the peer is silent",
         };
-        match said.frame() {
+        match said.said() {
             None => return BROKEN,
-            Some(None) => {}
-            Some(Some(frame)) => {
+            Some(Saying::Alive) => {}
+            Some(Saying::Taken(back)) => {
+                is_taken.store(true, Ordering::Relaxed);
+                reader = back.and_then(|offer| Reader::open(&offer)).or(reader);
+                if let Some(taken) = Out::taken().filter(|_| reader.is_some()) {
+                    // Whoever ends the link finds out by itself.
+                    let _ = outgoing.send(Part::data(short(&taken))).await;
+                }
+            }
+            Some(Saying::Frame(frame)) => {
                 let Some(lane) = send.get(frame.lane as usize) else { return BROKEN };
-                let Some(frame) = read(frame) else { return BROKEN };
+                let Some(frame) = read(frame, reader.as_ref()) else { return BROKEN };
                 if lane.send(frame).await.is_err() {
                     return "nobody listens here";
                 }
@@ -403,15 +505,30 @@ async fn hear_all<In: Said>(incoming: &mut Incoming<In>, send: [mpsc::Sender<Fra
     }
 }
 
-async fn say_all<Out: Said>(mut receive: [mpsc::Receiver<Frame>; 2], outgoing: &mpsc::Sender<Part>) {
+async fn say_all<Out: Said>(
+    mut receive: [mpsc::Receiver<Frame>; 2],
+    outgoing: &mpsc::Sender<Part>,
+    (writer, is_taken): (Option<Writer>, &AtomicBool),
+) {
     let mut alive = interval(ALIVE_EVERY);
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let [parts, sums] = &mut receive;
+    let pieces = |lane: usize, frame: &Frame| {
+        let writer = writer.as_ref().filter(|_| is_taken.load(Ordering::Relaxed));
+        let slot = match &frame.payload {
+            Payload::Floats(list, range, _) => writer.and_then(|writer| writer.put(list.get(range.clone())?)),
+            _ => None,
+        };
+        match slot {
+            Some(slot) => [short(&Out::of(pointing(lane, frame, slot))), Bytes::new()],
+            None => written(Out::FRAME, lane, frame),
+        }
+    };
     loop {
         let pieces = tokio::select! {
             biased;
-            Some(frame) = sums.recv() => written(Out::FRAME, SUMS, &frame),
-            Some(frame) = parts.recv() => written(Out::FRAME, PARTS, &frame),
+            Some(frame) = sums.recv() => pieces(SUMS, &frame),
+            Some(frame) = parts.recv() => pieces(PARTS, &frame),
             _ = alive.tick(), if !(parts.is_closed() && sums.is_closed()) => [short(&Out::alive()), Bytes::new()],
             else => return,
         };
@@ -420,5 +537,59 @@ async fn say_all<Out: Said>(mut receive: [mpsc::Receiver<Frame>; 2], outgoing: &
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use sr3_proto::gang;
+
+    use super::*;
+    use crate::gang::{
+        Wire,
+        mesh::{hear, say},
+    };
+
+    /// Whether any of a hundred lists that one member sends another comes in memory that both have.
+    async fn shares([a, b]: [GrpcPeers; 2]) -> bool {
+        let peer = |n: usize, peers: &GrpcPeers| gang::Peer {
+            instance: n.to_string(),
+            name: n.to_string(),
+            address: peers.address(),
+        };
+        let generation = Generation { epoch: 1, number: 1 };
+        let membership =
+            Membership { job: JobId::new(1), generation, members: vec![peer(0, &a), peer(1, &b)] };
+        let (mut from, mut to) = tokio::try_join!(a.mesh(0, &membership), b.mesh(1, &membership)).unwrap();
+        let mut shared = [false; 2];
+        let list = Arc::new((0..1000u16).map(f32::from).collect::<Vec<_>>());
+        // Both ways, as only one of them dials.
+        for (way, shared) in shared.iter_mut().enumerate() {
+            let (from, to) = if way == 0 { (&mut from, &mut to) } else { (&mut to, &mut from) };
+            let (send, receive) = (from.links[1 - way].as_mut().unwrap(), to.links[way].as_mut().unwrap());
+            for tag in 0..100 {
+                let payload = Payload::Floats(Arc::clone(&list), 10..990, Wire::F32);
+                say(1, &send.send[SUMS], tag, 0, payload).await.unwrap();
+                let heard = hear(0, &mut receive.receive[SUMS], tag, 0).await.unwrap();
+                let mut values = vec![0.0; 980];
+                heard.numbers().unwrap().copy_to(&mut values);
+                assert_eq!(values, list[10..990]);
+                *shared |= matches!(heard, Payload::Shared(_));
+            }
+        }
+        assert_eq!(shared[0], shared[1]);
+        shared[0]
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn members_of_one_machine_share_memory_and_others_do_not() {
+        let serve = || async {
+            let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+            GrpcPeers::serve(listen, None, None, Dialer::default(), Cancel::new()).await.unwrap()
+        };
+        assert_eq!(shares([serve().await, serve().await]).await, cfg!(target_os = "linux"));
+        assert!(!shares([serve().await.over_network(), serve().await.over_network()]).await);
     }
 }

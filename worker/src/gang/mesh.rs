@@ -7,7 +7,10 @@ use futures::future::{join_all, try_join_all};
 use sr3_proto::Digest;
 use tokio::{sync::mpsc, time::timeout};
 
-use super::tree::{Numbers, Wire};
+use super::{
+    segment::Taken,
+    tree::{Numbers, Wire},
+};
 
 /// Frames that wait at an end of a link, in each lane. More than a member has parts of the longest tree.
 pub(super) const FRAMES: usize = 32;
@@ -50,6 +53,8 @@ pub enum Payload {
     Floats(Arc<Vec<f32>>, Range<usize>, Wire),
     /// Numbers as they came over a network: little-endian, as many bytes each as the format has.
     Packed(Bytes, Wire),
+    /// Numbers that another process of this machine wrote.
+    Shared(Arc<Taken>),
 }
 
 impl Payload {
@@ -59,6 +64,7 @@ impl Payload {
             Self::Floats(list, range, _) => list.get(range.clone()).map(Numbers::Floats),
             Self::Packed(bytes, Wire::F32) => Some(Numbers::F32(bytes.as_chunks().0)),
             Self::Packed(bytes, Wire::Bf16) => Some(Numbers::Bf16(bytes.as_chunks().0)),
+            Self::Shared(taken) => Some(taken.numbers()),
             Self::Bytes(_) => None,
         }
     }
@@ -233,7 +239,7 @@ pub(super) async fn hear(
 fn bytes(rank: usize, payload: Payload) -> Result<Bytes, Lost> {
     match payload {
         Payload::Bytes(bytes) => Ok(bytes),
-        Payload::Floats(..) | Payload::Packed(..) => {
+        Payload::Floats(..) | Payload::Packed(..) | Payload::Shared(_) => {
             Err(Lost { rank, reason: "it says numbers where words are due".to_string() })
         }
     }

@@ -12,12 +12,14 @@ mod grpc;
 mod local;
 mod mesh;
 mod reduce;
+mod segment;
 pub mod tree;
 mod wire;
 
 pub use grpc::{GrpcPeers, PeersError};
 pub use local::LocalPeers;
 pub use mesh::{Frame, Link, Lost, Mesh, Payload};
+pub use segment::Taken;
 pub use tree::{Cut, Leaves, Node, Numbers, Wire};
 
 use async_trait::async_trait;

@@ -22,7 +22,7 @@ use super::{
 const BLOCK: usize = 1 << 14;
 /// Numbers that travel at once: half a MiB. What a message costs beside its bytes counts less the longer it is, and from here
 /// on no more (docs/training.md).
-const CHUNK: usize = 1 << 17;
+pub(super) const CHUNK: usize = 1 << 17;
 
 /// Parts that an owner may be sent ahead of its sums; a chunk of all that a member has goes in any case. Less than an end of
 /// a link holds ([`FRAMES`]), so that nothing lies before a sum.

@@ -7,7 +7,11 @@
 //! With 16 bits on the wire ([`Wire::Bf16`]) every part of the tree is rounded once it is summed up, whether it travels or
 //! not: otherwise the bits would tell who was where.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 /// What values are rounded to when they are summed up and sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -183,6 +187,8 @@ pub enum Numbers<'a> {
     F32(&'a [[u8; 4]]),
     /// And those of 16 bits.
     Bf16(&'a [[u8; 2]]),
+    /// Bits of so many that another process of this machine wrote: two in a cell, the first in its lower half.
+    Shared(&'a [AtomicU64], usize),
 }
 
 impl Numbers<'_> {
@@ -192,6 +198,7 @@ impl Numbers<'_> {
             Self::Floats(values) => values.len(),
             Self::F32(values) => values.len(),
             Self::Bf16(values) => values.len(),
+            Self::Shared(_, length) => *length,
         }
     }
 
@@ -206,6 +213,10 @@ impl Numbers<'_> {
             Self::Floats(values) => Self::Floats(&values[range]),
             Self::F32(values) => Self::F32(&values[range]),
             Self::Bf16(values) => Self::Bf16(&values[range]),
+            // Ranges begin at multiples of a stretch, which is even.
+            Self::Shared(cells, _) => {
+                Self::Shared(&cells[range.start / 2..range.end.div_ceil(2)], range.len())
+            }
         }
     }
 
@@ -215,20 +226,40 @@ impl Numbers<'_> {
             Self::Floats(values) => to.copy_from_slice(values),
             Self::F32(values) => to.iter_mut().zip(values).for_each(|(to, b)| *to = f32::from_le_bytes(*b)),
             Self::Bf16(values) => to.iter_mut().zip(values).for_each(|(to, b)| *to = from_bf16(*b)),
+            Self::Shared(cells, _) => shared(cells, to, |to, value| *to = value),
         }
     }
 
     /// Adds them to a list as long.
     fn add_to(self, sum: &mut [f32], wire: Wire) {
-        fn all<T: Copy>(sum: &mut [f32], values: &[T], of: impl Fn(T) -> f32) {
-            sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += of(*value));
+        fn all<T>(sum: &mut [f32], values: &[T], of: impl Fn(&T) -> f32) {
+            sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += of(value));
         }
         match self {
-            Self::Floats(values) => all(sum, values, |value| value),
-            Self::F32(values) => all(sum, values, f32::from_le_bytes),
-            Self::Bf16(values) => all(sum, values, from_bf16),
+            Self::Floats(values) => all(sum, values, |value| *value),
+            Self::F32(values) => all(sum, values, |bytes| f32::from_le_bytes(*bytes)),
+            Self::Bf16(values) => all(sum, values, |bytes| from_bf16(*bytes)),
+            Self::Shared(cells, _) => shared(cells, sum, |sum, value| *sum += value),
         }
         round(sum, wire);
+    }
+}
+
+/// Does something to each number of a list, with the one in the cells. Whoever was told where they lie sees what was written there.
+fn shared(cells: &[AtomicU64], list: &mut [f32], each: impl Fn(&mut f32, f32)) {
+    let halves = |cell: &AtomicU64| {
+        let bits = cell.load(Ordering::Relaxed);
+        [bits as u32, (bits >> 32) as u32].map(f32::from_bits)
+    };
+    let (pairs, last) = list.as_chunks_mut::<2>();
+    let (whole, rest) = cells.split_at(pairs.len());
+    for ([a, b], cell) in pairs.iter_mut().zip(whole) {
+        let [first, second] = halves(cell);
+        each(a, first);
+        each(b, second);
+    }
+    if let ([last], [cell, ..]) = (last, rest) {
+        each(last, halves(cell)[0]);
     }
 }
 

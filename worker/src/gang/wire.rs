@@ -15,6 +15,7 @@ use sr3_proto::{net::MESSAGE_BYTES_MAX, wire::v1};
 
 use super::{
     mesh::{Frame, Payload},
+    segment::Reader,
     tree::{Wire, to_bf16},
 };
 
@@ -35,6 +36,11 @@ pub(super) fn written(field: u32, lane: usize, frame: &Frame) -> [Bytes; 2] {
         Payload::Bytes(bytes) => (WORDS, bytes.clone()),
         Payload::Packed(bytes, Wire::F32) => (FLOATS, bytes.clone()),
         Payload::Packed(bytes, Wire::Bf16) => (HALVES, bytes.clone()),
+        Payload::Shared(taken) => {
+            let mut list = vec![0.0; taken.numbers().len()];
+            taken.numbers().copy_to(&mut list);
+            (FLOATS, Bytes::from_owner(Floats(Arc::new(list))))
+        }
         Payload::Floats(list, range, Wire::F32) => {
             let all = Bytes::from_owner(Floats(Arc::clone(list)));
             (FLOATS, all.slice(4 * range.start..4 * range.end))
@@ -75,14 +81,21 @@ pub(super) fn short(message: &impl Message) -> Bytes {
     bytes.freeze()
 }
 
-/// What a received frame says; none of what is no frame.
-pub(super) fn read(frame: v1::PeerFrame) -> Option<Frame> {
-    use v1::peer_frame::Payload::{Floats, Halves, Words};
+/// A frame whose numbers lie in a slot.
+pub(super) fn pointing(lane: usize, frame: &Frame, slot: v1::Slot) -> v1::PeerFrame {
+    let payload = Some(v1::peer_frame::Payload::Slot(slot));
+    v1::PeerFrame { lane: lane as u32, tag: frame.tag, index: frame.index, payload }
+}
+
+/// What a received frame says, of numbers in slots those in `segment`; none of what is no frame.
+pub(super) fn read(frame: v1::PeerFrame, segment: Option<&Reader>) -> Option<Frame> {
+    use v1::peer_frame::Payload::{Floats, Halves, Slot, Words};
     let v1::PeerFrame { tag, index, payload, .. } = frame;
     let payload = match payload? {
         Words(bytes) => Payload::Bytes(bytes),
         Floats(bytes) => bytes.len().is_multiple_of(4).then(|| Payload::Packed(bytes, Wire::F32))?,
         Halves(bytes) => bytes.len().is_multiple_of(2).then(|| Payload::Packed(bytes, Wire::Bf16))?,
+        Slot(slot) => Payload::Shared(Arc::new(segment?.take(slot)?)),
     };
     Some(Frame { tag, index, payload })
 }
@@ -217,7 +230,7 @@ mod tests {
             // Bytes that say the defaults aloud are those of no generated writer, and mean the same.
             let Some(v1::link_request::Message::Frame(found)) = request.message else { panic!() };
             assert_eq!((found.lane, found.tag, found.index), (lane as u32, frame.tag, frame.index));
-            let found = read(found).unwrap();
+            let found = read(found, None).unwrap();
             let both = [frame, &found].map(|frame| match &frame.payload {
                 Payload::Bytes(bytes) => bytes.iter().map(|byte| f32::from(*byte)).collect(),
                 payload => {
