@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 #[cfg(feature = "candle")]
 use crate::model::{CandleUNet, first_line, is_out_of_memory};
-use crate::model::{CpuUNet, Denoiser, Graph, ModelError, UNetConfig, Weights};
+use crate::model::{CpuUNet, Denoiser, Graph, ModelError, Packed, UNetConfig, Weights};
 use crate::ops::{Isa, Precision};
 
 #[cfg(feature = "cuda")]
@@ -160,7 +160,7 @@ impl Device {
         }
     }
 
-    /// A network, ready to be evaluated there.
+    /// A network, ready to be evaluated there; `packed` is a matter of the CPU's own plan.
     ///
     /// # Errors
     /// [`DeviceError`].
@@ -169,9 +169,10 @@ impl Device {
         config: &UNetConfig,
         weights: &Weights,
         precision: Precision,
+        packed: Packed,
     ) -> Result<Box<dyn Denoiser>, DeviceError> {
         let graph = Graph::build(config).map_err(ModelError::from)?;
-        self.open_graph(graph, config.size_multiple(), weights, precision)
+        self.open_graph(graph, config.size_multiple(), weights, precision, packed)
     }
 
     /// [`Self::open`] for a graph whose images' sides are multiples of `size_multiple`.
@@ -181,12 +182,13 @@ impl Device {
         size_multiple: usize,
         weights: &Weights,
         precision: Precision,
+        packed: Packed,
     ) -> Result<Box<dyn Denoiser>, DeviceError> {
         self.class(precision)?;
         match self {
             Self::Cpu => {
                 let network = CpuUNet::of_graph(graph, size_multiple, weights, Isa::detect())?;
-                Ok(Box::new(network.with_precision(precision)))
+                Ok(Box::new(network.with_precision(precision).with_weights_packed(packed)))
             }
             Self::CandleCpu | Self::Cuda(_) => self.open_candle(graph, size_multiple, weights),
         }

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod class;
 pub mod colour;
 pub mod compare;
 pub mod cut;
@@ -25,6 +26,7 @@ pub mod train;
 pub mod upscale;
 pub mod wish;
 
+pub use class::ClassChoice;
 pub use colour::Colour;
 pub use device::DeviceChoice;
 pub use dtype::Dtype;

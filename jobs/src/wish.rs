@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use sr3_proto::job_spec::check;
 
-use crate::{Colour, DeviceChoice, Dtype, images::FormatChoice};
+use crate::{ClassChoice, Colour, DeviceChoice, Dtype, images::FormatChoice};
 
 /// The numbers that may be chosen.
 pub mod ranges {
@@ -59,10 +59,11 @@ pub struct Wish {
     #[schemars(length(min = 1))]
     #[arg(long)]
     pub sampler: Option<String>,
-    /// What all images show, as a number of the model's classes; only for models that are told [default: none].
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "class")]
-    #[arg(long, value_name = "N")]
-    pub class: Option<u32>,
+    /// What images show, for models that are told: a class's number for all, folder (each lies in a folder that is called by
+    /// its number or WordNet id), or auto (EfficientNet-Lite0 looks; needs its weights) [default: none].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(long, value_name = "N|folder|auto")]
+    pub class: Option<ClassChoice>,
     /// Side of the tiles that large images are computed in, in output pixels [default: the model's].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "tile")]
     #[schemars(range(min = *ranges::TILE.start(), max = *ranges::TILE.end()))]
@@ -189,10 +190,6 @@ fn scale<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u32>, D::Error> {
 
 fn steps<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u32>, D::Error> {
     check::some_number(value, &ranges::STEPS)
-}
-
-fn class<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u32>, D::Error> {
-    check::some_number(value, &ranges::CLASS)
 }
 
 fn tile<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u32>, D::Error> {

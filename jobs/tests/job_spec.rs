@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use serde_json::Value;
 use sr3_jobs::{
-    Colour, DeviceChoice, Dtype, JobSpec, Selection, Wish, Writing,
+    ClassChoice, Colour, DeviceChoice, Dtype, JobSpec, Selection, Wish, Writing,
     images::FormatChoice,
     upscale::{UpscaleFields, UpscaleSpec},
 };
@@ -79,7 +79,7 @@ fn every_field_is_read() {
                 scale: Some(8),
                 steps: Some(10_000),
                 sampler: Some("ddim".into()),
-                class: Some(7),
+                class: Some(ClassChoice::One(7)),
                 tile: Some(256),
                 seed: u64::MAX,
                 projection: false,
@@ -364,7 +364,7 @@ fn every_field_is_in_the_schema_with_its_description_and_default() {
             scale: Some(1),
             steps: Some(1),
             sampler: Some("s".into()),
-            class: Some(0),
+            class: Some(ClassChoice::One(0)),
             tile: Some(16),
             ..wish
         },

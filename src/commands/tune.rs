@@ -10,7 +10,7 @@ use sr3_engine::{
     model::checkpoint::{Checkpoint, CheckpointConfig, Encoded},
 };
 use sr3_jobs::{
-    Dtype, Selection, Wish,
+    ClassChoice, Dtype, Selection, Wish,
     evaluate::{EvaluateFields, EvaluateSpec, Summary, report::summary_key},
     models::Library,
 };
@@ -85,9 +85,10 @@ pub struct TuneArgs {
     /// Shared options.
     #[command(flatten)]
     pub selection: Selection,
-    /// What all pictures show, as a number of the model's classes; only for models that are told [default: none].
-    #[arg(long, value_name = "N")]
-    pub class: Option<u32>,
+    /// What pictures show, for models that are told: a class's number for all, folder, or auto, as `sr3 upscale` takes it
+    /// [default: none].
+    #[arg(long, value_name = "N|folder|auto")]
+    pub class: Option<ClassChoice>,
     /// Seed of the noise.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

@@ -7,7 +7,10 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 use sr3_engine::{diffusion::LevelSpacing, model::checkpoint::SamplerPreset};
-use sr3_jobs::evaluate::{Metric as Measure, Statistic, Summary};
+use sr3_jobs::{
+    ClassChoice,
+    evaluate::{Metric as Measure, Statistic, Summary},
+};
 use sr3_proto::Key;
 
 use crate::chart::{Line, Panel, Style};
@@ -194,7 +197,7 @@ pub(crate) struct Question {
     /// Only their middle square of this side.
     pub(crate) crop: Option<u32>,
     pub(crate) seed: u64,
-    pub(crate) class: Option<u32>,
+    pub(crate) class: Option<ClassChoice>,
     pub(crate) projection: bool,
     pub(crate) dtype: sr3_jobs::Dtype,
 }

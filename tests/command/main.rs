@@ -1,6 +1,7 @@
 //! The built command with the model in its box, as a user would run it. One binary, so that it is linked once.
 #![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
 
+mod class;
 mod commands;
 mod convert;
 mod devices;

@@ -97,6 +97,7 @@ impl Processor for Double {
         let mut output = format!("{} {} ", self.seed, input.name()).into_bytes();
         output.extend(decoded.to_ascii_uppercase());
         Ok(Computed {
+            image_class: None,
             output,
             input_size: [decoded.len() as u32, 1],
             output_size: [decoded.len() as u32 * 4, 4],
@@ -156,6 +157,7 @@ impl Models for Doubles {
             processor: Double::new(wish.seed, Duration::from_millis(step)),
             forecast: Arc::new(Steady(Duration::from_millis(step))),
             resolved: Resolved {
+                looker: None,
                 name: wish.model.clone(),
                 digest: Digest::of(b"weights"),
                 preset: wish.preset.clone().unwrap_or_else(|| "default".into()),

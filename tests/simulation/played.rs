@@ -29,6 +29,7 @@ impl Models for Played {
 
     fn open(&self, wish: &Wish, _: &Writing, _: &Machine) -> Result<OpenModel<Self>, ModelError> {
         let resolved = Resolved {
+            looker: None,
             name: wish.model.clone(),
             digest: Digest::of(wish.model.as_bytes()),
             preset: "played".into(),
@@ -102,6 +103,7 @@ impl Processor for Played {
     ) -> Result<Computed<String>, ItemError> {
         progress(0.5);
         Ok(Computed {
+            image_class: None,
             output: computed(&decoded),
             input_size: [1, 1],
             output_size: [4, 4],

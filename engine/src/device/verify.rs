@@ -11,7 +11,8 @@ use super::Device;
 use super::operations::{SIZE_MULTIPLE, operations};
 use crate::model::bundled::{Bundled, DEFAULT_MODEL};
 use crate::model::{
-    Conditions, CpuUNet, Denoiser, DenoiserError, Graph, Heads, Layout, UNetConfig, Weights, random_weights,
+    Conditions, CpuUNet, Denoiser, DenoiserError, Graph, Heads, Layout, Packed, UNetConfig, Weights,
+    random_weights,
 };
 use crate::ops::{Isa, Precision};
 use crate::upscaler::{LowRes, Recipe, RecipeRequest, Upscaler};
@@ -121,7 +122,8 @@ impl Pair {
 
     fn open(&self, case: &Case<'_>) -> Result<Box<dyn Denoiser>, String> {
         let graph = case.graph.clone();
-        let opened = self.device.open_graph(graph, case.size_multiple, case.weights, Precision::F32);
+        let opened =
+            self.device.open_graph(graph, case.size_multiple, case.weights, Precision::F32, Packed::Once);
         opened.map_err(|e| e.to_string())
     }
 

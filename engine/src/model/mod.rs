@@ -22,6 +22,6 @@ pub use config::{Conditioning, ConfigError, Heads, Layout, UNetConfig};
 pub use denoiser::{Conditions, Denoiser, DenoiserError};
 pub use graph::{Graph, NORM_EPS, Node, NodeId, Op, Param, ParamId, Shape};
 pub use initial::initial_weights;
-pub use plan::{CpuUNet, Dropout, Gradients};
+pub use plan::{CpuUNet, Dropout, Gradients, Packed};
 pub use presets::{Preset, presets};
 pub use weights::{ModelError, Weights, order_weights, random_weights};

@@ -6,7 +6,7 @@ use crate::common::max_difference;
 use sr3_engine::device::Device;
 use sr3_engine::image::{Channels, DecodeLimits, Samples, decode};
 use sr3_engine::model::bundled::Bundled;
-use sr3_engine::model::{Conditions, Denoiser, DenoiserError};
+use sr3_engine::model::{Conditions, Denoiser, DenoiserError, Packed};
 use sr3_engine::ops::Precision;
 use sr3_engine::upscaler::{LowRes, Recipe, RecipeRequest, UpscaleError, Upscaler};
 
@@ -46,7 +46,7 @@ fn upscale(network: impl Denoiser, batch: usize) -> Result<Vec<f32>, UpscaleErro
 
 fn open(device: Device) -> Box<dyn Denoiser> {
     let checkpoint = Bundled::find("photo-4x").unwrap().checkpoint().unwrap();
-    device.open(&checkpoint.config.model, &checkpoint.weights, Precision::F32).unwrap()
+    device.open(&checkpoint.config.model, &checkpoint.weights, Precision::F32, Packed::Once).unwrap()
 }
 
 #[test]

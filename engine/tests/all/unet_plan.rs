@@ -1,7 +1,7 @@
 //! The CPU plan against golden numbers made with PyTorch in f64, on every instruction set of the machine.
 
 use crate::common::{Golden, golden_network, max_difference, max_magnitude};
-use sr3_engine::model::{CpuUNet, Denoiser, Graph};
+use sr3_engine::model::{CpuUNet, Denoiser, Graph, Packed};
 use sr3_engine::ops::{Isa, Precision};
 
 fn threads(count: usize) -> rayon::ThreadPool {
@@ -111,6 +111,26 @@ fn in_bf16_the_gradient_points_the_same_way() {
     println!("cosine {cosine}");
     assert!(cosine > 0.998 && found != exact, "cosine {cosine}");
     assert!(gradient(Precision::Bf16, 1) == found, "one thread differs in a bit");
+}
+
+#[test]
+fn no_bit_depends_on_when_weights_are_packed() {
+    for name in ["unet_ddpm_tiny.safetensors", "unet_ddpm_affine_64.safetensors"] {
+        let golden = Golden::load(name);
+        let (config, weights) = golden_network(&golden);
+        let &[n, _, height, width] = golden.shape("x") else { panic!() };
+        let (x, levels) = (golden.channels_last("x"), golden.values("noise_level"));
+        for precision in [Precision::F32, Precision::Bf16] {
+            let made = [Packed::Once, Packed::WhereUsed].map(|packed| {
+                let unet = CpuUNet::new(&config, &weights, Isa::detect()).unwrap();
+                let mut unet = unet.with_precision(precision).with_weights_packed(packed);
+                let mut out = vec![0.0; n * height * width * unet.out_channels()];
+                unet.predict([n, height, width], &x, levels, &mut out).unwrap();
+                out
+            });
+            assert!(made[0] == made[1], "{name} in {precision}");
+        }
+    }
 }
 
 #[test]

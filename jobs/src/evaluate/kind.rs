@@ -22,7 +22,7 @@ use crate::{
     envelope::place,
     images::{Selected, Source, SourceError},
     lazy::Lazy,
-    models::{Weights, WeightsError, lay_down},
+    models::{Weights, WeightsError, bring, lay_down},
     upscale::{Bits, Machine, ModelError, Models, SuperResolution, check_model},
 };
 
@@ -139,7 +139,8 @@ impl<M: Models<Processor = SuperResolution>> Kind for Evaluate<M> {
             let images = Source::All(truths.clone()).require_images(&selected).await;
             images.map_err(|e| no_images(e, evaluate.reference.as_ref().unwrap_or(&evaluate.source)))?;
             // Workers have no weights of their own.
-            for known in &evaluate.networks {
+            let looker = evaluate.model.iter().filter_map(|model| model.recipe.looker.as_ref());
+            for known in evaluate.networks.iter().chain(looker) {
                 let laid = lay_down(known, &self.weights, &numbers).await;
                 laid.map_err(|e| JobError::Kind(e.into()))?;
             }
@@ -172,6 +173,10 @@ impl<M: Models<Processor = SuperResolution>> Runner for Evaluate<M> {
         let [Some(source), reference, destination] = opened else {
             return Err(cannot("the order names no source".into()));
         };
+        let looker = evaluate.model.as_ref().and_then(|model| model.recipe.looker.as_ref());
+        if let (Some(looker), Some(destination)) = (looker, &destination) {
+            bring(looker, &self.weights, destination).await?;
+        }
         let model = self.model(&evaluate, Machine::default());
         let weights = self.weights.clone();
         Ok(Arc::new(MeasuredOrder::new(evaluate, source, reference, destination, model, weights)))

@@ -6,14 +6,13 @@
 //! | what a person writes, and what becomes of it | `choice`, `spec`, `order` |
 //! | which pictures are measured, in which units | `job`, [`crate::cut`] |
 //! | a unit's bytes | `item` |
-//! | a picture from its bytes to its scores | `runner`, `measure`, `looking`, `class` |
+//! | a picture from its bytes to its scores | `runner`, `measure`, `looking`, [`crate::class`] |
 //! | rows, means, and their files | `scores`, `report` |
 //!
 //! Every number is a function of the pictures and the order: not of who measured what, nor of how many did. Sums are taken
 //! in the order of the listing.
 
 mod choice;
-mod class;
 mod item;
 mod job;
 mod kind;

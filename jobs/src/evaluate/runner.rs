@@ -7,17 +7,19 @@ use bytes::Bytes;
 use sr3_engine::{
     image::{self, OutputFormat},
     upscaler::{LowRes, UpscaleError},
+    vision::CLASSES,
 };
 use sr3_proto::{FailureKind, Grant, Order, Store, off_thread, session::UnitResult, store::PutMode};
 use sr3_worker::{Attempt, Failure, Held, OpenOrder, Pipeline, Runner, Stop, Stores, UnitWork, telemetry};
 
 use super::{
-    EvaluateOrder, Method, NAME, Row, class,
+    EvaluateOrder, Method, NAME, Row,
     item::{self, Item},
     looking::{Looked, Looks},
     measure::{self, Truth},
 };
 use crate::{
+    class::of_folder,
     images::{self, FormatChoice, Rgb, check_length, naming, read},
     lazy::Lazy,
     models::Weights,
@@ -165,8 +167,10 @@ impl UnitWork for Unit {
 impl MeasuredOrder {
     async fn measure(&self, item: &Item, attempt: &Arc<Attempt>, pipeline: &Pipeline) -> Result<Row, Stop> {
         let has_class = self.looks.as_ref().is_some_and(|looks| looks.classifies());
-        let class = has_class.then(|| class::of(&item.truth.key)).transpose();
-        let class = class.map_err(|reason| Stop::Bad { reason })?;
+        let class = has_class.then(|| of_folder(item.truth.key.as_str(), CLASSES)).transpose();
+        let class =
+            class.map_err(|reason| Stop::Bad { reason: format!("{reason}, or leave accuracy out") })?;
+        let class = class.map(|class| class as usize);
         let most = pipeline.input_bytes_max();
         let results = self.results.as_ref().zip(item.result.as_ref());
         let bytes = item.truth.bytes + results.map_or(0, |(_, info)| info.bytes);
@@ -275,7 +279,8 @@ fn enlarged(
             false => ControlFlow::Continue(()),
         }
     };
-    let mut upscaler = processor.upscaler(device).map_err(|e| Stop::Bad { reason: e.to_string() })?;
+    let class = processor.class(key, || low.clone()).map_err(|reason| Stop::Bad { reason })?;
+    let mut upscaler = processor.upscaler(device, class).map_err(|e| Stop::Bad { reason: e.to_string() })?;
     let made = upscaler.enlarge(&input, scale, &mut step).map_err(|error| match error {
         UpscaleError::Cancelled => Stop::Cancelled,
         other => Stop::Bad { reason: other.to_string() },

@@ -193,7 +193,8 @@ impl OpenStage {
     /// The network, on its device.
     pub(super) fn open_device(&self) -> Result<Box<dyn Denoiser>, String> {
         let Checkpoint { config, weights, .. } = &*self.checkpoint;
-        self.device.open(&config.model, weights, self.precision).map_err(|e| e.to_string())
+        let packed = engine_models::packed(&config.model).map_err(|e| e.to_string())?;
+        self.device.open(&config.model, weights, self.precision, packed).map_err(|e| e.to_string())
     }
 
     /// Seconds that one sample takes on this machine: one step of one is computed, twice, and the second counts. `side` is that of

@@ -1,6 +1,6 @@
 //! Pictures as numbers are computed of them: eight bits of red, green and blue.
 
-use sr3_engine::image::{self, DecodeLimits, Planes};
+use sr3_engine::image::{self, DecodeLimits, Picture, Planes};
 
 /// Eight bits of red, green and blue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +17,13 @@ impl Rgb {
     /// What is wrong with them.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
         let picture = image::decode(bytes, &DecodeLimits::default()).map_err(|e| e.to_string())?.picture;
-        let Planes { width, height, rgb, .. } = image::to_planes(&picture);
+        Ok(Self::of(&picture))
+    }
+
+    /// What a picture shows, as [`Self::decode`] has it.
+    pub(crate) fn of(picture: &Picture) -> Self {
+        let Planes { width, height, rgb, .. } = image::to_planes(picture);
         let pixels = rgb.iter().map(|v| ((v + 1.0) * 127.5).round() as u8).collect();
-        Ok(Self { width, height, pixels })
+        Self { width, height, pixels }
     }
 }

@@ -41,6 +41,29 @@ pub(crate) async fn lay_down(known: &Known, weights: &Weights, store: &Store) ->
     store.put(&key, bytes.ok_or_else(gone)?, PutMode::Replace).await.map_err(|e| e.to_string())
 }
 
+/// The network, by weights of this machine.
+///
+/// # Errors
+/// They are not here, or not those of the network.
+pub(crate) fn here<N>(
+    known: &Known,
+    weights: &Weights,
+    new: impl FnOnce(&TensorMap, Isa) -> Result<N, VisionError>,
+    digest: impl FnOnce(&N) -> &str,
+) -> Result<N, String> {
+    let gone =
+        || format!("the weights of {} are not on this machine any more: import them again", known.name);
+    opened(&weights.get(&known.sha256).ok_or_else(gone)?, known, new, digest)
+}
+
+/// Has weights on this machine, from where a coordinator put them if they are not here.
+///
+/// # Errors
+/// They are nowhere, or damaged.
+pub(crate) async fn bring(known: &Known, weights: &Weights, store: &Arc<Store>) -> Result<(), Failure> {
+    Delivered::new(known.clone(), weights.clone(), Arc::clone(store)).prepare().await
+}
+
 impl Delivered {
     pub(crate) fn new(known: Known, weights: Weights, store: Arc<Store>) -> Self {
         Self { known, weights, store, bytes: OnceCell::new() }
@@ -96,11 +119,20 @@ impl Delivered {
         digest: impl FnOnce(&N) -> &str,
     ) -> Result<N, String> {
         let bytes = self.bytes.get().ok_or("the network's weights were not read")?;
-        let tensors = tensors(bytes).map_err(|e| e.to_string())?;
-        let network = new(&tensors, Isa::detect()).map_err(|e| e.to_string())?;
-        match digest(&network) == self.known.network {
-            true => Ok(network),
-            false => Err("the network's weights are not those of the order".into()),
-        }
+        opened(bytes, &self.known, new, digest)
+    }
+}
+
+fn opened<N>(
+    bytes: &[u8],
+    known: &Known,
+    new: impl FnOnce(&TensorMap, Isa) -> Result<N, VisionError>,
+    digest: impl FnOnce(&N) -> &str,
+) -> Result<N, String> {
+    let tensors = tensors(bytes).map_err(|e| e.to_string())?;
+    let network = new(&tensors, Isa::detect()).map_err(|e| e.to_string())?;
+    match digest(&network) == known.network {
+        true => Ok(network),
+        false => Err("the network's weights are not those of the order".into()),
     }
 }

@@ -4,13 +4,13 @@
 //! network are kept in a [`Cache`] on disk; those in memory are shared by everything in the process that uses them.
 
 mod cache;
-mod delivered;
+pub(crate) mod delivered;
 mod library;
 mod networks;
 mod weights;
 
 pub use cache::{Cache, cache_bytes_max, cache_folder};
-pub(crate) use delivered::{Delivered, lay_down};
+pub(crate) use delivered::{Delivered, bring, lay_down};
 pub use library::Library;
 pub use networks::Network;
 pub use weights::{Imported, Known, Weights, WeightsError};

@@ -135,6 +135,7 @@ impl Processor for Projection {
             hidden.restore(&mut output);
         }
         Ok(Computed {
+            image_class: None,
             input_size: [low_size[1] as u32, low_size[0] as u32],
             output_size: [size[1] as u32, size[0] as u32],
             consistency_error: Some(after.consistency_error),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use sr3_engine::device::Device;
 use sr3_engine::diffusion::{Sampler, Tile};
 use sr3_engine::image;
-use sr3_engine::model::Graph;
 use sr3_engine::model::checkpoint::CheckpointConfig;
+use sr3_engine::model::{Graph, Packed, UNetConfig};
 use sr3_engine::ops::{Isa, Precision};
 use sr3_engine::upscaler::{Passes, Recipe, RecipeRequest};
 use sr3_proto::Digest;
@@ -14,8 +14,12 @@ use sr3_proto::Digest;
 use super::{
     Bits, Forecast, Machine, ModelError, Models, OpenModel, Resolved, SuperResolution,
     super_resolution::NETWORK_BYTES,
+    told::{Told, looker},
 };
-use crate::{Dtype, Wish, Writing, models::Library};
+use crate::{
+    ClassChoice, Dtype, Wish, Writing,
+    models::{Known, Library},
+};
 
 /// Models of a library, run by this machine's engine.
 #[derive(Debug)]
@@ -74,7 +78,8 @@ pub fn recipe(config: &CheckpointConfig, wish: &Wish, batch: Option<u32>) -> Res
         steps: wish.steps.map(|steps| steps as usize),
         tile: wish.tile.map(|tile| tile as usize),
         batch: batch.map(|batch| batch as usize),
-        class: wish.class,
+        // Where each picture has its own, one stands for all here.
+        class: wish.class.map(|class| if let ClassChoice::One(class) = class { class } else { 0 }),
         seed: wish.seed,
         projection: wish.projection,
         precision: precision(wish.dtype, Isa::detect()),
@@ -87,7 +92,8 @@ impl Models for EngineModels {
 
     fn resolve(&self, wish: &Wish) -> Result<Resolved, ModelError> {
         let config = self.library.config(&wish.model)?;
-        resolved(&config, &recipe(&config, &Wish { dtype: Dtype::F32, ..wish.clone() }, None)?, wish)
+        let recipe = recipe(&config, &Wish { dtype: Dtype::F32, ..wish.clone() }, None)?;
+        resolved(&config, &recipe, wish, looker(wish.class, &config, &self.weights())?)
     }
 
     fn open(
@@ -105,26 +111,45 @@ impl Models for EngineModels {
             Precision::F32 => Dtype::F32,
             Precision::Bf16 => Dtype::Bf16,
         };
-        let resolved = resolved(config, &recipe, wish)?;
+        let looker = looker(wish.class, config, &self.weights())?;
+        let told = Told::new(wish.class, config, looker.as_ref(), &self.weights())?;
+        let resolved = resolved(config, &recipe, wish, looker)?;
         let (scale, quicker) = (resolved.scale as usize, quicker(config, &recipe));
         let background = writing.background.map(|colour| colour.0);
         let processor =
             SuperResolution::new(Arc::clone(&checkpoint), recipe, scale, writing.quality, background)
-                .on(device);
+                .on(device)
+                .told(told);
         let forecast = Arc::new(EngineForecast { engine: processor.clone(), scale, quicker });
         Ok(OpenModel { processor, forecast, resolved, bits: Bits { dtype, class } })
     }
 }
 
-/// Of each weight: as it was read, and four times that as convolutions take it (a network of 625 million parameters took 12.5
-/// GiB).
-const BYTES_A_PARAMETER: u64 = 5 * 4;
+/// Bytes of a weight as it was read, and as a network that packs where it uses them has it.
+const BYTES_A_PARAMETER: u64 = 2 * 4;
+/// And of one that has packed them: four times the weights as convolutions take them (625 million took 12.5 GiB).
+const BYTES_A_PARAMETER_PACKED: u64 = 5 * 4;
+/// A network has its weights packed where all of that is at most one part of so many of the machine's memory: a cascade has several.
+const SHARES: u64 = 4;
+/// A layer that is packed takes so many times the memory of its weights, for one at a time.
+const PACKED: u64 = 4;
 
-/// Bytes that a network takes: its weights as they were read and as they are computed with, and the tiles in it.
+/// The fewest bytes that a network takes: its weights as they were read and as they are computed with, and the tiles in it.
 pub(crate) fn memory(config: &CheckpointConfig) -> Result<u64, ModelError> {
     let graph = Graph::build(&config.model).map_err(|e| ModelError::Wish(e.to_string()))?;
-    let parameters: usize = graph.params.iter().map(|param| param.shape.iter().product::<usize>()).sum();
-    Ok(BYTES_A_PARAMETER * parameters as u64 + NETWORK_BYTES)
+    let parameters = graph.params.iter().map(|param| param.shape.iter().product::<usize>() as u64);
+    let (all, largest) = parameters.fold((0, 0), |(all, largest), count| (all + count, count.max(largest)));
+    Ok(BYTES_A_PARAMETER * all + 4 * PACKED * largest + NETWORK_BYTES)
+}
+
+/// How this machine has a network's weights: all packed, if it has memory for that.
+pub(crate) fn packed(config: &UNetConfig) -> Result<Packed, ModelError> {
+    let parameters = Graph::build(config).map_err(|e| ModelError::Wish(e.to_string()))?.parameter_count();
+    let room = sr3_worker::memory::most().map_or(u64::MAX, |room| room.limit);
+    Ok(match BYTES_A_PARAMETER_PACKED * parameters as u64 <= room / SHARES {
+        true => Packed::Once,
+        false => Packed::WhereUsed,
+    })
 }
 
 /// A wish as a device takes it: `auto` is f32 on any but the CPU.
@@ -136,7 +161,12 @@ fn on(wish: &Wish, device: Device) -> Wish {
     Wish { dtype, ..wish.clone() }
 }
 
-fn resolved(config: &CheckpointConfig, recipe: &Recipe, wish: &Wish) -> Result<Resolved, ModelError> {
+fn resolved(
+    config: &CheckpointConfig,
+    recipe: &Recipe,
+    wish: &Wish,
+    looker: Option<Known>,
+) -> Result<Resolved, ModelError> {
     let scale = wish.scale.map_or(config.scale, |scale| scale as usize);
     let digest = Digest::try_from(config.sha256.clone()).map_err(|e| ModelError::Broken(e.to_string()))?;
     Ok(Resolved {
@@ -146,6 +176,7 @@ fn resolved(config: &CheckpointConfig, recipe: &Recipe, wish: &Wish) -> Result<R
         sampling: sampling(recipe, scale),
         scale: scale as u32,
         memory_bytes: memory(config)?,
+        looker,
     })
 }
 

@@ -20,6 +20,7 @@ use crate::{
     cut::UnitLimits,
     images::{Naming, Partners, Selected, Source},
     lazy::Lazy,
+    models::{bring, lay_down},
 };
 
 /// Upscaling, with models that `M` opens.
@@ -78,6 +79,14 @@ impl<M: Models> Kind for Upscale<M> {
     }
 
     async fn begin(&self, order: Arc<Order>, begin: Begin) -> Result<Box<dyn Begun>, JobError> {
+        if begin.run.is_none()
+            && let Some(looker) = UpscaleOrder::read(&order).ok().and_then(|order| order.recipe.looker)
+        {
+            let destination = places(&order).map_err(|e| JobError::Kind(e.into()))?.destination;
+            let destination = open_to_write(&begin.open_store, destination)?;
+            let laid = lay_down(&looker, &self.models.weights(), &destination).await;
+            laid.map_err(|e| JobError::Kind(e.into()))?;
+        }
         self::begin(&order, begin, self.limits).await
     }
 
@@ -150,6 +159,9 @@ impl<M: Models> Runner for Upscale<M> {
         let upscale = UpscaleOrder::read(order).map_err(cannot)?;
         let destination = stores.get(destination).await?;
         let source = stores.get(source).await?;
+        if let Some(looker) = &upscale.recipe.looker {
+            bring(looker, &self.models.weights(), &destination).await?;
+        }
         let (models, asked) = (Arc::clone(&self.models), upscale.clone());
         let processor = Lazy::new(move || {
             let opened = models.open(&asked.wish(), &asked.recipe.writing(), &Machine::default());

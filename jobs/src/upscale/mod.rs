@@ -7,7 +7,7 @@
 //! | a unit's bytes | `item` |
 //! | an item from its input to its output | `runner`, [`Processor`], `publish`, `manifest` |
 //! | a destination's `.sr3/` | `run`, `record`, `report`, `journal` |
-//! | models, devices and the engine | `models`, `bits`, `engine_models`, `super_resolution`, `pictures` |
+//! | models, devices and the engine | `models`, `bits`, `engine_models`, `super_resolution`, `told`, `pictures` |
 //!
 //! Another kind lends it what it makes pictures with: [`crate::project`].
 
@@ -35,6 +35,7 @@ mod runner;
 mod scan;
 mod spec;
 mod super_resolution;
+mod told;
 
 pub use bits::Bits;
 pub use engine_models::EngineModels;

@@ -7,7 +7,10 @@ use sr3_proto::{Digest, FailureKind};
 use sr3_worker::Failure;
 
 use super::{Bits, Forecast, Processor, RecipeSpec};
-use crate::{Wish, Writing};
+use crate::{
+    Wish, Writing,
+    models::{Known, Weights},
+};
 
 /// Opens models.
 pub trait Models: Send + Sync + 'static {
@@ -20,6 +23,11 @@ pub trait Models: Send + Sync + 'static {
     /// One line: what is wrong with the wish, and what would be right.
     fn resolve(&self, wish: &Wish) -> Result<Resolved, ModelError> {
         Ok(self.open(wish, &Writing::default(), &Machine::default())?.resolved)
+    }
+
+    /// Where weights of networks that look at pictures lie.
+    fn weights(&self) -> Weights {
+        Weights::of_process()
     }
 
     /// Opens a model for a wish. May block.
@@ -70,12 +78,14 @@ pub struct Resolved {
     pub scale: u32,
     /// Memory that it takes, in bytes.
     pub memory_bytes: u64,
+    /// What looks at pictures to tell the model what they show.
+    pub looker: Option<Known>,
 }
 
 impl Resolved {
     /// The recipe that a wish comes to.
     pub fn recipe(self, wish: &Wish, writing: &Writing, bits: Bits) -> RecipeSpec {
-        let Self { name, digest, preset, sampling, scale, .. } = self;
+        let Self { name, digest, preset, sampling, scale, looker, .. } = self;
         let Bits { dtype, class } = bits;
         RecipeSpec {
             model: Some(digest),
@@ -90,6 +100,7 @@ impl Resolved {
             quality: writing.quality,
             background: writing.background,
             image_class: wish.class,
+            looker,
             tile: wish.tile,
             projection: wish.projection,
             dtype,

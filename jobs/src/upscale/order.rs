@@ -15,8 +15,9 @@ use sr3_proto::{
 };
 
 use crate::{
-    Colour, DeviceChoice, Dtype, Selection, Wish, Writing, envelope,
+    ClassChoice, Colour, DeviceChoice, Dtype, Selection, Wish, Writing, envelope,
     images::{FormatChoice, Naming},
+    models::Known,
 };
 
 /// Version of the order's canonical form.
@@ -143,9 +144,12 @@ pub struct RecipeSpec {
     /// What lies under transparent pixels where the output's format knows none; without it such pictures are refused.
     #[serde(default)]
     pub background: Option<Colour>,
-    /// What all images show, where the model is told.
+    /// What images show, where the model is told.
     #[serde(default)]
-    pub image_class: Option<u32>,
+    pub image_class: Option<ClassChoice>,
+    /// What looks at them to tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looker: Option<Known>,
     /// Tile side in output pixels, where it is not the model's.
     pub tile: Option<u32>,
     /// Whether outputs are projected so that they reduce to their input.
@@ -182,6 +186,7 @@ impl RecipeSpec {
             quality,
             background,
             image_class: None,
+            looker: None,
             tile: None,
             projection: true,
             dtype: Dtype::F32,
@@ -205,6 +210,7 @@ impl RecipeSpec {
             quality,
             background,
             image_class: None,
+            looker: None,
             tile: None,
             projection: true,
             dtype: Dtype::F32,
@@ -298,7 +304,13 @@ impl RecipeSpec {
             identity["background"] = background.to_string().into();
         }
         if let Some(class) = self.image_class {
-            identity["image_class"] = class.into();
+            identity["image_class"] = match class {
+                ClassChoice::One(class) => class.into(),
+                ClassChoice::Folder | ClassChoice::Auto => class.to_string().into(),
+            };
+        }
+        if let Some(looker) = &self.looker {
+            identity["looker"] = looker.network.clone().into();
         }
         if self.dtype != Dtype::F32 {
             identity["dtype"] = self.dtype.to_string().into();
@@ -365,7 +377,7 @@ mod tests {
     #[test]
     fn every_field_that_decides_bytes_changes_the_digest_and_the_name_does_not() {
         let base = recipe();
-        let changes: [fn(&mut RecipeSpec); 15] = [
+        let changes: [fn(&mut RecipeSpec); 17] = [
             |r| r.model = Some(Digest::of(b"other")),
             |r| r.preset = "fast".into(),
             |r| r.sampler = Some("ddim".into()),
@@ -378,7 +390,9 @@ mod tests {
             |r| r.background = Some(Colour([255; 3])),
             |r| r.tile = Some(256),
             |r| r.projection = false,
-            |r| r.image_class = Some(0),
+            |r| r.image_class = Some(ClassChoice::One(0)),
+            |r| r.image_class = Some(ClassChoice::Folder),
+            |r| r.image_class = Some(ClassChoice::Auto),
             |r| r.dtype = Dtype::Bf16,
             |r| r.class = "candle-cpu/avx2/f32".into(),
         ];

@@ -80,6 +80,8 @@ pub struct Computed<T> {
     pub consistency_error: Option<f64>,
     /// How far what somebody else has enlarged was from its input, and the output's own mean shift.
     pub repaired: Option<(Distance, [f64; 3])>,
+    /// What the network was told that it shows.
+    pub image_class: Option<u32>,
     /// What the user should know, from decoding and computing.
     pub notes: Vec<String>,
 }

@@ -70,6 +70,9 @@ pub struct ItemRecord {
     /// What somebody else has made of the input, and how far that was from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enlarged: Option<EnlargedRecord>,
+    /// What the network was told that the input shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_class: Option<u32>,
     /// Time spent on the device for this item, in seconds.
     pub seconds: Option<f64>,
     /// The store's tag of the input's state when it was read.
@@ -135,6 +138,7 @@ impl ItemRecord {
             consistency_error: None,
             mean_shift: None,
             enlarged: None,
+            image_class: None,
             seconds: None,
             input_etag: None,
         }

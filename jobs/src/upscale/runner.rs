@@ -179,11 +179,13 @@ impl<P: Processor> Opened<P> {
             (computing.await?, pixels)
         };
         let (computed, seconds) = computing.done().await?;
-        let Computed { output, input_size, output_size, consistency_error, repaired, notes } = computed;
+        let Computed { output, input_size, output_size, consistency_error, repaired, image_class, notes } =
+            computed;
         record.seconds = Some(seconds);
         record.input_size = Some(input_size);
         record.output_size = Some(output_size);
         record.consistency_error = consistency_error;
+        record.image_class = image_class;
         if let (Some(enlarged), Some((before, mean_shift))) = (&mut record.enlarged, repaired) {
             enlarged.consistency_error = Some(before.consistency_error);
             enlarged.mean_shift = Some(before.mean_shift);

@@ -18,9 +18,9 @@ use sr3_proto::{Cancel, Key};
 
 use sr3_worker::memory::{self, Room};
 
-use crate::images::OutputFormat;
+use crate::images::{OutputFormat, Rgb};
 
-use super::{Computed, Encoded, Files, ItemError, Pace, Processor, pictures};
+use super::{Computed, Encoded, Files, ItemError, Pace, Processor, engine_models, pictures, told::Told};
 
 /// Pixels of the largest picture that is computed: 16 times the 100 megapixels that an input may have at most would not
 /// fit any memory.
@@ -29,6 +29,12 @@ pub(crate) const COMPUTED_PIXELS_MAX: u64 = 400_000_000;
 const BYTES_PER_PIXEL: u64 = 54;
 /// Bytes that a network takes besides, with the tiles in it.
 pub(super) const NETWORK_BYTES: u64 = 150 << 20;
+
+/// A picture that is decoded, and what it shows where the network is told.
+pub struct Ready {
+    decoded: Decoded,
+    class: Option<u32>,
+}
 
 /// A network on a device.
 pub type Network = Box<dyn Denoiser>;
@@ -39,6 +45,7 @@ pub struct SuperResolution {
     checkpoint: Arc<Checkpoint>,
     recipe: Recipe,
     device: Device,
+    told: Told,
     scale: usize,
     /// JPEG's, 1 to 100.
     quality: u8,
@@ -59,14 +66,28 @@ impl SuperResolution {
         background: Option<[u8; 3]>,
     ) -> Self {
         let (limits, pace) = (DecodeLimits::default(), Arc::default());
-        let device = Device::Cpu;
-        Self { checkpoint, recipe, device, scale, quality, background, limits, pace }
+        let (device, told) = (Device::Cpu, Told::One(recipe.class));
+        Self { checkpoint, recipe, device, told, scale, quality, background, limits, pace }
     }
 
     /// Run by another device than the CPU's plan.
     #[must_use]
     pub fn on(self, device: Device) -> Self {
         Self { device, ..self }
+    }
+
+    /// With another way to learn what pictures show than the recipe's.
+    #[must_use]
+    pub(super) fn told(self, told: Told) -> Self {
+        Self { told, ..self }
+    }
+
+    /// What the picture of this path shows, where the network is told; `rgb` are its pixels.
+    ///
+    /// # Errors
+    /// One line: nobody can say.
+    pub(crate) fn class(&self, path: &str, rgb: impl FnOnce() -> Rgb) -> Result<Option<u32>, String> {
+        self.told.class(path, rgb)
     }
 
     /// How fast it is, on whatever device it was computed so far. Clones share it.
@@ -86,7 +107,7 @@ impl SuperResolution {
     /// One line, where the network cannot be run.
     pub fn measure(&self) -> Result<f64, String> {
         let mut network = self.open_device()?;
-        let mut device = self.upscaler(&mut network).map_err(|e| e.to_string())?;
+        let mut device = self.upscaler(&mut network, self.recipe.class).map_err(|e| e.to_string())?;
         // One tile, or what comes of so few pixels.
         let side = (self.recipe.tile.size / self.recipe.scale.max(1)).clamp(8, 64);
         let rgb: Vec<f32> = (0..3 * side * side).map(|i| (i % 251) as f32 / 125.0 - 1.0).collect();
@@ -97,12 +118,16 @@ impl SuperResolution {
         Ok(begun.elapsed().as_secs_f64() / (pixels as f64 / 1e6))
     }
 
-    /// A network that is lent, with the recipe.
+    /// A network that is lent, with the recipe, for pictures that show this.
     ///
     /// # Errors
     /// The network cannot be used by it.
-    pub fn upscaler<'a>(&self, network: &'a mut Network) -> Result<Upscaler<&'a mut Network>, UpscaleError> {
-        Upscaler::new(network, self.recipe.clone())
+    pub fn upscaler<'a>(
+        &self,
+        network: &'a mut Network,
+        class: Option<u32>,
+    ) -> Result<Upscaler<&'a mut Network>, UpscaleError> {
+        Upscaler::new(network, Recipe { class, ..self.recipe.clone() })
     }
 
     /// Megapixels of the output for an input of `width` × `height`.
@@ -138,7 +163,7 @@ impl SuperResolution {
 }
 
 impl Processor for SuperResolution {
-    type Decoded = Decoded;
+    type Decoded = Ready;
     type Computed = Picture;
     type Device = Network;
 
@@ -148,10 +173,11 @@ impl Processor for SuperResolution {
 
     fn open_device(&self) -> Result<Network, String> {
         let Checkpoint { config, weights, .. } = &*self.checkpoint;
-        self.device.open(&config.model, weights, self.recipe.precision).map_err(|e| e.to_string())
+        let packed = engine_models::packed(&config.model).map_err(|e| e.to_string())?;
+        self.device.open(&config.model, weights, self.recipe.precision, packed).map_err(|e| e.to_string())
     }
 
-    fn decode(&self, _: &Key, files: Files<'_>, format: OutputFormat) -> Result<Decoded, ItemError> {
+    fn decode(&self, key: &Key, files: Files<'_>, format: OutputFormat) -> Result<Ready, ItemError> {
         let bytes = files.input;
         // What other pictures take now they give back: here only what could never be had counts.
         let check = |size| {
@@ -164,10 +190,11 @@ impl Processor for SuperResolution {
         let decoded = image::decode(bytes, &self.limits).map_err(ItemError::bad)?;
         check([decoded.picture.width, decoded.picture.height])?;
         pictures::check_alpha(&decoded.picture, format, self.background)?;
-        Ok(decoded)
+        let class = self.class(key.as_str(), || Rgb::of(&decoded.picture)).map_err(ItemError::bad)?;
+        Ok(Ready { decoded, class })
     }
 
-    fn output_pixels(&self, decoded: &Decoded) -> u64 {
+    fn output_pixels(&self, Ready { decoded, .. }: &Ready) -> u64 {
         (decoded.picture.width * decoded.picture.height * self.scale * self.scale) as u64
     }
 
@@ -175,11 +202,11 @@ impl Processor for SuperResolution {
         &self,
         device: &mut Self::Device,
         input: &Key,
-        decoded: Decoded,
+        ready: Ready,
         cancel: &Cancel,
         progress: &mut dyn FnMut(f32),
     ) -> Result<Computed<Picture>, ItemError> {
-        let Decoded { picture, lossy, mut notes, .. } = decoded;
+        let Ready { decoded: Decoded { picture, lossy, mut notes, .. }, class } = ready;
         self.check_room([picture.width, picture.height], memory::room())?;
         let planes = image::to_planes(&picture);
         let hidden = image::HiddenColours::of(&picture);
@@ -193,7 +220,7 @@ impl Processor for SuperResolution {
             self.pace.so_far(begun.elapsed().as_secs_f64(), share * megapixels);
             if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let mut upscaler = self.upscaler(device).map_err(ItemError::bad)?;
+        let mut upscaler = self.upscaler(device, class).map_err(ItemError::bad)?;
         let upscaled = upscaler.enlarge(&low_res, self.scale, &mut step);
         self.pace.done();
         let mut upscaled = upscaled.map_err(|error| match error {
@@ -217,6 +244,7 @@ impl Processor for SuperResolution {
             input_size: [width, height].map(|side| side as u32),
             consistency_error: Some(error),
             repaired: None,
+            image_class: class,
             notes,
             output,
         })

@@ -39,6 +39,7 @@ impl Models for Played {
             return Err(ModelError::Wish(format!("unknown model `{model}`")));
         }
         Ok(Resolved {
+            looker: None,
             name: model.clone(),
             digest: Digest::of(model.as_bytes()),
             preset: "default".into(),

@@ -105,6 +105,7 @@ impl Processor for Watched {
         let size = [decoded.len() as u32, 1];
         let notes = Vec::new();
         Ok(Computed {
+            image_class: None,
             output: decoded,
             input_size: size,
             output_size: size,

@@ -108,6 +108,7 @@ impl Processor for Turned {
         decoded.reverse();
         let (size, notes) = ([decoded.len() as u32, 1], Vec::new());
         Ok(Computed {
+            image_class: None,
             output: decoded,
             input_size: size,
             output_size: size,
@@ -149,6 +150,7 @@ impl Models for Opener {
 /// What a played model comes to.
 pub(crate) fn resolved(model: &str) -> Resolved {
     Resolved {
+        looker: None,
         name: model.into(),
         digest: Digest::of(model.as_bytes()),
         preset: "default".into(),

@@ -11,7 +11,7 @@ use std::time::Instant;
 use clap::{Args, Subcommand, value_parser};
 use serde_json::json;
 use sr3_engine::device::{Device, DeviceError};
-use sr3_engine::model::{CpuUNet, Denoiser, UNetConfig};
+use sr3_engine::model::{CpuUNet, Denoiser, Packed, UNetConfig};
 use sr3_engine::ops::{Isa, Precision};
 use sr3_jobs::{Dtype, upscale::engine_models::precision};
 
@@ -92,7 +92,7 @@ fn open(
     let weights = weights(config)?;
     Ok(match device {
         Device::Cpu => Box::new(CpuUNet::new(config, &weights, isa)?.with_precision(precision)),
-        _ => device.open(config, &weights, precision)?,
+        _ => device.open(config, &weights, precision, Packed::Once)?,
     })
 }
 

@@ -3,7 +3,7 @@
 //! A norm that only convolutions read is applied while they read; a concatenation that only those read is never made;
 //! a shift and a sum that follow a convolution are done while its output is in the cache. All else is a step of its own.
 
-use super::key::ProgramKey;
+use super::key::{Packed, ProgramKey};
 use super::step::{Buffer, ConvStep, Extent, NormRef, SegmentRef, SourceRef, Step};
 use crate::model::graph::{Graph, NodeId, Op, Shape};
 use crate::ops::conv;
@@ -170,9 +170,7 @@ impl Lowering<'_> {
             width: extent.width,
             precision: self.key.precision.of_layer(source.channels()),
         };
-        let packing = self
-            .key
-            .training
+        let packing = (self.key.packed == Packed::WhereUsed)
             .then(|| self.allocate(conv::packing_scratch(&shape, self.key.batch, Way::Forward)));
         self.steps.push(Step::Conv(ConvStep {
             shape,

@@ -22,6 +22,7 @@ use crate::ops::{Isa, Precision};
 use backward::ParamGradients;
 pub use forward::Dropout;
 use forward::Run;
+pub use key::Packed;
 use key::ProgramKey;
 use program::Program;
 use rayon::prelude::*;
@@ -39,6 +40,8 @@ pub struct CpuUNet {
     isa: Isa,
     /// Of the convolutions.
     precision: Precision,
+    /// In evaluations.
+    packed: Packed,
     weights: PlanWeights,
     /// Of the last backward pass; empty before the first.
     gradient: Vec<f32>,
@@ -84,6 +87,7 @@ impl CpuUNet {
             size_multiple,
             isa,
             precision: Precision::F32,
+            packed: Packed::Once,
             weights,
             gradient: Vec::new(),
             arena: Arena::default(),
@@ -102,7 +106,7 @@ impl CpuUNet {
         precision: Precision,
     ) -> Result<(usize, usize), ModelError> {
         let graph = Graph::build_for_training(config)?;
-        let key = ProgramKey { batch, height, width, precision, training: true };
+        let key = ProgramKey { batch, height, width, precision, packed: Packed::WhereUsed, training: true };
         Ok((graph.parameter_count(), Program::new(&graph, key).arena_len))
     }
 
@@ -111,6 +115,14 @@ impl CpuUNet {
     #[must_use]
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
+        self.weights.forget_packed();
+        self
+    }
+
+    /// The same network with its weights packed at another time; no result depends on it.
+    #[must_use]
+    pub fn with_weights_packed(mut self, packed: Packed) -> Self {
+        self.packed = packed;
         self.weights.forget_packed();
         self
     }
@@ -249,7 +261,8 @@ impl CpuUNet {
 
     /// The program for a shape, made if it is not at hand: its index, the last.
     fn program(&mut self, [batch, height, width]: [usize; 3], training: bool) -> usize {
-        let key = ProgramKey { batch, height, width, precision: self.precision, training };
+        let packed = if training { Packed::WhereUsed } else { self.packed };
+        let key = ProgramKey { batch, height, width, precision: self.precision, packed, training };
         let program = match self.programs.iter().position(|p| p.key == key) {
             Some(at) => self.programs.remove(at),
             None => {
@@ -292,9 +305,9 @@ impl Denoiser for CpuUNet {
         self.check(shape, input, conditions)?;
         expect("prediction", prediction.len(), shape.iter().product::<usize>() * self.out_channels())?;
         let index = self.program(shape, false);
-        self.weights.prepare(self.isa, self.precision);
         let Self { programs, weights, arena, isa, .. } = self;
         let program = &programs[index];
+        weights.prepare(*isa, program);
         arena.reserve(program.arena_len);
         fill(arena, program, input, conditions);
         rayon::scope(|_| {

@@ -6,7 +6,7 @@ use super::gradient;
 use super::key::ProgramKey;
 use super::lower::{self, Lowered};
 use super::step::{Buffer, Step};
-use crate::model::graph::Graph;
+use crate::model::graph::{Graph, ParamId};
 use crate::ops::liveness::{Lifetime, place};
 
 /// Steps in order, and where their buffers lie.
@@ -73,6 +73,14 @@ impl Program {
     /// Gradients of prediction, input and noise level of a training program.
     pub(super) fn training_gradients(&self) -> [Buffer; 3] {
         self.gradients.unwrap_or_else(|| unreachable!("a training program has gradients"))
+    }
+
+    /// The convolutions' weights that are packed before the steps, not where they are used.
+    pub(super) fn packed(&self) -> impl Iterator<Item = ParamId> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Conv(conv) if conv.packing.is_none() => Some(conv.weight),
+            _ => None,
+        })
     }
 
     /// Where a buffer lies.

@@ -78,7 +78,7 @@ pub(super) struct ConvStep {
     pub(super) shape: ConvShape,
     pub(super) weight: ParamId,
     pub(super) bias: Option<ParamId>,
-    /// In training, where the weights are used this once: working memory for packing them.
+    /// Where the weights are packed here: working memory for it.
     pub(super) packing: Option<Buffer>,
     pub(super) source: SourceRef,
     /// (N, C), added at every pixel.

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::program::Program;
 use crate::model::graph::{Graph, Op, ParamId};
 use crate::ops::conv;
 use crate::ops::conv_shape::{Way, WeightShape};
@@ -14,9 +15,9 @@ pub(super) struct PlanWeights {
     ranges: Vec<Range<usize>>,
     /// Of convolution weights, in f32.
     shapes: Vec<Option<WeightShape>>,
-    /// Convolution weights packed for evaluation; none where the values have changed since. Training does without:
-    /// it packs a layer's weights just before it needs them, so that they are in the cache and take no memory.
-    packed: Option<Vec<Vec<f32>>>,
+    /// Convolution weights packed for evaluation; none where the values have changed since, and of layers that pack them
+    /// where they use them, as all do in training: they are in the cache then, and take no memory.
+    packed: Vec<Option<Vec<f32>>>,
 }
 
 impl PlanWeights {
@@ -33,27 +34,24 @@ impl PlanWeights {
             end += w.len();
             end - w.len()..end
         });
-        Self { ranges: ranges.collect(), values: weights.concat(), shapes, packed: None }
+        let packed = vec![None; weights.len()];
+        Self { ranges: ranges.collect(), values: weights.concat(), shapes, packed }
     }
 
-    /// Packs what an evaluation needs, if that is not done.
-    pub(super) fn prepare(&mut self, isa: Isa, precision: Precision) {
-        if self.packed.is_some() {
-            return;
-        }
-        let pack = |(range, shape): (&Range<usize>, &Option<WeightShape>)| {
-            let Some(shape) = shape else { return Vec::new() };
-            let shape = &WeightShape { precision: precision.of_layer(shape.oihw[1]), ..*shape };
+    /// Packs what a program needs to have packed, if that is not done.
+    pub(super) fn prepare(&mut self, isa: Isa, program: &Program) {
+        for id in program.packed() {
+            let Some(shape) = self.shapes[id.0].filter(|_| self.packed[id.0].is_none()) else { continue };
+            let shape = &WeightShape { precision: program.key.precision.of_layer(shape.oihw[1]), ..shape };
             let mut packed = vec![0.0; shape.packed_len(Way::Forward)];
-            conv::pack_weights(isa, &self.values[range.clone()], shape, Way::Forward, &mut packed);
-            packed
-        };
-        self.packed = Some(self.ranges.iter().zip(&self.shapes).map(pack).collect());
+            conv::pack_weights(isa, self.value(id), shape, Way::Forward, &mut packed);
+            self.packed[id.0] = Some(packed);
+        }
     }
 
     /// Packs anew before the next evaluation.
     pub(super) fn forget_packed(&mut self) {
-        self.packed = None;
+        self.packed.fill(None);
     }
 
     /// All values.
@@ -86,7 +84,7 @@ impl PlanWeights {
 
     /// A convolution's weights, packed by [`Self::prepare`].
     pub(super) fn packed(&self, id: ParamId) -> &[f32] {
-        self.packed.as_ref().map_or(&[], |packed| &packed[id.0])
+        self.packed[id.0].as_deref().unwrap_or_default()
     }
 }
 
