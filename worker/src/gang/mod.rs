@@ -2,7 +2,7 @@
 //!
 //! Members of one generation are joined by a [`Mesh`]: a link between every two. Over it they exchange short messages, the sum
 //! of their gradients, and states of those that lag. Whoever sets it up ([`Peers`]) is in this process or reaches others by
-//! gRPC; what is said is the same, and one set of tests holds both to it.
+//! gRPC, on one machine with numbers in memory that both have; what is said is the same, and one set of tests holds all to it.
 //!
 //! Promises. A sum has the same bits whoever computed which grains: it is taken in one fixed [`tree`]. A message carries the tag
 //! of what it belongs to, so that a late one is never taken for another. A peer that is gone is noticed when its link ends,
