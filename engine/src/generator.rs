@@ -15,7 +15,7 @@ use crate::diffusion::{
 use crate::model::checkpoint::CheckpointConfig;
 use crate::model::{Conditioning, Conditions, Denoiser, DenoiserError};
 use crate::ops::Precision;
-use crate::upscaler::{RecipeError, RecipeRequest, Sampling};
+use crate::upscaler::{RecipeError, RecipeRequest, Sampling, stop_early};
 
 /// Channels of an image.
 const RGB: usize = 3;
@@ -108,12 +108,6 @@ pub enum GenerateError {
         /// What was asked for.
         guidance: f64,
     },
-    /// Nothing is left of the way.
-    #[error("noise of deviation {deviation} is more than sampling begins with")]
-    Truncated {
-        /// What was asked for.
-        deviation: f64,
-    },
     /// The sampler cannot run along these levels.
     #[error(transparent)]
     Sampler(#[from] SamplerError),
@@ -177,14 +171,9 @@ impl GeneratorRecipe {
     ///
     /// # Errors
     /// The network begins with less noise than that.
-    pub fn truncated(mut self, deviation: f64) -> Result<Self, GenerateError> {
-        // x_t / a is a picture with noise of deviation sqrt(1 - a²) / a on it.
-        self.end = 1.0 / (1.0 + deviation * deviation).sqrt();
-        self.noise_levels.retain(|level| *level < self.end);
-        match self.noise_levels.is_empty() {
-            true => Err(GenerateError::Truncated { deviation }),
-            false => Ok(self),
-        }
+    pub fn truncated(mut self, deviation: f64) -> Result<Self, RecipeError> {
+        self.end = stop_early(&mut self.noise_levels, deviation)?;
+        Ok(self)
     }
 }
 

@@ -29,6 +29,7 @@ pub use passes::Passes;
 use picture::RGB;
 pub use picture::{LowRes, UpscaleError, Upscaled};
 pub use project::project;
+pub(crate) use recipe::stop_early;
 pub use recipe::{Recipe, RecipeError, RecipeRequest, Sampling};
 
 /// A network and how it is used.
@@ -63,7 +64,7 @@ impl<D: Denoiser> Upscaler<D> {
             return Err(UpscaleError::ResidualScale { scale });
         }
         recipe.tile.validate()?;
-        let mut steps = recipe.sampler.steps(&recipe.noise_levels)?;
+        let mut steps = recipe.sampler.steps_to(&recipe.noise_levels, recipe.end)?;
         if regresses {
             // A network that sees no x_t says the same at every step: it is asked once, and its answer is the image.
             steps.drain(..steps.len() - 1);
@@ -108,7 +109,7 @@ impl<D: Denoiser> Upscaler<D> {
         let mut results = Vec::with_capacity(images.len());
         for (index, image) in images.iter().enumerate() {
             let result = match sampled.next_if(|(of, _)| *of == index) {
-                Some((_, canvas)) => self.finish(image, canvas.into_image(self.recipe.target))?,
+                Some((_, canvas)) => self.finish(image, canvas.into_image(&self.recipe))?,
                 None => self.flat(image),
             };
             results.push(result);

@@ -116,6 +116,54 @@ async fn what_was_put_is_got_headed_listed_and_deleted() {
     }
 }
 
+#[tokio::test]
+async fn folders_come_and_go_with_what_is_in_them() {
+    let dir = TempDir::new().unwrap();
+    let store = folder(&dir);
+    let stands = |path: &str| dir.path().join(path).exists();
+    for path in ["a/b/one", "a/b/c/two", "a/three", "top"] {
+        create(&store, path, "x").await;
+    }
+    std::os::unix::fs::symlink("a", dir.path().join("link")).unwrap();
+    for (deleted, gone, left) in [
+        ("a/b/c/two", "a/b/c", "a/b/one"),
+        ("a/b/one", "a/b", "a/three"),
+        ("link/three", "a/three", "link"),
+        ("top", "top", "a"),
+    ] {
+        store.delete(&key(deleted)).await.unwrap();
+        assert!(!stands(gone) && stands(left), "{deleted}");
+    }
+    // Not the one that the store was opened on.
+    assert!(names(&store).await.iter().all(|name| name.starts_with("link ")));
+    assert!(dir.path().exists());
+}
+
+/// Each has its own objects in folders that all share, and that are gone whenever all objects are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_puts_an_object_into_a_folder_that_goes_just_then_has_it_there() {
+    let dir = TempDir::new().unwrap();
+    let racers = (0..4).map(|who| {
+        // A store of its own each, as processes have.
+        let store = folder(&dir);
+        tokio::spawn(async move {
+            let mine = [PutMode::Create, PutMode::Replace].map(|mode| (mode, key(&format!("a/b/c/{who}"))));
+            for (mode, mine) in mine.iter().cycle().take(400) {
+                store.put(mine, Bytes::from_static(b"x"), *mode).await.unwrap();
+                assert_eq!(store.get(mine).await.unwrap().1, "x");
+                let listed = names(&store).await;
+                assert!(listed.contains(&mine.to_string()), "{listed:?}");
+                store.delete(mine).await.unwrap();
+            }
+        })
+    });
+    for racer in racers.collect::<Vec<_>>() {
+        racer.await.unwrap();
+    }
+    assert!(names(&folder(&dir)).await.is_empty());
+    assert!(!dir.path().join("a").exists());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_who_create_one_key_exactly_one_wins_and_its_bytes_stay() {
     let dir = TempDir::new().unwrap();

@@ -12,7 +12,11 @@ use sr3_jobs::{
 use sr3_proto::{Cancel, SpecError, Store, off_thread, wire::v1::Job};
 use sr3_worker::{Runner, Runners};
 
-use super::{generate_forecast, remote_args::block_on, spec_file};
+use super::{
+    generate_forecast,
+    remote_args::block_on,
+    spec_file::{self, SpecFile},
+};
 use crate::{
     client::local::{self, LocalJob, Members},
     exit::{self, CommandError, Ending},
@@ -23,7 +27,7 @@ use crate::{
 #[derive(Clone, Debug, Args)]
 #[command(after_help = exit::HELP)]
 pub struct GenerateArgs {
-    /// A job spec of kind generate, in YAML or JSON.
+    /// A job spec of kind generate, in YAML or JSON; - reads it from stdin.
     #[arg(value_name = "FILE")]
     pub file: String,
     /// Make one sample alone, the one that the job would make with this number, and write it to --out.
@@ -49,23 +53,27 @@ pub struct GenerateArgs {
     pub quiet: bool,
 }
 
-impl GenerateArgs {
-    /// A spec, and nothing asked for.
-    pub(super) fn of(file: String) -> Self {
-        let (index, out, threads) = (None, None, None);
-        Self { file, index, out, device: Device::Cpu, threads, dry_run: false, json: false, quiet: false }
-    }
-}
-
 /// Runs it.
 pub fn run(arguments: &GenerateArgs) -> Result<Ending, CommandError> {
-    super::model_args::start_threads(arguments.threads);
-    block_on(here(arguments))
+    run_spec(arguments, &SpecFile::read(&arguments.file)?)
 }
 
-async fn here(arguments: &GenerateArgs) -> Result<Ending, CommandError> {
-    let document = spec_file::read(&arguments.file, NAME, "generate")?;
-    let wrong = |e: SpecError| CommandError::usage(e.in_file(&arguments.file));
+/// Says what a spec takes.
+pub(super) fn forecast(spec: &SpecFile) -> Result<Ending, CommandError> {
+    let (file, index, out, threads) = (spec.name.clone(), None, None, None);
+    let device = Device::Cpu;
+    let asked = GenerateArgs { file, index, out, device, threads, dry_run: true, json: false, quiet: false };
+    run_spec(&asked, spec)
+}
+
+fn run_spec(arguments: &GenerateArgs, spec: &SpecFile) -> Result<Ending, CommandError> {
+    super::model_args::start_threads(arguments.threads);
+    block_on(here(arguments, spec))
+}
+
+async fn here(arguments: &GenerateArgs, file: &SpecFile) -> Result<Ending, CommandError> {
+    let document = file.document(NAME, "generate")?;
+    let wrong = |e: SpecError| file.wrong(e);
     let spec = GenerateSpec::read(&document).map_err(wrong)?;
     let device = arguments.device;
     let bits = Bits::here(device, spec.dtype()).map_err(CommandError::usage)?;

@@ -1,10 +1,6 @@
 //! `sr3 spec`: the schema of job specs, and whether a file is one. Works offline and starts nothing.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use clap::Subcommand;
 use sr3_engine::model::bundled::Bundled;
@@ -16,13 +12,9 @@ use sr3_jobs::{
     train::Train,
     upscale::{Bits, EngineModels, engine_models::recipe},
 };
-use sr3_proto::{
-    SpecError,
-    job_spec::{Document, TEXT_BYTES_MAX},
-    words::printable,
-};
+use sr3_proto::{SpecError, job_spec::Document, words::printable};
 
-use super::{fid, generate, train};
+use super::{fid, generate, spec_file::SpecFile, train};
 use crate::exit::{CommandError, Ending};
 
 /// What to do with job specs.
@@ -45,43 +37,13 @@ pub fn run(command: &SpecCommand) -> Result<Ending, CommandError> {
     match command {
         SpecCommand::Schema => say!("{:#}", JobSpec::schema()),
         SpecCommand::Validate { file } => {
-            let (name, text) = read(file)?;
-            let wrong = |error: SpecError| CommandError::usage(error.in_file(&name));
-            for document in JobSpec::documents(&text).map_err(wrong)? {
-                say!("{name}: {}", validate(&document).map_err(wrong)?);
+            let file = SpecFile::read(file)?;
+            for document in JobSpec::documents(&file.text).map_err(|e| file.wrong(e))? {
+                say!("{}: {}", file.name, validate(&document).map_err(|e| file.wrong(e))?);
             }
         }
     }
     Ok(Ending::Done)
-}
-
-/// The name for messages, and the text.
-fn read(file: &str) -> Result<(String, String), CommandError> {
-    // One byte more than a spec may have tells that there is more.
-    let bytes_max = TEXT_BYTES_MAX as u64 + 1;
-    let mut bytes = Vec::new();
-    let (name, outcome) = if file == "-" {
-        ("stdin".to_string(), io::stdin().take(bytes_max).read_to_end(&mut bytes))
-    } else {
-        let read = File::open(file).and_then(|open| open.take(bytes_max).read_to_end(&mut bytes));
-        (printable(file), read)
-    };
-    outcome.map_err(|e| CommandError::usage(format!("cannot read `{name}`: {e}")))?;
-    let text = match String::from_utf8(bytes) {
-        Ok(text) => text,
-        // The cut may have gone through a character.
-        Err(error) if error.as_bytes().len() > TEXT_BYTES_MAX => {
-            String::from_utf8_lossy(error.as_bytes()).into_owned()
-        }
-        Err(error) => {
-            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
-            return Err(CommandError::usage(format!(
-                "{name}:{line}: not UTF-8: save the file as UTF-8 text"
-            )));
-        }
-    };
-    Ok((name, text))
 }
 
 /// One line about a spec that can be used.

@@ -1,22 +1,14 @@
 //! `sr3 submit FILE`.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-};
-
 use clap::Args;
 use sr3_jobs::JobSpec;
-use sr3_proto::{
-    JobId, SpecError,
-    job_spec::{Document, TEXT_BYTES_MAX},
-};
+use sr3_proto::{JobId, SpecError, job_spec::Document};
 
 use super::{
-    follow,
-    generate::{self, GenerateArgs},
+    follow, generate,
     remote_args::{RemoteArgs, block_on},
-    train::{self, TrainArgs},
+    spec_file::SpecFile,
+    train,
 };
 use crate::{
     exit::{self, CommandError, Ending},
@@ -51,9 +43,10 @@ pub struct SubmitArgs {
 
 /// Runs it.
 pub fn run(arguments: &SubmitArgs) -> Result<Ending, CommandError> {
-    let specs = read(&arguments.file)?;
+    let file = SpecFile::read(&arguments.file)?;
+    let specs = jobs(&file)?;
     if arguments.dry_run {
-        return forecast(&arguments.file, &specs[0].job);
+        return forecast(&file, &specs[0].job);
     }
     let client = arguments.remote.client()?;
     let key = arguments.idempotency_key.clone().unwrap_or_else(random_key);
@@ -92,11 +85,10 @@ struct Submission {
 }
 
 /// What a job takes, by a short run on this machine.
-fn forecast(file: &str, job: &JobSpec) -> Result<Ending, CommandError> {
-    let file = file.to_string();
+fn forecast(file: &SpecFile, job: &JobSpec) -> Result<Ending, CommandError> {
     match job {
-        JobSpec::Train(_) => train::run(&TrainArgs { dry_run: true, ..TrainArgs::of(file) }),
-        JobSpec::Generate(_) => generate::run(&GenerateArgs { dry_run: true, ..GenerateArgs::of(file) }),
+        JobSpec::Train(_) => train::forecast(file),
+        JobSpec::Generate(_) => generate::forecast(file),
         _ => Err(CommandError::usage(
             "--dry-run is of jobs of kind train and generate; the commands of other kinds have their own",
         )),
@@ -109,20 +101,10 @@ pub(super) fn random_key() -> String {
 }
 
 /// The jobs of a file that can be used, one at least: what is wrong with it is told without a coordinator.
-fn read(file: &str) -> Result<Vec<Submission>, CommandError> {
-    let (name, source): (_, io::Result<Box<dyn Read>>) = match file {
-        "-" => ("stdin", Ok(Box::new(io::stdin()))),
-        file => (file, File::open(file).map(|file| Box::new(file) as Box<dyn Read>)),
-    };
-    let mut bytes = Vec::new();
-    source
-        .and_then(|source| source.take(TEXT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|e| CommandError::usage(format!("`{name}` cannot be read ({e}): name a job spec")))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| CommandError::usage(format!("`{name}` is not text: name a job spec in YAML")))?;
-    let wrong = |e: SpecError| CommandError::usage(e.in_file(name));
-    let documents = JobSpec::documents(&text).map_err(wrong)?;
-    let is_one = JobSpec::parse(&text).is_ok();
+fn jobs(file: &SpecFile) -> Result<Vec<Submission>, CommandError> {
+    let (text, wrong) = (&file.text, |e: SpecError| file.wrong(e));
+    let documents = JobSpec::documents(text).map_err(wrong)?;
+    let is_one = JobSpec::parse(text).is_ok();
     let submission = |document: &Document| {
         let job = JobSpec::read(document).map_err(wrong)?;
         // The file as it was written, where it is one job: a coordinator's words about it have its lines.

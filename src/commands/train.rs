@@ -17,7 +17,11 @@ use sr3_worker::{
     gang::{LocalPeers, Peers},
 };
 
-use super::{remote_args::block_on, spec_file, train_forecast};
+use super::{
+    remote_args::block_on,
+    spec_file::{self, SpecFile},
+    train_forecast,
+};
 use crate::{
     client::local::{self, LocalJob, Members},
     exit::{self, CommandError, Ending},
@@ -31,7 +35,7 @@ const LEAVE: Duration = Duration::from_secs(600);
 #[derive(Clone, Debug, Args)]
 #[command(after_help = exit::HELP)]
 pub struct TrainArgs {
-    /// A job spec of kind train, in YAML or JSON.
+    /// A job spec of kind train, in YAML or JSON; - reads it from stdin.
     #[arg(value_name = "FILE")]
     pub file: String,
     /// Members in this process. The weights do not depend on it; with one CPU more are not faster.
@@ -54,28 +58,30 @@ pub struct TrainArgs {
     pub quiet: bool,
 }
 
-impl TrainArgs {
-    /// A spec, and nothing asked for.
-    pub(super) fn of(file: String) -> Self {
-        let (workers, steps, threads) = (1, None, None);
-        Self { file, workers, steps, threads, dry_run: false, json: false, quiet: false }
-    }
-}
-
 /// Runs it.
 pub fn run(arguments: &TrainArgs) -> Result<Ending, CommandError> {
-    super::model_args::start_threads(arguments.threads);
-    block_on(here(arguments))
+    run_spec(arguments, &SpecFile::read(&arguments.file)?)
 }
 
-async fn here(arguments: &TrainArgs) -> Result<Ending, CommandError> {
-    let document = spec_file::read(&arguments.file, NAME, "train")?;
-    let wrong = |e: SpecError| CommandError::usage(e.in_file(&arguments.file));
+/// Says what a spec takes.
+pub(super) fn forecast(spec: &SpecFile) -> Result<Ending, CommandError> {
+    let (file, steps, threads) = (spec.name.clone(), None, None);
+    let asked = TrainArgs { file, workers: 1, steps, threads, dry_run: true, json: false, quiet: false };
+    run_spec(&asked, spec)
+}
+
+fn run_spec(arguments: &TrainArgs, spec: &SpecFile) -> Result<Ending, CommandError> {
+    super::model_args::start_threads(arguments.threads);
+    block_on(here(arguments, spec))
+}
+
+async fn here(arguments: &TrainArgs, spec: &SpecFile) -> Result<Ending, CommandError> {
+    let document = spec.document(NAME, "train")?;
     let library = Arc::new(Library::of_process());
     let kind = Arc::new(Train::new(Arc::clone(&library)));
     let mut orders = Vec::new();
-    for run in runs(&document).map_err(wrong)? {
-        orders.push(order(arguments, &kind, &run).await?);
+    for run in runs(&document).map_err(|e| spec.wrong(e))? {
+        orders.push(order(arguments, spec, &kind, &run).await?);
     }
     let interrupt = Cancel::new();
     if !arguments.dry_run {
@@ -101,10 +107,11 @@ async fn here(arguments: &TrainArgs) -> Result<Ending, CommandError> {
 /// What a run is called and comes to.
 async fn order(
     arguments: &TrainArgs,
+    file: &SpecFile,
     kind: &Arc<Train>,
     document: &Document,
 ) -> Result<(Option<String>, TrainOrder), CommandError> {
-    let wrong = |e: SpecError| CommandError::usage(e.in_file(&arguments.file));
+    let wrong = |e: SpecError| file.wrong(e);
     let mut spec = TrainSpec::read(document).map_err(wrong)?;
     if let Some(steps) = arguments.steps {
         (spec.train.steps, spec.train.samples) = (Some(steps), None);

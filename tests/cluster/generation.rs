@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     pictures,
-    processes::{Coordinator, Environment, Process, json, run, until, worker},
+    processes::{Coordinator, Environment, Process, command, json, run, until, worker},
 };
 
 /// A folder with pictures by label, and a tiny cascade that has learned from them.
@@ -357,6 +357,16 @@ fn a_cascade_that_cannot_be_is_refused_in_one_line_with_the_way_out() {
             "stage 2: truncated at what noise? Give `noise`",
         ),
         (
+            with(
+                &format!(
+                    "- model: {base}\n- {{model: {enlarge}, projection: true}}\n\
+                     - {{model: {enlarge}, noise: 2, truncated: true}}\n"
+                ),
+                "",
+            ),
+            "stage 3: the projection of the stage before would take its noise away",
+        ),
+        (
             with(&format!("- {{model: {base}, noise: 2, truncated: true}}\n"), ""),
             "stage 1: it is given no picture",
         ),
@@ -390,6 +400,10 @@ fn what_a_job_takes_is_said_before_its_networks_are_trained() {
     ] {
         assert!(out.contains(part), "{part}: {out}");
     }
+    let mut piped = command(&["submit", "-", "--dry-run"], &none);
+    let from_stdin = piped.stdin(fs::File::open(file).unwrap()).output().unwrap();
+    let said = String::from_utf8(from_stdin.stdout).unwrap();
+    assert!(from_stdin.status.success() && said.contains("3125 units"), "{said}");
     assert!(!folder.path().join("nowhere").exists());
     let (code, _, errors) = run(&["generate", file], &none);
     assert!(code != 0 && errors.contains("unknown model `iddpm-64-uncond`"), "{errors}");

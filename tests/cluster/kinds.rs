@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use serde_json::Value;
 
 use crate::{
-    pictures,
+    classes, pictures,
     processes::{Coordinator, Environment, Process, json, run, until, worker},
     s3::Server,
     wheels,
@@ -69,12 +69,43 @@ fn networks_say_the_same_wherever_they_look() {
     assert_eq!(code, 0, "{errors}");
     assert!(out.contains("st-lpips-alexnet: weights sha256:ba7bb00a8cd3"), "{out}");
     assert!(numbers(&path("there")) == expected, "other numbers");
-    let elsewhere = Coordinator::start(&text("state 2"), &[], &empty);
+    // The workers brought what they looked with into the one cache; another has none of it.
+    let without = with(&path("another"));
+    let elsewhere = Coordinator::start(&text("state 2"), &[], &without);
     let all = ["evaluate", &source, "--out", &there, "--coordinator", &elsewhere.address];
-    let (code, _, errors) = run(&[&all[..], &more].concat(), &empty);
+    let (code, _, errors) = run(&[&all[..], &more].concat(), &without);
     assert!(
         code != 0 && errors.contains("at the coordinator: ") && errors.contains("pip download"),
         "{errors}"
+    );
+}
+
+#[test]
+fn pictures_are_looked_at_wherever_they_are_enlarged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let text = |name: &str| path(name).to_str().unwrap().to_string();
+    classes::models(folder.path());
+    fs::create_dir(path("in")).unwrap();
+    fs::write(path("in/a.png"), classes::canyon()).unwrap();
+    let with = |cache: &Path| -> Environment { vec![("SR3_CACHE", cache.to_str().unwrap().to_string())] };
+    // The coordinator knows the network that looks, and whoever computes does not.
+    let (full, empty) = (with(wheels::cache()), with(&path("empty")));
+    let coordinator = Coordinator::start(&text("state"), &[], &full);
+    let _worker = worker(&coordinator.address, &empty);
+    let [source, model] = ["in", "thousand"].map(text);
+    let upscale = |out: &str, class: &str, more: &[&str], environment: &Environment| {
+        let out = text(out);
+        let arguments = ["upscale", &source, &out, "--model", &model, "--steps", "2", "--class", class];
+        let (code, _, errors) = run(&[&arguments[..], more].concat(), environment);
+        assert_eq!(code, 0, "{errors}");
+    };
+    upscale("there", "auto", &["--coordinator", &coordinator.address], &empty);
+    upscale("told", classes::CANYON, &[], &empty);
+    assert!(fs::read(path("there/a.png")).unwrap() == fs::read(path("told/a.png")).unwrap());
+    assert!(
+        pictures::files(&path("there")).keys().all(|name| !name.contains("weights")),
+        "among the results"
     );
 }
 

@@ -3,6 +3,8 @@
 
 mod attacks;
 mod authority;
+#[path = "../classes/mod.rs"]
+mod classes;
 mod faults;
 mod fid;
 mod generation;

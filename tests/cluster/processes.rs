@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -154,9 +154,29 @@ pub(crate) fn worker(coordinators: &str, environment: &Environment) -> Process {
     Process::start(&["worker", "--coordinator", coordinators, "--threads", "1"], environment)
 }
 
+/// So long a client command runs at most: one that waits for ever fails its test, and the others go on.
+pub(crate) const RUN_TIME: Duration = Duration::from_secs(900);
+
 /// Runs a client command to its end: exit code, stdout, stderr.
 pub(crate) fn run(arguments: &[&str], environment: &Environment) -> (i32, String, String) {
-    let output = command(arguments, environment).output().unwrap();
+    run_within(RUN_TIME, arguments, environment)
+}
+
+pub(crate) fn run_within(
+    time: Duration,
+    arguments: &[&str],
+    environment: &Environment,
+) -> (i32, String, String) {
+    let mut command = command(arguments, environment);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = child.id().to_string();
+    let (ended, end) = mpsc::channel();
+    thread::spawn(move || ended.send(child.wait_with_output()));
+    let output = end.recv_timeout(time).unwrap_or_else(|_| {
+        let _ = Command::new("kill").args(["-KILL", &pid]).status();
+        panic!("`sr3 {}` did not end in {time:?}", arguments.join(" "))
+    });
+    let output = output.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
 }

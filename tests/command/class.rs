@@ -6,66 +6,22 @@ use std::{
     process::Command,
 };
 
-use serde_json::{Value, json};
-use sr3::{
-    engine::{
-        image::{DecodeLimits, OutputFormat, Picture, Planes, Samples, decode, encode, to_planes},
-        model::tensors::{ReadLimits, read_safetensors, write_safetensors},
-        ops::resize::{Filter, resize},
-    },
-    proto::Digest,
-};
+use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::wheels;
-
-/// Rows and columns of the pictures.
-const SIDE: usize = 32;
-/// What EfficientNet-Lite0 takes the Grand Canyon for when it is so small: a rotisserie.
-const CANYON: &str = "766";
-
-/// A small picture of what is on a large one.
-fn reduced(file: &[u8]) -> Vec<u8> {
-    let picture = decode(file, &DecodeLimits::default()).unwrap().picture;
-    let Planes { width, height, rgb, .. } = to_planes(&picture);
-    let rgb = resize(&rgb, [height, width, 3], [SIDE; 2], Filter::Bicubic);
-    let samples = rgb.iter().map(|v| ((v + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8).collect();
-    let picture = Picture { width: SIDE, height: SIDE, samples: Samples::U8(samples), ..picture };
-    encode(&picture, OutputFormat::Png, 100).unwrap().bytes
-}
+use crate::{
+    classes::{self, CANYON},
+    wheels,
+};
 
 struct Folders(TempDir);
 
 impl Folders {
-    /// A model of ten classes, one of a thousand that shows the same ten over and over, and pictures.
+    /// The models, and pictures of the Grand Canyon.
     fn new(pictures: &[&str]) -> Self {
         let folders = Self(tempfile::tempdir().unwrap());
-        let file = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
-        let checkpoint = file("fixtures/adm/adm_sr_tiny.pt");
-        let flags = "--noise-schedule linear --image-size 32 --scale 4 --heads 4";
-        let (code, complaint) = folders.call(
-            &[&["convert", checkpoint.to_str().unwrap(), "ten"], &flags.split(' ').collect::<Vec<_>>()[..]]
-                .concat(),
-            wheels::cache(),
-        );
-        assert_eq!(code, 0, "{complaint}");
-        let (tensors, about) = read_safetensors(
-            &fs::read(folders.path("ten/model.safetensors")).unwrap(),
-            &ReadLimits::default(),
-        )
-        .unwrap();
-        let mut tensors = tensors;
-        let labels = tensors.get_mut("label_emb.weight").unwrap();
-        labels.shape[0] = 1000;
-        labels.data = labels.data.repeat(100);
-        let weights = write_safetensors(&tensors, &about).unwrap();
-        let config = fs::read(folders.path("ten/config.json")).unwrap();
-        let mut config: Value = serde_json::from_slice(&config).unwrap();
-        config["model"]["classes"] = json!(1000);
-        config["sha256"] = Digest::of(&weights).as_str().into();
-        folders.put("thousand/config.json", config.to_string().as_bytes());
-        folders.put("thousand/model.safetensors", &weights);
-        let canyon = reduced(&fs::read(file("photos/canyons/grand-canyon.png")).unwrap());
+        classes::models(folders.0.path());
+        let canyon = classes::canyon();
         pictures.iter().for_each(|picture| folders.put(picture, &canyon));
         folders
     }

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test binary: a panic is a failure")]
 
 mod class;
+#[path = "../classes/mod.rs"]
+mod classes;
 mod commands;
 mod convert;
 mod devices;

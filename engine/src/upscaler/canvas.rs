@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::picture::{LowRes, RGB, UpscaleError};
 use super::recipe::Recipe;
-use crate::diffusion::{NoiseSource, Region, START, Sampler, Step, Target, Tiling};
+use crate::diffusion::{NoiseSource, Region, START, Sampler, Step, Tiling};
 use crate::ops::resize::resize;
 
 /// Rows that are updated by one thread at a time.
@@ -123,12 +123,16 @@ impl Canvas {
     }
 
     /// The finished image (H, W, 3) in [-1, 1], without padding.
-    pub(super) fn into_image(self, target: Target) -> Vec<f32> {
+    pub(super) fn into_image(self, recipe: &Recipe) -> Vec<f32> {
+        let end = recipe.end as f32;
         let [_, padded] = self.tiling.padded_size();
         let (mut image, upsampled) = (self.x, self.upsampled);
         image.par_chunks_mut(BAND * padded * RGB).zip(upsampled.par_chunks(BAND * padded * RGB)).for_each(
             |(x0, upsampled)| {
-                target.to_image(upsampled, x0);
+                if end < 1.0 {
+                    x0.iter_mut().for_each(|value| *value /= end);
+                }
+                recipe.target.to_image(upsampled, x0);
                 x0.iter_mut().for_each(|v| *v = v.clamp(-1.0, 1.0));
             },
         );

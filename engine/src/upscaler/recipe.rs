@@ -37,8 +37,10 @@ pub struct Recipe {
     pub reduction: Filter,
     /// How x_t is taken from level to level.
     pub sampler: Sampler,
-    /// Noise levels at which the network is evaluated, rising; the level after the last is 1.
+    /// Noise levels at which the network is evaluated, rising.
     pub noise_levels: Vec<f64>,
+    /// The level after the last: 1, or less of sampling that is stopped early.
+    pub end: f64,
     /// Whether the estimated image is clamped to [-1, 1] in every step. The result always is.
     pub clamp: bool,
     /// Output pixels per input pixel and axis.
@@ -110,6 +112,12 @@ pub enum RecipeError {
     /// It is told none.
     #[error("the model is not told what an image shows: leave the class out")]
     NoClasses,
+    /// Nothing is left of the way.
+    #[error("noise of deviation {deviation} is more than sampling begins with")]
+    Truncated {
+        /// What was asked for.
+        deviation: f64,
+    },
     /// It is the first stage of a cascade.
     #[error("the model makes pictures of noise, and enlarges none: `sr3 generate` samples from it")]
     MakesPictures,
@@ -218,6 +226,7 @@ impl Recipe {
             },
             sampler,
             noise_levels,
+            end: 1.0,
             clamp: true,
             scale: config.scale,
             tile,
@@ -227,6 +236,31 @@ impl Recipe {
             projection: request.projection,
             precision: request.precision,
         })
+    }
+
+    /// Stopped early, where noise of `deviation`, in pictures of [-1, 1], is left on the results. They are not to be projected:
+    /// that would take noise away.
+    ///
+    /// # Errors
+    /// The network begins with less noise than that.
+    pub fn truncated(mut self, deviation: f64) -> Result<Self, RecipeError> {
+        let on_x0 = match self.target {
+            Target::Image => deviation,
+            Target::Residual { scale } => deviation * f64::from(scale),
+        };
+        self.end = stop_early(&mut self.noise_levels, on_x0)?;
+        Ok(self)
+    }
+}
+
+/// Leaves of the levels those before the one at which noise of `deviation` is on x_0, and says which that is.
+pub(crate) fn stop_early(noise_levels: &mut Vec<f64>, deviation: f64) -> Result<f64, RecipeError> {
+    // x_t / a is x_0 with noise of deviation sqrt(1 - a²) / a on it.
+    let end = 1.0 / (1.0 + deviation * deviation).sqrt();
+    noise_levels.retain(|level| *level < end);
+    match noise_levels.is_empty() {
+        true => Err(RecipeError::Truncated { deviation }),
+        false => Ok(end),
     }
 }
 

@@ -98,6 +98,7 @@ fn recipe() -> Recipe {
         target: Target::Residual { scale: 4.0 },
         sampler: Sampler::Dpmpp2m,
         noise_levels: LevelSpacing::LogSnr { first: -7.0, last: 7.0 }.levels(5).unwrap(),
+        end: 1.0,
         clamp: true,
         learned_variance: false,
         timesteps: None,
@@ -141,6 +142,30 @@ fn low<'a>(rgb: &'a [f32], height: usize, width: usize, key: &'a str) -> LowRes<
 
 fn one(rule: Rule, recipe: Recipe, image: LowRes<'_>) -> Upscaled {
     upscaler(rule, recipe).upscale(&[image], &mut go_on).unwrap().remove(0)
+}
+
+#[test]
+fn what_is_stopped_early_has_the_noise_that_was_asked_for_on_it() {
+    let rgb = picture(16, 16, 0.4);
+    let early =
+        |recipe: Recipe, deviation| Recipe { projection: false, ..recipe }.truncated(deviation).unwrap();
+    // Each says that there is nothing beside the noise: a grey picture, or the enlarged input.
+    for (target, expected) in [(Target::Image, None), (recipe().target, Some(()))] {
+        for sampler in [Sampler::Ddim { eta: 0.0 }, Sampler::AncestralPosterior] {
+            let whole =
+                Recipe { objective: Objective::Image, target, sampler, projection: false, ..recipe() };
+            let without = one(zero, whole.clone(), low(&rgb, 16, 16, "a")).rgb;
+            let with = one(zero, early(whole.clone(), 0.1), low(&rgb, 16, 16, "a")).rgb;
+            // Where the picture is near white or black, noise is cut.
+            let noise = with.iter().zip(&without).filter(|(_, plain)| plain.abs() < 0.6).map(|(a, b)| a - b);
+            let squares: Vec<f64> = noise.map(|v| f64::from(v).powi(2)).collect();
+            let found = (squares.iter().sum::<f64>() / squares.len() as f64).sqrt();
+            assert!(squares.len() > 1000 && (found - 0.1).abs() < 0.005, "{sampler}, {target:?}: {found}");
+            assert_eq!(without.iter().all(|v| *v == 0.0), expected.is_none());
+        }
+    }
+    let error = plain().truncated(1e6).unwrap_err();
+    assert!(error.to_string().contains("more than sampling begins with"), "{error}");
 }
 
 #[test]

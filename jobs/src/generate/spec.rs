@@ -95,8 +95,8 @@ pub struct StageSpec {
     /// Noise on what a later stage is given, as a standard deviation of 255: of the range that it was trained with [default: 0].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_real")]
     pub noise: Option<f64>,
-    /// Whether that noise is what is left when the stage before, which makes pictures of noise, is stopped early, in place of
-    /// noise that is added (truncated conditioning augmentation): it saves that stage's last steps.
+    /// Whether that noise is what is left when the stage before is stopped early, in place of noise that is added (truncated
+    /// conditioning augmentation): it saves that stage's last steps.
     #[serde(default)]
     pub truncated: bool,
     /// What the stage's convolutions are computed in [default: the job's]. Large stages may take bf16 and small ones f32.
@@ -170,10 +170,15 @@ impl GenerateSpec {
             if !makes && stage.guidance.is_some() {
                 return says("guidance is of a stage that makes pictures of noise: leave it out".to_string());
             }
-            if stage.truncated && (number != 1 || job.source.is_some()) {
-                return says(
-                    "only a stage that makes pictures of noise is truncated: leave it out".to_string(),
-                );
+            let before = number.checked_sub(1).map(|before| &job.stages[before]);
+            if stage.truncated && before.is_none_or(|before| before.projection) {
+                return says(match before {
+                    None => "no stage before it could be stopped early: leave `truncated` out".to_string(),
+                    Some(_) => {
+                        "the projection of the stage before would take its noise away: leave one of them out"
+                            .to_string()
+                    }
+                });
             }
             if stage.truncated && stage.noise.is_none_or(|noise| noise <= 0.0) {
                 return says("truncated at what noise? Give `noise`".to_string());

@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, sync::Arc, time::Instant};
 use sr3_engine::{
     augmentation::Augmentation,
     device::Device,
-    diffusion::NoiseSource,
+    diffusion::{NoiseSource, Objective},
     generator::{Generator, GeneratorRecipe, Wanted},
     image::{self, Channels, DecodeLimits, Metadata, OutputFormat, Planes},
     model::{
@@ -61,32 +61,39 @@ impl Way {
             projection: asked.projection,
             precision: asked.precision,
         };
+        // Of 255, and pictures are in [-1, 1].
+        let noise = asked.truncated / 127.5;
+        if noise > 0.0 && !makes && config.objective == Objective::Image && config.model.in_channel == 3 {
+            return Err("makes pictures in one go: it cannot be stopped early".to_string());
+        }
         match makes {
             true => {
-                let recipe = GeneratorRecipe::new(config, &request, asked.guidance).and_then(|recipe| {
-                    match asked.truncated {
-                        0.0 => Ok(recipe),
-                        // Of 255, and pictures are in [-1, 1].
-                        noise => recipe.truncated(noise / 127.5),
-                    }
+                let recipe = GeneratorRecipe::new(config, &request, asked.guidance);
+                let recipe = recipe.and_then(|recipe| match noise {
+                    0.0 => Ok(recipe),
+                    noise => Ok(recipe.truncated(noise)?),
                 });
                 recipe.map(|recipe| Self::Make(Box::new(recipe))).map_err(|e| e.to_string())
             }
-            false => Recipe::new(config, &request)
-                .map(|recipe| Self::Enlarge(Box::new(recipe)))
-                .map_err(|e| e.to_string()),
+            false => {
+                let recipe = Recipe::new(config, &request).and_then(|recipe| match noise {
+                    0.0 => Ok(recipe),
+                    noise => recipe.truncated(noise),
+                });
+                recipe.map(|recipe| Self::Enlarge(Box::new(recipe))).map_err(|e| e.to_string())
+            }
         }
     }
 
     /// Sampler and noise levels in force, spelt out.
     pub(super) fn sampling(&self) -> String {
-        match self {
+        let (steps, end) = match self {
             Self::Make(recipe) => {
-                let steps = engine_models::steps_in_words(recipe.sampler, &recipe.noise_levels);
-                if recipe.end < 1.0 { format!("{steps} to {}", recipe.end) } else { steps }
+                (engine_models::steps_in_words(recipe.sampler, &recipe.noise_levels), recipe.end)
             }
-            Self::Enlarge(recipe) => engine_models::sampling(recipe, recipe.scale),
-        }
+            Self::Enlarge(recipe) => (engine_models::sampling(recipe, recipe.scale), recipe.end),
+        };
+        if end < 1.0 { format!("{steps} to {end}") } else { steps }
     }
 
     /// Evaluations of the network a sample.

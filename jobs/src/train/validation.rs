@@ -135,6 +135,7 @@ fn enlarge(
         reduction: Filter::Bicubic,
         sampler: Sampler::Ddim { eta: 0.0 },
         noise_levels: levels,
+        end: 1.0,
         clamp: true,
         scale: example.high.width / small.width,
         tile: Tile { size: recipe.high_res as usize, overlap: 0 },

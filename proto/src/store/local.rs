@@ -6,6 +6,10 @@
 //! follows symbolic links out of its root. Here an object is written to `.sr3/tmp/`, synced, and then given its
 //! name (`publish` says how). A killed process leaves nothing under a final name.
 //!
+//! A store has objects, not folders: those that one needs are made with it, and go with the last object in them. So a
+//! run that keeps its newest checkpoints only leaves no empty folders to be listed for ever after. Whoever puts an
+//! object meanwhile makes them anew.
+//!
 //! Links: the root itself may be one. Below it, a link is read only to a file inside the root, unless the store was
 //! asked to follow links ([`Store::following_links`](super::Store::following_links)); `walk` says what is listed.
 //! Nothing is ever written through a link that leads out.
@@ -31,6 +35,9 @@ use super::{
     walk::{Links, Walk},
 };
 use crate::{Digest, Key, layout::STATE_FOLDER};
+
+/// So often a folder is made anew that goes before it is used: far more often than anybody deletes in that moment.
+const FOLDER_TRIES: usize = 64;
 
 /// What is said of a link that is not followed, where one is met in a path.
 const LEADS_OUT: &str = "it is a link that leads out of its folder";
@@ -117,38 +124,44 @@ impl LocalStore {
     }
 
     pub(super) fn put(&self, key: &Key, bytes: &[u8], mode: PutMode) -> Result<(), StoreError> {
-        let path = self.make_parents(key)?;
+        let path = self.in_its_folder(key, |path| Ok(path.to_path_buf()))?;
         if mode == PutMode::Create && fs::symlink_metadata(&path).is_ok() {
             return Err(StoreError::AlreadyExists { path: shown(&path) });
         }
         let (staged, mut file) = self.stage(key)?;
-        let written = file
-            .write_all(bytes)
-            .and_then(|()| publish::sync_file(&file))
-            .map_err(|e| refusal(&path, e))
-            .and_then(|()| publish::give_name(publish::ONE_STEP, &self.create, &staged, &path, mode));
+        let written = file.write_all(bytes).and_then(|()| publish::sync_file(&file));
+        let named = written.map_err(|e| refusal(&path, e)).and_then(|()| {
+            self.in_its_folder(key, |path| {
+                publish::give_name(publish::ONE_STEP, &self.create, &staged, path, mode)
+            })
+        });
         // After a rename there is nothing left to remove.
         let _ = fs::remove_file(&staged);
         drop(file);
-        written?;
-        publish::sync_folder(path.parent().unwrap_or(&self.root)).map_err(|e| refusal(&path, e))
+        named?;
+        match publish::sync_folder(path.parent().unwrap_or(&self.root)) {
+            // It was put, and deleted since.
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+            synced => synced.map_err(|e| refusal(&path, e)),
+        }
     }
 
+    /// Removes the object, and the folders that are empty without it.
     pub(super) fn delete(&self, key: &Key) -> Result<(), StoreError> {
         let path = self.root.join(key.as_str());
-        fs::remove_file(&path).map_err(|e| refusal(&path, e))
+        fs::remove_file(&path).map_err(|e| refusal(&path, e))?;
+        // A folder that holds something is not removed, nor a link to one.
+        let above = path.ancestors().skip(1).take_while(|folder| *folder != self.root);
+        above.map(fs::remove_dir).take_while(Result::is_ok).for_each(drop);
+        Ok(())
     }
 
     /// None where the file system has no locks.
     pub(super) fn lock(&self, key: &Key, holder: &str) -> Result<Option<Lock>, StoreError> {
-        let path = self.make_parents(key)?;
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|e| refusal(&path, e))?;
+        let (path, mut file) = self.in_its_folder(key, |path| {
+            let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+            Ok((path.to_path_buf(), opened.map_err(|e| refusal(path, e))?))
+        })?;
         let locked = match file.try_lock() {
             Ok(()) => true,
             Err(fs::TryLockError::WouldBlock) => {
@@ -212,6 +225,24 @@ impl LocalStore {
         Ok((path, file, meta))
     }
 
+    /// Makes the folders above `key` and takes a step there, with its path: both anew if a folder goes in between.
+    fn in_its_folder<T>(
+        &self,
+        key: &Key,
+        step: impl Fn(&Path) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut tries = 1;
+        loop {
+            match self.make_parents(key).and_then(|path| step(&path)) {
+                // A folder that went and came back looks like one that does not take the name.
+                Err(StoreError::NotFound { .. } | StoreError::Name { .. }) if tries < FOLDER_TRIES => {
+                    tries += 1;
+                }
+                taken => return taken,
+            }
+        }
+    }
+
     /// Makes the folders above `key`, none of them outside the root, and returns the path of `key`.
     fn make_parents(&self, key: &Key) -> Result<PathBuf, StoreError> {
         let mut path = self.root.clone();
@@ -249,9 +280,10 @@ impl LocalStore {
         match self.staging {
             Staging::StateFolder => {
                 let staged = Key::trusted(format!("{STATE_FOLDER}/tmp/{}", staged_name()));
-                let path = self.make_parents(&staged)?;
-                let file = File::create(&path).map_err(|e| refusal(&path, e))?;
-                Ok((path, file))
+                self.in_its_folder(&staged, |path| {
+                    let file = File::create(path).map_err(|e| refusal(path, e))?;
+                    Ok((path.to_path_buf(), file))
+                })
             }
             Staging::Beside => {
                 let path =

@@ -120,7 +120,8 @@ impl Walk<'_> {
             let links = frame.links + usize::from(sibling.is_link);
             let Some(real) = sibling.folder else {
                 let full = frame.real.join(name);
-                if !emit(self.look_at(&stack, &full, path)) {
+                let found = self.look_at(&stack, &full, path, sibling.is_link);
+                if found.is_some_and(|entry| !emit(entry)) {
                     return Ok(());
                 }
                 continue;
@@ -130,6 +131,8 @@ impl Walk<'_> {
             }
             match self.enter(&stack, path.clone(), real, links) {
                 Ok(frame) => stack.push(frame),
+                // It went with the last object in it.
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
                 Err(e) => {
                     let what = Oddity::Unreadable { error: e.to_string() };
                     if !emit(ListEntry::Odd { path, what }) {
@@ -184,9 +187,10 @@ impl Walk<'_> {
             && above.iter().chain([frame]).all(|frame| frame.identity != identity)
     }
 
-    /// What is listed at `path` for something that is not entered.
-    fn look_at(&self, stack: &[Frame], full: &Path, path: String) -> ListEntry {
+    /// What is listed at `path` for something that is not entered; none if it was deleted since its name was read.
+    fn look_at(&self, stack: &[Frame], full: &Path, path: String, is_link: bool) -> Option<ListEntry> {
         let what = match full.canonicalize().and_then(|real| Ok((fs::metadata(&real)?, real))) {
+            Err(e) if e.kind() == ErrorKind::NotFound && !is_link => return None,
             Err(e) if e.kind() == ErrorKind::NotFound => Oddity::LinkDangling,
             Err(e) => Oddity::Unreadable { error: e.to_string() },
             Ok((meta, real)) => match self.links.refuse(self.root, &real) {
@@ -194,12 +198,12 @@ impl Walk<'_> {
                 None if meta.is_dir() => self.not_entered(stack, &meta, &real),
                 None if !meta.is_file() => Oddity::Special,
                 None => match Key::new(path.clone()) {
-                    Ok(key) => return ListEntry::Object(info(key, &meta)),
+                    Ok(key) => return Some(ListEntry::Object(info(key, &meta))),
                     Err(e) => Oddity::Unreadable { error: e.to_string() },
                 },
             },
         };
-        ListEntry::Odd { path, what }
+        Some(ListEntry::Odd { path, what })
     }
 
     fn not_entered(&self, stack: &[Frame], meta: &Metadata, real: &Path) -> Oddity {

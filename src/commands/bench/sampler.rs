@@ -46,6 +46,7 @@ pub(super) fn run(args: &SamplerArgs) -> BenchResult {
         reduction: Filter::Bicubic,
         sampler: Sampler::Ddim { eta: 0.0 },
         noise_levels: LevelSpacing::Linear { start: 1e-6, end: 1e-2, timesteps: 2000 }.levels(STEPS)?,
+        end: 1.0,
         clamp: true,
         scale: SCALE,
         tile: Tile { size: LOW * SCALE, overlap: 0 },

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     pictures,
-    processes::{Coordinator, Environment, Process, json, run, until, worker},
+    processes::{Coordinator, Environment, Process, RUN_TIME, json, run, run_within, until, worker},
 };
 
 /// A run of a tiny network on pictures of its own.
@@ -50,7 +50,9 @@ impl Run {
     /// In this process, by so many members: the weights' digest.
     fn alone(&self, name: &str, steps: u64, members: &str, more: &str) -> String {
         let spec = self.spec(name, steps, more);
-        let (code, out, errors) = run(&["train", &spec, "--workers", members, "--json"], &self.none);
+        let time = RUN_TIME + Duration::from_secs(steps / 20);
+        let arguments = ["train", &spec, "--workers", members, "--json"];
+        let (code, out, errors) = run_within(time, &arguments, &self.none);
         assert_eq!(code, 0, "{errors}");
         digest(&json(&out))
     }

@@ -3,10 +3,9 @@
 use crate::ops::Precision;
 
 /// When convolutions' weights are put in the order, and where they gain by it transformed, in which kernels multiply them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packed {
     /// Once, and kept: four times the memory of the weights.
-    #[default]
     Once,
     /// In each evaluation, a layer at a time, to the same bits: in little memory, and an evaluation of few pixels takes a
     /// seventh longer. As in training, where they are used once.
