@@ -2,7 +2,7 @@
 //!
 //! Each says how far it is. Whoever is behind gets the state of one who is ahead; where nobody has any, all begin with the
 //! newest checkpoint that the first member finds, or at the beginning. Two that are equally far have the same state: where
-//! they say they have not, the fewer are wrong, and leave.
+//! they say they have not, the fewer are wrong, and leave, and the others go back to that checkpoint.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -72,8 +72,8 @@ pub(super) async fn agree(at: &At<'_>, ours: &mut Ours, mesh: &mut Mesh) -> Resu
     let offer = Offer { state: mine, back_to: ours.back_to };
     let offers: Vec<Offer> = said(mesh.gather(OFFER, written(&offer)).await?)?;
     let back_to = offers.iter().filter_map(|offer| offer.back_to).min();
-    if back_to.is_some() {
-        (ours.has_state, ours.back_to) = (false, back_to);
+    if let Some(step) = back_to {
+        ours.go_back_to(step);
         return begin(at, ours, mesh, back_to).await;
     }
     let Some(newest) = offers.iter().filter_map(|offer| offer.state).map(|(step, _)| step).max() else {
@@ -85,15 +85,20 @@ pub(super) async fn agree(at: &At<'_>, ours: &mut Ours, mesh: &mut Mesh) -> Resu
         .filter_map(|(rank, offer)| offer.state.filter(|(step, _)| *step == newest).map(|(_, f)| (rank, f)))
         .collect();
     let right = majority(holders.iter().map(|(_, fingerprint)| *fingerprint));
-    let Some(right) = right else {
-        // Nobody can tell who is right: what was written down when they agreed is.
-        ours.has_state = false;
-        return begin(at, ours, mesh, None).await;
-    };
-    if mine.is_some_and(|(step, fingerprint)| step == newest && fingerprint != right) {
-        return Err(broken(newest, "weights").into());
+    let wrong = holders.iter().find(|(_, fingerprint)| Some(*fingerprint) != right);
+    if let Some((wrong, _)) = wrong {
+        // Gradients of wrong weights are in what all have come to. What was written down when all had the same is right.
+        ours.go_back_to(newest);
+        if right.is_none() {
+            return begin(at, ours, mesh, Some(newest)).await;
+        }
+        if mine.is_some_and(|(step, fingerprint)| step == newest && Some(fingerprint) != right) {
+            return Err(broken(newest, "weights").into());
+        }
+        let reason = format!("its weights at step {newest} are wrong");
+        return Err(Apart::Lost(Lost { rank: *wrong, reason }));
     }
-    let source = holders.iter().find(|(_, fingerprint)| *fingerprint == right).map_or(0, |(rank, _)| *rank);
+    let source = holders.first().map_or(0, |(rank, _)| *rank);
     let behind: Vec<usize> =
         (0..offers.len()).filter(|rank| offers[*rank].state.is_none_or(|(step, _)| step < newest)).collect();
     if behind.is_empty() {

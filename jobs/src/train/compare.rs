@@ -1,4 +1,5 @@
-//! Whether members are right: they look at one another's weights, a part each step, and at a grain that two of them computed.
+//! Whether members are right: they look at one another's weights, a part each step and all before they are written down, and at
+//! a grain that two of them computed.
 //!
 //! What is wrong ends the step before anything is applied. Whoever is known to be wrong leaves, and says so; where nobody can
 //! tell, all go back to what is written down.
@@ -13,34 +14,39 @@ use super::{
     audit::{self, Audit},
     facts::Facts,
     member::Ours,
-    run::{AGAIN, Steps, tag},
+    run::{AGAIN, Steps, WHOLE, tag},
     saving::settle,
 };
 
 impl Steps<'_> {
-    /// Whether all members have the same weights.
-    pub(super) fn compare_weights(&self, rank: usize, ours: &mut Ours, facts: &[Facts]) -> Result<(), Apart> {
-        let all = facts.iter().map(|facts| facts.fingerprint);
-        let Some(first) = facts.first() else { return Ok(()) };
-        if all.clone().all(|one| one == first.fingerprint) {
+    /// Whether all members have the same weights, all of them. What one alone has is not written down: whoever went on from it
+    /// would be wrong with nobody to say so.
+    pub(super) async fn compare_all_weights(&self, ours: &mut Ours, mesh: &mut Mesh) -> Result<(), Apart> {
+        let whole = self.at.on_device(|learner| Ok(learner.whole_fingerprint())).await?;
+        let all: Vec<u64> = said(mesh.gather(tag(self.step, WHOLE), written(&whole)).await?)?;
+        self.compare_weights(mesh.rank(), ours, &all)
+    }
+
+    /// Whether all members have the same weights, by their fingerprints. If not, the fewest are wrong; all go back to what was
+    /// written down when all had the same, since gradients of wrong weights are in what everybody has come to.
+    pub(super) fn compare_weights(&self, rank: usize, ours: &mut Ours, all: &[u64]) -> Result<(), Apart> {
+        if all.iter().all(|one| *one == all[0]) {
             return Ok(());
         }
-        match majority(all.clone()) {
-            // Of two nobody can tell which is right: both go back to what is written down.
+        ours.go_back_to(self.step);
+        match majority(all.iter().copied()) {
+            // Of two nobody can tell which is right.
             None => {
                 tracing::error!(
                     step = self.step,
                     "the members' weights differ: going back to the checkpoint"
                 );
-                ours.has_state = false;
                 Err(Apart::Again)
             }
             Some(right) => {
-                let wrong: Vec<usize> =
-                    (0..facts.len()).filter(|rank| facts[*rank].fingerprint != right).collect();
+                let wrong: Vec<usize> = (0..all.len()).filter(|rank| all[*rank] != right).collect();
                 tracing::error!(step = self.step, ?wrong, "weights of some members are wrong");
                 if wrong.contains(&rank) {
-                    ours.has_state = false;
                     return Err(broken(self.step, "weights").into());
                 }
                 let reason = format!("its weights at step {} are wrong", self.step);
@@ -73,8 +79,7 @@ impl Steps<'_> {
             "two members come to different gradients of a grain: all compute it"
         );
         // Before anything else can go wrong: nobody goes on with what there is now.
-        ours.back_to = Some(ours.trust.of(two.iter().map(|rank| instance(*rank))));
-        ours.has_state = false;
+        ours.go_back_to(ours.trust.of(two.iter().map(|rank| instance(*rank))));
         settle(ours).await;
         let samples = self.at.loader.grains(self.step, audit.grain..audit.grain + 1, self.at.attempt).await?;
         let memory = ours.spare.pop().unwrap_or_default();

@@ -134,10 +134,10 @@ impl Learner {
         fingerprint(&weights[bound(part)..bound(part + 1).max(bound(part))])
     }
 
-    /// A broken memory, for tests: one bit of the weights is another.
+    /// A broken memory, for tests: one bit of the weights is another. Not the last of its number, which the next steps may round away.
     pub(super) fn break_bit(&mut self) {
         if let Some(weight) = self.trainer.parameters_mut().last_mut() {
-            *weight = f32::from_bits(weight.to_bits() ^ 1);
+            *weight = f32::from_bits(weight.to_bits() ^ 1 << 20);
         }
     }
 

@@ -77,6 +77,11 @@ impl Ours {
         self.window = Window::with(history.sums);
     }
 
+    /// What it has come to is not to be gone on with, nor what anybody came to after this step.
+    pub(super) fn go_back_to(&mut self, step: u64) {
+        (self.has_state, self.back_to) = (false, Some(step));
+    }
+
     /// What goes with its state.
     pub(super) fn history(&self) -> History {
         History { rows: self.rows.clone(), sums: self.window.sums }

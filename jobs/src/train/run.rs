@@ -76,6 +76,7 @@ const GRADIENT: u64 = 1;
 const VALIDATION: u64 = 2;
 const WRITTEN: u64 = 3;
 pub(super) const AGAIN: u64 = 4;
+pub(super) const WHOLE: u64 = 5;
 
 /// Steps together until the run is over or the generation is.
 pub(super) async fn run(
@@ -157,7 +158,8 @@ impl Steps<'_> {
 
         let all = mesh.gather(tag(self.step, FACTS), facts.encode()).await?;
         let facts = all.iter().map(Facts::decode).collect::<Result<Vec<_>, _>>()?;
-        self.compare_weights(mesh.rank(), ours, &facts)?;
+        let fingerprints: Vec<u64> = facts.iter().map(|facts| facts.fingerprint).collect();
+        self.compare_weights(mesh.rank(), ours, &fingerprints)?;
         if let Some(audit) = audit {
             self.compare_grain(audit, mesh, ours, &facts).await?;
         }
@@ -234,8 +236,12 @@ impl Steps<'_> {
         ours.rows.push(row);
         // What a validation took is not the next steps' time.
         ours.window = Window::begun(Instant::now());
-        if checkpoint && mesh.rank() == 0 && !is_last {
-            begin_checkpoint(self.at, ours).await?;
+        if checkpoint {
+            self.compare_all_weights(ours, mesh).await?;
+            // The last one is written when all have come to the end.
+            if mesh.rank() == 0 && !is_last {
+                begin_checkpoint(self.at, ours).await?;
+            }
         }
         Ok(())
     }

@@ -135,7 +135,7 @@ fn whatever_happens_to_its_members_the_weights_are_those_of_one_alone() {
         counts[turn % 5] += 1;
         turn += 1;
     }
-    let found = job.ended(Duration::from_secs(240));
+    let found = job.ended(Duration::from_secs(240 + steps / 20));
     let [killed, joined, left, stopped, coordinators] = counts;
     eprintln!(
         "{steps} steps: {killed} workers killed, {joined} joined, {left} left, {stopped} stopped past their leases, \

@@ -191,6 +191,33 @@ fn a_member_whose_memory_breaks_is_found_and_named_and_the_others_go_on_to_the_r
 }
 
 #[test]
+fn no_checkpoint_holds_what_its_writer_alone_has() {
+    let run = Run::new();
+    let expected = run.alone("alone", 200, "1", "keep: 100\n");
+    let coordinator = Coordinator::start(&run.text("state"), &[], &run.none);
+    let address = coordinator.address.as_str();
+    // By what is compared each step the bit that breaks would be found at step 191. The first member writes checkpoints.
+    let broken: Environment = vec![("SR3_TEST_BREAK_WEIGHTS", "130".into())];
+    let _workers = [worker(address, &broken), worker(address, &run.none), worker(address, &run.none)];
+    let job = Job::submit(address, &run.spec("broken", 200, "keep: 100\nworkers_min: 3\n"));
+    let log = until(Duration::from_secs(60), || {
+        let (_, log, _) = crate::processes::run(&["logs", &job.id, "--coordinator", address], &run.none);
+        log.contains("computes or stores wrongly").then_some(log)
+    });
+    assert!(log.contains("at step 150 the weights here are not those"), "{log}");
+    let _another = worker(address, &run.none);
+    assert_eq!(job.ended(Duration::from_secs(60)), expected);
+    let written = |name: &str| -> Vec<(u64, String)> {
+        let (_, said, _) = crate::processes::run(&["checkpoints", &run.text(name), "--json"], &run.none);
+        let of = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+        let digest = |line: Value| (line["step"].as_u64().unwrap(), line["weights_sha256"].to_string());
+        said.lines().map(of).map(digest).collect()
+    };
+    assert_eq!(written("alone").len(), 4);
+    assert_eq!(written("broken"), written("alone"));
+}
+
+#[test]
 fn a_member_that_computes_wrongly_is_found_by_an_audit_and_what_it_summed_up_is_taken_back() {
     let run = Run::new();
     let expected = run.alone("alone", 300, "1", "");
