@@ -167,7 +167,7 @@ impl GeneratorRecipe {
         })
     }
 
-    /// Stopped early, where noise of `deviation`, in pictures of [-1, 1], is left on the pictures.
+    /// Stopped early, where noise of `deviation`, in pictures of [-1, 1], is left on the pictures; 0 leaves the recipe as it is.
     ///
     /// # Errors
     /// The network begins with less noise than that.

@@ -239,7 +239,7 @@ impl Recipe {
     }
 
     /// Stopped early, where noise of `deviation`, in pictures of [-1, 1], is left on the results. They are not to be projected:
-    /// that would take noise away.
+    /// that would take noise away. 0 leaves the recipe as it is.
     ///
     /// # Errors
     /// The network begins with less noise than that.

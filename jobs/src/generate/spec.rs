@@ -170,15 +170,14 @@ impl GenerateSpec {
             if !makes && stage.guidance.is_some() {
                 return says("guidance is of a stage that makes pictures of noise: leave it out".to_string());
             }
-            let before = number.checked_sub(1).map(|before| &job.stages[before]);
-            if stage.truncated && before.is_none_or(|before| before.projection) {
-                return says(match before {
-                    None => "no stage before it could be stopped early: leave `truncated` out".to_string(),
-                    Some(_) => {
-                        "the projection of the stage before would take its noise away: leave one of them out"
-                            .to_string()
-                    }
-                });
+            if stage.truncated && number == 0 {
+                return says("no stage before it could be stopped early: leave `truncated` out".to_string());
+            }
+            if stage.truncated && job.stages[number - 1].projection {
+                return says(
+                    "the projection of the stage before would take its noise away: leave one of them out"
+                        .to_string(),
+                );
             }
             if stage.truncated && stage.noise.is_none_or(|noise| noise <= 0.0) {
                 return says("truncated at what noise? Give `noise`".to_string());

@@ -69,17 +69,11 @@ impl Way {
         match makes {
             true => {
                 let recipe = GeneratorRecipe::new(config, &request, asked.guidance);
-                let recipe = recipe.and_then(|recipe| match noise {
-                    0.0 => Ok(recipe),
-                    noise => Ok(recipe.truncated(noise)?),
-                });
+                let recipe = recipe.and_then(|recipe| Ok(recipe.truncated(noise)?));
                 recipe.map(|recipe| Self::Make(Box::new(recipe))).map_err(|e| e.to_string())
             }
             false => {
-                let recipe = Recipe::new(config, &request).and_then(|recipe| match noise {
-                    0.0 => Ok(recipe),
-                    noise => recipe.truncated(noise),
-                });
+                let recipe = Recipe::new(config, &request).and_then(|recipe| recipe.truncated(noise));
                 recipe.map(|recipe| Self::Enlarge(Box::new(recipe))).map_err(|e| e.to_string())
             }
         }

@@ -170,43 +170,43 @@ fn a_run_that_was_stopped_goes_on_by_another_number_as_if_it_had_not() {
     assert_eq!(losses("parts"), losses("whole"));
 }
 
+/// A run of three members, one of them broken by this variable; the gang waits for another once it is found, and comes to
+/// `expected`. Yields the step at which the log says that the broken one's `what` are wrong.
+fn found(run: &Run, broken: (&'static str, u64), what: &str, [spec, expected]: [&str; 2]) -> u64 {
+    let coordinator = Coordinator::start(&run.text("state"), &[], &run.none);
+    let address = coordinator.address.as_str();
+    let broken: Environment = vec![(broken.0, broken.1.to_string())];
+    let _workers = [worker(address, &broken), worker(address, &run.none), worker(address, &run.none)];
+    let job = Job::submit(address, spec);
+    let said = format!(
+        "the {what} here are not those of the other members: this machine computes or stores wrongly"
+    );
+    let log = until(Duration::from_secs(60), || {
+        let (_, log, _) = crate::processes::run(&["logs", &job.id, "--coordinator", address], &run.none);
+        log.contains(&said).then_some(log)
+    });
+    let _another = worker(address, &run.none);
+    assert_eq!(job.ended(Duration::from_secs(60)), expected);
+    log.split("at step ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
+}
+
 #[test]
 fn a_member_whose_memory_breaks_is_found_and_named_and_the_others_go_on_to_the_right_weights() {
     let run = Run::new();
     let expected = run.alone("alone", 300, "1", "");
-    let coordinator = Coordinator::start(&run.text("state"), &[], &run.none);
-    let address = coordinator.address.as_str();
-    let broken: Environment = vec![("SR3_TEST_BREAK_WEIGHTS", "100".into())];
-    let _workers = [worker(address, &run.none), worker(address, &broken), worker(address, &run.none)];
-    let job = Job::submit(address, &run.spec("broken", 300, "workers_min: 3\n"));
-    // The gang waits: it may not go on by two. The log says who it was.
-    let log = until(Duration::from_secs(60), || {
-        let (_, log, _) = crate::processes::run(&["logs", &job.id, "--coordinator", address], &run.none);
-        log.contains("computes or stores wrongly").then_some(log)
-    });
-    let step: u64 = log.split("at step ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
-    assert!((100..=164).contains(&step), "found at step {step}: {log}");
-    let _another = worker(address, &run.none);
-    assert_eq!(job.ended(Duration::from_secs(60)), expected);
+    let spec = run.spec("broken", 300, "workers_min: 3\n");
+    let step = found(&run, ("SR3_TEST_BREAK_WEIGHTS", 100), "weights", [&spec, &expected]);
+    assert!((100..=164).contains(&step), "found at step {step}");
 }
 
 #[test]
-fn no_checkpoint_holds_what_its_writer_alone_has() {
+fn no_checkpoint_holds_what_not_all_members_have() {
     let run = Run::new();
     let expected = run.alone("alone", 200, "1", "keep: 100\n");
-    let coordinator = Coordinator::start(&run.text("state"), &[], &run.none);
-    let address = coordinator.address.as_str();
-    // By what is compared each step the bit that breaks would be found at step 191. The first member writes checkpoints.
-    let broken: Environment = vec![("SR3_TEST_BREAK_WEIGHTS", "130".into())];
-    let _workers = [worker(address, &broken), worker(address, &run.none), worker(address, &run.none)];
-    let job = Job::submit(address, &run.spec("broken", 200, "keep: 100\nworkers_min: 3\n"));
-    let log = until(Duration::from_secs(60), || {
-        let (_, log, _) = crate::processes::run(&["logs", &job.id, "--coordinator", address], &run.none);
-        log.contains("computes or stores wrongly").then_some(log)
-    });
-    assert!(log.contains("at step 150 the weights here are not those"), "{log}");
-    let _another = worker(address, &run.none);
-    assert_eq!(job.ended(Duration::from_secs(60)), expected);
+    // By what is compared each step the bit that breaks would be found at step 191, after the checkpoint of step 150.
+    let spec = run.spec("broken", 200, "keep: 100\nworkers_min: 3\n");
+    let step = found(&run, ("SR3_TEST_BREAK_WEIGHTS", 130), "weights", [&spec, &expected]);
+    assert_eq!(step, 150);
     let written = |name: &str| -> Vec<(u64, String)> {
         let (_, said, _) = crate::processes::run(&["checkpoints", &run.text(name), "--json"], &run.none);
         let of = |line: &str| serde_json::from_str::<Value>(line).unwrap();
@@ -222,19 +222,9 @@ fn a_member_that_computes_wrongly_is_found_by_an_audit_and_what_it_summed_up_is_
     let run = Run::new();
     let expected = run.alone("alone", 300, "1", "");
     assert_eq!(run.alone("audited", 300, "3", "audit: true\n"), expected, "an audit changes the weights");
-    let coordinator = Coordinator::start(&run.text("state"), &[], &run.none);
-    let address = coordinator.address.as_str();
-    let broken: Environment = vec![("SR3_TEST_BREAK_GRADIENTS", "99".into())];
-    let _workers = [worker(address, &run.none), worker(address, &broken), worker(address, &run.none)];
-    let job = Job::submit(address, &run.spec("broken", 300, "audit: true\nworkers_min: 3\n"));
-    let log = until(Duration::from_secs(60), || {
-        let (_, log, _) = crate::processes::run(&["logs", &job.id, "--coordinator", address], &run.none);
-        log.contains("gradients here are not those").then_some(log)
-    });
-    let step: u64 = log.split("at step ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
-    assert!((99..=115).contains(&step), "found at step {step}: {log}");
-    let _another = worker(address, &run.none);
-    assert_eq!(job.ended(Duration::from_secs(60)), expected);
+    let spec = run.spec("broken", 300, "audit: true\nworkers_min: 3\n");
+    let step = found(&run, ("SR3_TEST_BREAK_GRADIENTS", 99), "gradients", [&spec, &expected]);
+    assert!((99..=115).contains(&step), "found at step {step}");
 }
 
 #[test]
